@@ -1,0 +1,55 @@
+# Everything runs in .venv, made here with the standard library's venv and the hashed lock.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo ui stop test test-all lint bench lock clean
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; ok = (3, 11) <= v < (3, 14); sys.exit(0 if ok else "photo_pipeline needs Python 3.11 to 3.13, and $(PYTHON) is %d.%d: run `make PYTHON=python3.12 ...`" % v)'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+# Tests and linters on top, so that `make demo` does not wait for them.
+$(DEV_STAMP): $(STAMP) requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
+	@touch $(DEV_STAMP)
+
+demo: $(STAMP)  ## The whole migration on sample photos, an embedded S3 and SQLite.
+	$(BIN)/photo-pipeline demo $(ARGS)
+
+ui: $(STAMP)  ## Dagster on http://127.0.0.1:3000, with the embedded S3 and CDN beside it.
+	$(BIN)/photo-pipeline demo --ui $(ARGS)
+
+stop: $(STAMP)  ## Stops the embedded S3 and CDN that the demo left running.
+	$(BIN)/photo-pipeline demo --stop
+
+test: $(DEV_STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" $(ARGS)
+
+test-all: $(DEV_STAMP)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(DEV_STAMP)  ## ruff (lint and format), mypy (strict on the core), the import contract.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(DEV_STAMP)  ## Where the demo path spends its time; writes benchmarks/results/.
+	$(BIN)/python -m benchmarks.pipeline $(ARGS)
+
+LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+  --no-strip-extras --no-emit-index-url --no-header --no-annotate --all-extras --group build
+
+lock:  ## Needs uv. The locks are hashed, universal (3.11 to 3.13) and name no index host.
+	$(LOCK) -o requirements.lock
+	$(LOCK) --group test --group lint -c requirements.lock -o requirements-dev.lock
+
+clean:  ## Removes the environment and everything the demo made.
+	rm -rf $(VENV) .dagster .photo_pipeline

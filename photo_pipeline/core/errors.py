@@ -1,0 +1,117 @@
+"""The error taxonomy: every failure a user can meet, with what to do about it.
+
+A message has three parts: the thing (file, row, bucket, setting), the cause, and the fix. Each class
+carries the process exit code that the CLI returns for it (README, "Exit codes"). Retry rules and
+counting live elsewhere; nothing here performs I/O.
+"""
+
+from typing import ClassVar
+
+
+class PhotoPipelineError(Exception):
+    """Base of every error that photo_pipeline raises on purpose.
+
+    Attributes:
+        thing: What the error is about, named as the user knows it ("store.bucket", "uploads/a.jpg").
+        cause: What went wrong, one clause.
+        fix: What the user can do, one clause; empty when there is nothing to do.
+        exit_code: The CLI's exit code for it.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, thing: str, *, cause: str, fix: str = "") -> None:
+        self.thing = thing
+        self.cause = cause
+        self.fix = fix
+        super().__init__(f"{thing}: {cause}." + (f" {fix}." if fix else ""))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions with keyword-only arguments do not unpickle by default; workers send these home.
+        return (_rebuild, (type(self), self.thing, self.cause, self.fix))
+
+
+def _rebuild(kind: type[PhotoPipelineError], thing: str, cause: str, fix: str) -> PhotoPipelineError:
+    return kind(thing, cause=cause, fix=fix)
+
+
+class ConfigurationError(PhotoPipelineError):
+    """The configuration is missing, malformed, or does not fit the database or the store."""
+
+    exit_code = 2
+
+
+class GuardRefusedError(PhotoPipelineError):
+    """A safety guard refused to act; nothing was changed."""
+
+    exit_code = 3
+
+
+class InfrastructureError(PhotoPipelineError):
+    """Something outside is down or refuses us; the work can be resumed when it is back."""
+
+    exit_code = 4
+
+
+class StoreError(InfrastructureError):
+    """The object store (S3 or compatible) is unreachable, refuses the credentials, or failed a request."""
+
+
+class DeliveryError(InfrastructureError):
+    """The CDN does not deliver what the store holds, so no URL may be rewritten to it."""
+
+
+class DatabaseError(InfrastructureError):
+    """The application's database is unreachable or failed a statement."""
+
+
+class LeaseLostError(InfrastructureError):
+    """Another run holds, or has taken over, the lease on a batch; this run's writes are refused."""
+
+
+class PhotoError(PhotoPipelineError):
+    """One photo cannot be processed. It is quarantined with this reason; the batch goes on."""
+
+    error_type: ClassVar[str] = "processing_failure"
+
+
+class UnsupportedFormatError(PhotoError):
+    """The content is not an image format that is decoded here, whatever its extension says."""
+
+    error_type = "unsupported_format"
+
+
+class CorruptPhotoError(PhotoError):
+    """The file claims to be an image but cannot be decoded whole."""
+
+    error_type = "corrupt"
+
+
+class PhotoTooLargeError(PhotoError):
+    """The photo has more pixels or bytes than the limits allow (decompression bombs included)."""
+
+    error_type = "too_large"
+
+
+class PhotoTimeoutError(PhotoError):
+    """Decoding or encoding took longer than the per-photo time limit; its worker was killed."""
+
+    error_type = "timeout"
+
+
+class PhotoMemoryError(PhotoError):
+    """Decoding or encoding needed more memory than the per-photo limit."""
+
+    error_type = "out_of_memory"
+
+
+class WorkerCrashError(PhotoError):
+    """The worker process died while it worked on this photo."""
+
+    error_type = "worker_crash"
+
+
+class PhotoChangedError(PhotoError):
+    """The local file is no longer the one that was catalogued (or is gone); re-run the inventory."""
+
+    error_type = "changed_on_disk"
