@@ -1,0 +1,382 @@
+"""Puts every reference of the application, and every file nobody refers to, into exactly one class.
+
+The result is `pp_photo`: one row per reference (and per unreferenced file). What a photo's later state
+means belongs to `core.migration`; here states are only opened (pending) and closed (superseded).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from photo_pipeline.core.catalog import raw
+from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.rows import SourceRow, read_rows
+from photo_pipeline.core.catalog.scan import file_id
+from photo_pipeline.core.catalog.tables import PhotoClass, PhotoState, file_table, photo_table, utc_now
+from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.delivery.urls import UrlScheme
+from photo_pipeline.core.imaging.header import describe_content, is_supported, sniff
+from photo_pipeline.core.progress import Progress, no_progress
+from photo_pipeline.core.sources.mapping import Source
+from photo_pipeline.core.sources.spelling import Refused, RootSpelling, path_key
+
+_HEAD_BYTES = 4_096
+# States that an inventory may take back to pending when the photo is there (again).
+_REOPENED = (PhotoState.FOUND, PhotoState.SUPERSEDED, PhotoState.CONFLICT)
+# States in which a changed file has to be processed anew.
+_BEFORE_REWRITE = (
+    PhotoState.PENDING,
+    PhotoState.PROCESSED,
+    PhotoState.UPLOADED,
+    PhotoState.QUARANTINED,
+    PhotoState.ROLLED_BACK,
+)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One field of one row that names a photo."""
+
+    source: Source
+    row: SourceRow
+    column: str
+    value: str
+
+    @property
+    def reference_id(self) -> str:
+        """The digest that identifies this reference with this value, across inventories."""
+        parts = [self.source.name, self.row.row_key, self.column, self.value]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The class of a reference, and the file behind it if there is one."""
+
+    photo_class: PhotoClass
+    detail: str | None = None
+    file: Any | None = None  # a row of pp_file
+
+
+def row_id(source: str, row_key: str) -> str:
+    """Return the digest by which all photos of one application row are found together."""
+    return hashlib.sha256(f"{source}\0{row_key}".encode()).hexdigest()
+
+
+@dataclass
+class ReferenceCounts:
+    """What the sources hold: rows read, references found, fields without a value."""
+
+    rows: int = 0
+    references: int = 0
+    empty_fields: int = 0
+
+
+class Reconciler:
+    """Reconciles the sources' rows with the files of one scan."""
+
+    def __init__(self, database: Database, config: PipelineConfig, scan: str) -> None:
+        self._database = database
+        self._config = config
+        self._scan = scan
+        self._roots = {r.name: RootSpelling(r.name, r.dir, r.url_prefixes) for r in config.roots}
+        self._urls = UrlScheme.of(config)
+
+    def run(self, progress: Progress = no_progress) -> ReferenceCounts:
+        """Classify all references and all unreferenced files; return what the sources hold."""
+        counts = ReferenceCounts()
+        for source in self._config.sources:
+            for chunk in read_rows(self._database, source):
+                references = list(_references(source, chunk, counts))
+                counts.rows += len(chunk)
+                counts.references += len(references)
+                self._record(references)
+                progress("rows", counts.rows, None)
+        self._record_unreferenced()
+        self._supersede_vanished()
+        return counts
+
+    def _record(self, references: list[Reference]) -> None:
+        with self._database.read() as connection:
+            known = _known_photos(connection, references)
+            findings = self._classify(connection, references, known)
+        new, updates, sniffed = [], [], {}
+        for reference, finding in zip(references, findings, strict=True):
+            photo = _photo_of(known, reference)
+            row = self._photo_row(reference, finding)
+            if photo is None:
+                new.append(row)
+            else:
+                updates.append({"k": photo.id, **_updated(photo, row)})
+            if finding.file is not None and finding.file.sniffed_now:
+                sniffed[finding.file.file_id] = finding.file
+        with self._database.write() as connection:
+            if new:
+                connection.execute(sa.insert(photo_table), new)
+            if updates:
+                connection.execute(_update_statement(updates[0]), updates)
+            _store_sniffed(connection, sniffed.values())
+
+    def _photo_row(self, reference: Reference, finding: Finding) -> dict[str, Any]:
+        source, row, file = reference.source, reference.row, finding.file
+        local = finding.photo_class is not PhotoClass.ALREADY_MIGRATED
+        return {
+            "reference_id": reference.reference_id,
+            "source": source.name,
+            "row_id": row_id(source.name, row.row_key),
+            "row_key": row.row_key,
+            "field": reference.column,
+            "role": source.field(reference.column).role,
+            "entity_type": source.entity.type if source.entity else None,
+            "entity_id": row.entity_id,
+            "position": row.position,
+            "file_id": file.file_id if file else None,
+            "root": file.root if file else source.field(reference.column).root,
+            "path": file.path if file else None,
+            "value": reference.value if local else None,
+            "new_value": None if local else reference.value,
+            "size": file.size if file else None,
+            "mtime_ns": file.mtime_ns if file else None,
+            "inode": file.inode if file else None,
+            "sha256": file.sha256 if file else None,
+            "format": file.format if file else None,
+            "class": finding.photo_class,
+            "class_detail": finding.detail,
+            "state": PhotoState.PENDING if finding.photo_class is PhotoClass.MATCHED else PhotoState.FOUND,
+            "error_type": None,
+            "error_detail": None,
+            "scan": self._scan,
+            "updated_at": utc_now(),
+        }
+
+    def _classify(
+        self, connection: Connection, references: list[Reference], known: "KnownPhotos"
+    ) -> list[Finding]:
+        spelled: list[Refused | tuple[str, ...] | None] = []
+        wanted: set[str] = set()
+        for reference in references:
+            if self._urls.is_migrated(reference.value):
+                spelled.append(None)
+                continue
+            field = reference.source.field(reference.column)
+            meaning = field.interpret(reference.value, self._roots[field.root])
+            spelled.append(meaning if isinstance(meaning, Refused) else meaning.candidates)
+            if not isinstance(meaning, Refused):
+                wanted.update(_lookup_id(field.root, path) for path in meaning.candidates)
+        files = _files_by_lookup(connection, wanted)
+        return [
+            self._finding(reference, meaning, files)
+            for reference, meaning in zip(references, spelled, strict=True)
+        ]
+
+    def _finding(
+        self,
+        reference: Reference,
+        meaning: Refused | tuple[str, ...] | None,
+        files: dict[str, list["KnownFile"]],
+    ) -> Finding:
+        if meaning is None:
+            return Finding(PhotoClass.ALREADY_MIGRATED)
+        if isinstance(meaning, Refused):
+            return Finding(PhotoClass.OUTSIDE_ROOT, meaning.reason)
+        root = reference.source.field(reference.column).root
+        file = _best_file(root, meaning, files)
+        if file is None:
+            return Finding(PhotoClass.FILE_MISSING, f"no file {meaning[0]!r} under root {root!r}")
+        return self._file_finding(file)
+
+    def _file_finding(self, file: "KnownFile") -> Finding:
+        if file.problem is None and file.format is None and file.unsupported is None:
+            file.look_inside(self._roots[file.root].directory / file.path)
+        if file.problem is not None:
+            return Finding(PhotoClass(file.problem), file.detail, file)
+        if file.unsupported is not None:
+            return Finding(PhotoClass.UNSUPPORTED_FORMAT, f"the content is {file.unsupported}", file)
+        return Finding(PhotoClass.MATCHED, None, file)
+
+    def _record_unreferenced(self) -> None:
+        """Give every file that no current reference names a row of its own."""
+        photo, file = photo_table.c, file_table.c
+        referenced = sa.exists().where(
+            photo.file_id == file.file_id, photo.source.is_not(None), photo.scan == self._scan
+        )
+        problem = sa.case(
+            (file.problem.in_([PhotoClass.OUTSIDE_ROOT, PhotoClass.UNREADABLE]), file.problem),
+            else_=PhotoClass.FILE_UNREFERENCED.value,
+        )
+        chosen = sa.select(
+            file.file_id,
+            file.file_id,
+            file.root,
+            file.path,
+            file.size,
+            file.mtime_ns,
+            file.inode,
+            problem,
+            file.detail,
+            sa.literal(PhotoState.FOUND.value),
+            sa.literal(self._scan),
+            sa.literal(utc_now(), photo.updated_at.type),
+        ).where(file.scan == self._scan, ~referenced)
+        names = [
+            *("reference_id", "file_id", "root", "path", "size", "mtime_ns", "inode"),
+            *("class", "class_detail", "state", "scan", "updated_at"),
+        ]
+        with self._database.write() as connection:
+            connection.execute(sa.delete(photo_table).where(photo.source.is_(None)))
+            connection.execute(sa.insert(photo_table).from_select(names, chosen))
+
+    def _supersede_vanished(self) -> None:
+        """Close references that this inventory did not see: the row is gone or says something else."""
+        photo = photo_table.c
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(photo_table)
+                .where(photo.scan != self._scan, photo.state != PhotoState.SUPERSEDED)
+                .values(state=PhotoState.SUPERSEDED, updated_at=utc_now())
+            )
+
+
+@dataclass
+class KnownFile:
+    """A row of `pp_file`, with what a look at its first bytes adds."""
+
+    file_id: str
+    root: str
+    path: str
+    size: int | None
+    mtime_ns: int | None
+    inode: int | None
+    sha256: str | None
+    format: str | None
+    unsupported: str | None
+    problem: str | None
+    detail: str | None
+    sniffed_now: bool = False
+
+    def look_inside(self, location: Path) -> None:
+        """Decide the format from the content, whatever the extension says; may set a problem instead."""
+        try:
+            family = sniff(location)
+            if family is not None and is_supported(family):
+                self.format = family
+            else:
+                with location.open("rb") as stream:
+                    head = stream.read(_HEAD_BYTES)
+                self.unsupported = family or describe_content(head)
+            self.sniffed_now = True
+        except OSError as error:
+            self.problem = PhotoClass.UNREADABLE
+            self.detail = error.strerror or str(error)
+
+
+@dataclass(frozen=True)
+class KnownPhotos:
+    """The `pp_photo` rows that a chunk of references may continue."""
+
+    by_reference: dict[str, Any]
+    by_new_value: dict[tuple[str, str, str], Any]
+
+
+def _references(source: Source, rows: list[SourceRow], counts: ReferenceCounts) -> Iterable[Reference]:
+    for row in rows:
+        for field in source.fields:
+            value = row.values[field.column]
+            if value is None or (isinstance(value, str) and not value.strip()):
+                counts.empty_fields += 1
+            else:
+                yield Reference(source, row, field.column, _as_text(value))
+
+
+def _as_text(value: raw.RawValue) -> str:
+    # A number or a blob in a URL column names no file; its text form makes the report readable.
+    return value if isinstance(value, str) else str(value)
+
+
+def _lookup_id(root: str, path: str) -> str:
+    return file_id(root, path_key(path))
+
+
+def _files_by_lookup(connection: Connection, wanted: set[str]) -> dict[str, list[KnownFile]]:
+    names = [name for name in KnownFile.__dataclass_fields__ if name != "sniffed_now"]
+    columns = [file_table.c[name] for name in names]
+    found: dict[str, list[KnownFile]] = {}
+    if wanted:
+        query = sa.select(file_table.c.lookup_id, *columns).where(file_table.c.lookup_id.in_(wanted))
+        for row in connection.execute(query):
+            found.setdefault(row.lookup_id, []).append(KnownFile(*row[1:]))
+    return found
+
+
+def _best_file(root: str, candidates: tuple[str, ...], files: dict[str, list[KnownFile]]) -> KnownFile | None:
+    """Return the file of the likeliest candidate; among NFC/NFD twins the one spelled alike."""
+    for path in candidates:
+        same = files.get(_lookup_id(root, path), [])
+        if same:
+            return next((file for file in same if file.path == path), same[0])
+    return None
+
+
+def _known_photos(connection: Connection, references: list[Reference]) -> KnownPhotos:
+    rows = {row_id(reference.source.name, reference.row.row_key) for reference in references}
+    found = connection.execute(sa.select(photo_table).where(photo_table.c.row_id.in_(rows))).all()
+    migrated = [photo for photo in found if photo.state == PhotoState.MIGRATED]
+    return KnownPhotos(
+        by_reference={photo.reference_id: photo for photo in found},
+        by_new_value={(photo.row_id, photo.field, photo.new_value): photo for photo in migrated},
+    )
+
+
+def _photo_of(known: KnownPhotos, reference: Reference) -> Any | None:
+    key = row_id(reference.source.name, reference.row.row_key)
+    migrated = known.by_new_value.get((key, reference.column, reference.value))
+    return migrated or known.by_reference.get(reference.reference_id)
+
+
+def _updated(photo: Any, row: dict[str, Any]) -> dict[str, Any]:
+    """Return the columns of a known photo after this inventory."""
+    if photo.state == PhotoState.MIGRATED and row["class"] is PhotoClass.ALREADY_MIGRATED:
+        # Ours: it keeps the file it came from, and its local value, for the way back.
+        kept = ("file_id", "root", "path", "value", "size", "mtime_ns", "inode", "sha256", "format")
+        row = row | {name: getattr(photo, name) for name in kept}
+        row |= {"state": photo.state, "reference_id": photo.reference_id}
+    elif row["class"] is PhotoClass.MATCHED:
+        row = row | _continued_state(photo, row)
+    return row
+
+
+def _continued_state(photo: Any, row: dict[str, Any]) -> dict[str, Any]:
+    content = (photo.size, photo.mtime_ns, photo.inode)
+    changed = content != (row["size"], row["mtime_ns"], row["inode"])
+    if photo.state in _REOPENED or (changed and photo.state in _BEFORE_REWRITE):
+        return {"state": PhotoState.PENDING}
+    if photo.state == PhotoState.MIGRATED:
+        # The row says the local value again although we never rolled it back: the application did.
+        return {"state": PhotoState.PENDING}
+    return {"state": photo.state, "error_type": photo.error_type, "error_detail": photo.error_detail}
+
+
+def _update_statement(example: dict[str, Any]) -> sa.Update:
+    names = [name for name in example if name != "k"]
+    return (
+        sa.update(photo_table)
+        .where(photo_table.c.id == sa.bindparam("k"))
+        .values({name: sa.bindparam(name) for name in names})
+    )
+
+
+def _store_sniffed(connection: Connection, files: Iterable[KnownFile]) -> None:
+    rows = [{"k": file.file_id, "f": file.format, "u": file.unsupported} for file in files]
+    if rows:
+        statement = (
+            sa.update(file_table)
+            .where(file_table.c.file_id == sa.bindparam("k"))
+            .values(format=sa.bindparam("f"), unsupported=sa.bindparam("u"))
+        )
+        connection.execute(statement, rows)

@@ -1,0 +1,255 @@
+"""The state tables, all named `pp_*`, kept in the application's own database.
+
+There, so that a rewrite and its ledger row commit in one transaction. Structure only: queries live with
+the code that asks them, and changes to the structure are Alembic migrations under `migrations/`.
+"""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.types import TypeDecorator
+
+
+class PhotoClass(StrEnum):
+    """The one class in which the inventory puts each reference and each unreferenced file."""
+
+    MATCHED = "matched"
+    FILE_MISSING = "file_missing"
+    FILE_UNREFERENCED = "file_unreferenced"
+    UNSUPPORTED_FORMAT = "unsupported_format"
+    TOO_LARGE = "too_large"
+    EMPTY = "empty"
+    UNREADABLE = "unreadable"
+    OUTSIDE_ROOT = "outside_root"
+    ALREADY_MIGRATED = "already_migrated"
+
+
+class PhotoState(StrEnum):
+    """How far a photo has come. Only matched photos leave `found`."""
+
+    FOUND = "found"
+    PENDING = "pending"
+    PROCESSED = "processed"
+    UPLOADED = "uploaded"
+    MIGRATED = "migrated"
+    ROLLED_BACK = "rolled_back"
+    CONFLICT = "conflict"
+    QUARANTINED = "quarantined"
+    SUPERSEDED = "superseded"
+
+
+class BatchState(StrEnum):
+    """Where a batch stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    ROLLING_BACK = "rolling_back"
+    ROLLED_BACK = "rolled_back"
+
+
+class RewriteOutcome(StrEnum):
+    """What became of one column of one row."""
+
+    APPLIED = "applied"
+    CONFLICT = "conflict"
+    FAILED = "failed"
+    ROLLED_BACK = "rolled_back"
+    ROLLBACK_CONFLICT = "rollback_conflict"
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A timezone-aware instant, read back as UTC on every database."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Return the instant in UTC for storing."""
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: Any | None, dialect: sa.Dialect) -> datetime | None:
+        """Return the stored instant as an aware UTC datetime (SQLite keeps no zone)."""
+        if value is None:
+            return None
+        instant: datetime = value
+        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+
+
+def utc_now() -> datetime:
+    """Return the present instant, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite autoincrements only INTEGER primary keys.
+_Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_Sha = sa.String(64)
+
+file_table = sa.Table(
+    "pp_file",
+    metadata,
+    # Digests, because paths may be longer than any database's index allows.
+    sa.Column("file_id", _Sha, primary_key=True),  # of root and path
+    sa.Column("lookup_id", _Sha, nullable=False, index=True),  # of root and the path's NFC form
+    sa.Column("root", sa.String(128), nullable=False),
+    sa.Column("path", sa.Text, nullable=False),  # relative to the root, as the disk spells it
+    sa.Column("size", sa.BigInteger),
+    sa.Column("mtime_ns", sa.BigInteger),
+    sa.Column("inode", sa.BigInteger),
+    sa.Column("format", sa.String(16)),  # by content; null until a row refers to the file
+    sa.Column("unsupported", sa.String(128)),  # what the content is, when it is no supported format
+    sa.Column("problem", sa.String(32)),  # a PhotoClass seen by the scan, or null
+    sa.Column("detail", sa.Text),
+    sa.Column("sha256", _Sha),
+    sa.Column("scan", sa.String(32), nullable=False, index=True),
+)
+
+photo_table = sa.Table(
+    "pp_photo",
+    metadata,
+    sa.Column("id", _Id, primary_key=True, autoincrement=True),
+    sa.Column("reference_id", _Sha, nullable=False, unique=True),  # digest of source, key, field and value
+    sa.Column("source", sa.String(128)),  # null for an unreferenced file
+    sa.Column("row_id", _Sha),  # digest of source and row_key
+    sa.Column("row_key", sa.Text),  # JSON array of the key columns' raw values
+    sa.Column("field", sa.String(128)),
+    sa.Column("role", sa.String(16)),
+    sa.Column("entity_type", sa.String(128)),
+    sa.Column("entity_id", sa.Text),
+    sa.Column("position", sa.Integer),
+    sa.Column("file_id", _Sha),
+    sa.Column("root", sa.String(128)),
+    sa.Column("path", sa.Text),
+    sa.Column("value", sa.Text),  # the column's value while it is local
+    sa.Column("new_value", sa.Text),  # the column's value while it is migrated
+    sa.Column("size", sa.BigInteger),
+    sa.Column("mtime_ns", sa.BigInteger),
+    sa.Column("inode", sa.BigInteger),
+    sa.Column("sha256", _Sha),
+    sa.Column("width", sa.Integer),
+    sa.Column("height", sa.Integer),
+    sa.Column("format", sa.String(16)),
+    sa.Column("class", sa.String(32), nullable=False),
+    sa.Column("class_detail", sa.Text),
+    sa.Column("batch", sa.String(32)),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("error_type", sa.String(64)),
+    sa.Column("error_detail", sa.Text),
+    sa.Column("scan", sa.String(32), nullable=False),  # the last inventory that saw it
+    sa.Column("validated_at", UtcDateTime),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.Index(None, "batch", "state"),
+    sa.Index(None, "row_id"),
+    sa.Index(None, "file_id"),
+    sa.Index(None, "sha256"),
+    sa.Index(None, "scan", "class"),
+)
+
+batch_table = sa.Table(
+    "pp_batch",
+    metadata,
+    sa.Column("key", sa.String(32), primary_key=True),  # also the Dagster partition key
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("photos", sa.Integer, nullable=False),
+    sa.Column("lease_owner", sa.String(255)),
+    sa.Column("lease_token", sa.BigInteger, nullable=False),
+    sa.Column("lease_expires_at", UtcDateTime),
+    sa.Column("checkpoint", sa.JSON),
+    sa.Column("error", sa.Text),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+)
+
+migration_table = sa.Table(
+    "pp_migration",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("last_scan", sa.String(32)),
+    sa.Column("inventory", sa.JSON),  # the last inventory's totals
+    sa.Column("inventoried_at", UtcDateTime),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+)
+
+object_table = sa.Table(
+    "pp_object",
+    metadata,
+    sa.Column("bucket", sa.String(255), primary_key=True),
+    sa.Column("key", sa.String(512), primary_key=True),
+    sa.Column("source_sha256", _Sha, nullable=False),
+    sa.Column("recipe", sa.String(32), nullable=False),  # empty for an original
+    sa.Column("variant", sa.String(64), nullable=False),  # "original" for an original
+    sa.Column("format", sa.String(16), nullable=False),
+    sa.Column("mime", sa.String(64), nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("width", sa.Integer),
+    sa.Column("height", sa.Integer),
+    sa.Column("quality", sa.Integer),
+    sa.Column("encodes", sa.Integer),
+    sa.Column("met_target", sa.Boolean),
+    sa.Column("checksum", _Sha, nullable=False),  # SHA-256 of the object's bytes, hex
+    sa.Column("made_at", UtcDateTime, nullable=False),
+    sa.Column("uploaded_at", UtcDateTime),
+    sa.Column("verified_at", UtcDateTime),
+    sa.Column("verified_by", sa.String(16)),  # checksum | read_back
+    sa.Column("marked_at", UtcDateTime),
+    sa.Column("deleted_at", UtcDateTime),
+    sa.Index(None, "source_sha256", "recipe"),
+)
+
+rewrite_table = sa.Table(
+    "pp_rewrite",
+    metadata,
+    sa.Column("id", _Id, primary_key=True, autoincrement=True),
+    sa.Column("batch", sa.String(32), nullable=False),
+    sa.Column("photo_id", sa.BigInteger),  # null for write-back and touched columns
+    sa.Column("source", sa.String(128), nullable=False),
+    sa.Column("row_key", sa.Text, nullable=False),
+    sa.Column("column", sa.String(128), nullable=False),
+    sa.Column("before", sa.Text),
+    sa.Column("before_type", sa.String(16)),  # null | text | integer | real | blob (see catalog.raw)
+    sa.Column("after", sa.Text),
+    sa.Column("after_type", sa.String(16)),
+    sa.Column("run", sa.String(64), nullable=False),
+    sa.Column("outcome", sa.String(32), nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("applied_at", UtcDateTime),
+    sa.Column("rolled_back_at", UtcDateTime),
+    sa.Index(None, "batch", "outcome"),
+    sa.Index(None, "photo_id"),
+)
+
+validation_table = sa.Table(
+    "pp_validation",
+    metadata,
+    sa.Column("photo_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("batch", sa.String(32), nullable=False),
+    sa.Column("ok", sa.Boolean, nullable=False),
+    sa.Column("problems", sa.JSON, nullable=False),  # a list of sentences
+    sa.Column("run", sa.String(64), nullable=False),
+    sa.Column("checked_at", UtcDateTime, nullable=False),
+    sa.Index(None, "batch"),
+)
+
+store_table = sa.Table(
+    "pp_store",
+    metadata,
+    sa.Column("endpoint", sa.String(255), primary_key=True),
+    sa.Column("bucket", sa.String(255), primary_key=True),
+    sa.Column("rejects_wrong_checksum", sa.Boolean, nullable=False),
+    sa.Column("reports_checksum", sa.Boolean, nullable=False),
+    sa.Column("honours_if_none_match", sa.Boolean, nullable=False),
+    sa.Column("probed_at", UtcDateTime, nullable=False),
+)

@@ -1,0 +1,57 @@
+"""The canary: before rows are rewritten, one URL of each class is fetched through the CDN (PRODUCT D5)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from photo_pipeline.core.delivery.cdn import Cdn
+from photo_pipeline.core.errors import DeliveryError
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the CDN must deliver under a URL; `sha256` is hex."""
+
+    url: str
+    sha256: str
+    mime: str
+    cache_control: str | None
+    accept: str = "*/*"
+
+
+def check_delivery(cdn: Cdn, expected: Expected) -> list[str]:
+    """Return what is wrong with the delivery of one URL, as sentences; empty when all is well.
+
+    Raises:
+        DeliveryError: the CDN cannot be reached.
+    """
+    answer = cdn.fetch(expected.url, accept=expected.accept)
+    if answer.status != 200:
+        return [f"{expected.url} answers HTTP {answer.status}"]
+    problems = []
+    if answer.sha256 != expected.sha256:
+        problems.append(f"{expected.url} delivers other bytes than the store was given")
+    if answer.content_type != expected.mime:
+        problems.append(f"{expected.url} has Content-Type {answer.content_type!r}, not {expected.mime!r}")
+    if expected.cache_control and answer.cache_control != expected.cache_control:
+        problems.append(
+            f"{expected.url} has Cache-Control {answer.cache_control!r}, not {expected.cache_control!r}"
+        )
+    return problems
+
+
+def run_canary(cdn: Cdn, urls: Sequence[Expected]) -> None:
+    """Fetch each URL once.
+
+    Raises:
+        DeliveryError: the CDN cannot be reached, or delivers anything else than expected; no row may be
+            rewritten then.
+    """
+    for expected in urls:
+        problems = check_delivery(cdn, expected)
+        if problems:
+            raise DeliveryError(
+                f"CDN {cdn.base_url}",
+                cause=f"the delivery test failed: {problems[0]}",
+                fix="check the distribution's origin, its access to the bucket and cdn.base_url; no row was "
+                "rewritten",
+            )

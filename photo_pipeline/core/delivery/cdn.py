@@ -1,0 +1,65 @@
+"""Fetches what the CDN delivers, as a visitor's browser would. Reads only; never caches."""
+
+from dataclasses import dataclass
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from photo_pipeline.core.errors import DeliveryError
+from photo_pipeline.core.storage.checksum import sha256_hex
+
+# Fail over in < 30 s in all: three attempts of at most 9 s.
+_TIMEOUT = urllib3.Timeout(connect=3, read=6)
+_RETRIES = urllib3.Retry(total=2, backoff_factor=0.5, status_forcelist=(500, 502, 503, 504), redirect=0)
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """One answer of the CDN; `body` is the bytes as sent, `sha256` their hex digest."""
+
+    url: str
+    status: int
+    body: bytes
+    content_type: str
+    cache_control: str
+
+    @property
+    def sha256(self) -> str:
+        """The body's SHA-256 as hex."""
+        return sha256_hex(self.body)
+
+
+class Cdn:
+    """The CDN behind one base URL. Thread-safe."""
+
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url
+        self._http = urllib3.PoolManager(maxsize=32, timeout=_TIMEOUT, retries=_RETRIES)
+
+    def fetch(self, url: str, *, accept: str = "*/*") -> Delivered:
+        """Return the CDN's answer to GET `url`, whatever its status.
+
+        Raises:
+            DeliveryError: the CDN cannot be reached.
+        """
+        try:
+            answer = self._http.request(
+                "GET", url, headers={"Accept": accept, "Accept-Encoding": "identity"}, preload_content=True
+            )
+        except HTTPError as error:
+            raise DeliveryError(
+                f"CDN {self.base_url}",
+                cause=f"it does not answer ({' '.join(str(error).split())[:200]})",
+                fix="check cdn.base_url and that the distribution is deployed, then run again",
+            ) from error
+        return Delivered(
+            url=url,
+            status=answer.status,
+            body=answer.data,
+            content_type=answer.headers.get("Content-Type", ""),
+            cache_control=answer.headers.get("Cache-Control", ""),
+        )
+
+    def close(self) -> None:
+        """Close every kept-alive connection."""
+        self._http.clear()

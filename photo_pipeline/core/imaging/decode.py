@@ -1,0 +1,180 @@
+"""From a file to one upright sRGB buffer, no larger than the largest variant needs.
+
+Every pixel layout that can arrive is turned into RGB or RGBA here, on purpose:
+
+| source                                  | becomes                                                    |
+|-----------------------------------------|------------------------------------------------------------|
+| RGB, RGBA, L, LA, P, 1 (with/without tRNS) | RGB, or RGBA when a pixel is transparent                |
+| 16-bit grey (I;16)                      | divided by 256; a plain convert would clip to white        |
+| 32-bit and float grey (I, F)            | divided so that 255, 65535 or its own maximum is white     |
+| CMYK with profile                       | through the profile to sRGB                                |
+| CMYK without profile                    | Pillow's plain conversion (no press is known)              |
+| RGB or grey with another profile than sRGB | through the profile to sRGB                             |
+| broken profile, or one of another colour model | read as sRGB                                        |
+| a layout that Pillow cannot convert     | UnsupportedFormatError                                     |
+| MPO, animated GIF/PNG/WebP/AVIF, multi-page TIFF | the first frame                                   |
+"""
+
+from io import BytesIO
+from math import ceil
+from pathlib import Path
+
+from PIL import Image, ImageCms
+
+from photo_pipeline.core.errors import UnsupportedFormatError
+from photo_pipeline.core.imaging.header import DAMAGE_ERRORS, SourceInfo, opened
+from photo_pipeline.core.imaging.resize import GAP
+
+# EXIF orientation to the operation that undoes it (EXIF 2.32, tag 0x0112).
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Layouts that can be box-averaged as they are; palettes, bits and 16-bit grey must be converted first.
+_REDUCIBLE = {"L", "LA", "RGB", "RGBA", "CMYK"}
+_DEEP_GREY = {"I;16", "I;16B", "I;16L", "I;16N", "I", "F"}
+_COLOUR_MODEL = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
+
+
+def decode(source: Path, info: SourceInfo, *, scale: float) -> Image.Image:
+    """Decodes the first frame of a photo.
+
+    Args:
+        source: The photo.
+        info: What `read_header` said of it.
+        scale: The largest variant's pixels per source pixel, at most 1.
+
+    Returns:
+        The whole picture, upright, in sRGB, without metadata, RGB or (only if a pixel is transparent)
+        RGBA. Its sides are at least `scale` times the displayed ones, times GAP where the source has that.
+
+    Raises:
+        CorruptPhotoError: The file is damaged or cut off.
+        UnsupportedFormatError: The pixel layout has no conversion.
+        PhotoMemoryError: A decoder could not get its memory.
+    """
+    image = _load(source, info, scale)
+    profile = image.info.get("icc_profile")
+    image = _shrunk(_eight_bit(image), info, scale)
+    image = _to_srgb(image, profile, source.name)
+    turn = _UPRIGHT.get(info.orientation)
+    image = image.transpose(turn) if turn is not None else image
+    image.info = {}
+    return _without_idle_alpha(image)
+
+
+def _load(source: Path, info: SourceInfo, scale: float) -> Image.Image:
+    """All pixels of the first frame: truncation shows only when the last one is read."""
+    with opened(source, info.format, pixels=info.width * info.height) as image:
+        image.seek(0)
+        # JPEG decodes at 1/2, 1/4 or 1/8 for a fraction of the time and memory.
+        image.draft(None, _wanted(info, scale))
+        image.load()
+    # Not copied, which would double the peak; the pixels outlive the file.
+    return image
+
+
+def _wanted(info: SourceInfo, scale: float) -> tuple[int, int]:
+    """The smallest buffer that will do, in pixels as they lie in the file."""
+    factor = min(1.0, scale * GAP)
+    size = (ceil(info.width * factor), ceil(info.height * factor))
+    return size if info.orientation < 5 else size[::-1]
+
+
+def _shrunk(image: Image.Image, info: SourceInfo, scale: float) -> Image.Image:
+    """Box-averages early by a whole factor, so that all later steps touch fewer pixels."""
+    width, height = _wanted(info, scale)
+    factor = min(image.width // width, image.height // height)
+    return image.reduce(factor) if factor > 1 and image.mode in _REDUCIBLE else image
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Converts what neither box-averages nor has a profile's layout; other modes pass unchanged."""
+    if image.mode in _DEEP_GREY:
+        return _grey_from_deep(image)
+    if image.has_transparency_data and image.mode not in ("LA", "RGBA"):
+        return image.convert("RGBA")
+    if image.mode in ("1", "P"):
+        return image.convert("L" if image.mode == "1" else "RGB")
+    return image
+
+
+def _grey_from_deep(image: Image.Image) -> Image.Image:
+    factor = 256 / _white(image)
+    # Only the native byte order can be scaled as it is.
+    plain = image.convert("I") if image.mode.startswith("I;16") and image.mode != "I;16" else image
+    return plain.point(lambda value: value * factor + 0.0).convert("L")
+
+
+def _white(image: Image.Image) -> float:
+    """One more than the value that is shown white."""
+    if image.mode.startswith("I;16"):
+        return 65536
+    peak = float(image.getextrema()[1])  # type: ignore[arg-type]  # one band, so one pair of numbers
+    if image.mode == "F" and peak <= 1:
+        return 256 / 255
+    return next((white for white in (256, 65536) if peak < white), peak)
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None, name: str) -> Image.Image:
+    if image.mode in ("RGBA", "LA"):
+        colour = image.convert(image.mode[:-1])
+        converted = _colours(colour, profile, name)
+        converted.putalpha(image.getchannel("A"))
+        return converted
+    return _colours(image, profile, name)
+
+
+def _colours(image: Image.Image, profile: bytes | None, name: str) -> Image.Image:
+    """An RGB copy of an image without alpha, converted from its profile where that can be used."""
+    source_profile = _usable_profile(image, profile)
+    try:
+        if source_profile is not None:
+            converted = ImageCms.profileToProfile(
+                image,
+                source_profile,
+                ImageCms.createProfile("sRGB"),
+                renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+                outputMode="RGB",
+            )
+            return converted if converted is not None else image.convert("RGB")
+    except (ImageCms.PyCMSError, *DAMAGE_ERRORS):
+        # A profile that opens but cannot be computed with is as broken as one that does not open.
+        pass
+    return _plain_rgb(image, name)
+
+
+def _plain_rgb(image: Image.Image, name: str) -> Image.Image:
+    try:
+        return image.convert("RGB")
+    except ValueError as error:
+        cause = f"there is no conversion from pixel layout {image.mode}"
+        raise UnsupportedFormatError(name, cause=cause, fix="Convert it to an RGB JPEG or PNG") from error
+
+
+def _usable_profile(image: Image.Image, profile: bytes | None) -> ImageCms.ImageCmsProfile | None:
+    """The embedded profile, or None when it is absent, broken, sRGB already, or of another model."""
+    if not profile:
+        return None
+    try:
+        opened_profile = ImageCms.ImageCmsProfile(BytesIO(profile))
+        model = opened_profile.profile.xcolor_space
+        description = ImageCms.getProfileDescription(opened_profile)
+    except (ImageCms.PyCMSError, *DAMAGE_ERRORS):
+        return None
+    if model != _COLOUR_MODEL.get(image.mode) or description.startswith("sRGB"):
+        return None
+    return opened_profile
+
+
+def _without_idle_alpha(image: Image.Image) -> Image.Image:
+    """Drops an alpha channel that is opaque everywhere: it would cost bytes in each variant."""
+    if image.mode == "RGBA" and image.getchannel("A").getextrema()[0] == 255:
+        return image.convert("RGB")
+    return image

@@ -1,0 +1,125 @@
+"""One function per output format, and the registry that names them.
+
+An encoder takes pixels and a quality and returns a whole file without any metadata. Which quality is
+taken is decided in `search.py`. A new format is one function and one line of ENCODERS.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+
+import pillow_avif
+from PIL import Image
+
+from photo_pipeline.core.imaging.recipe import ImageFormat
+
+# N. Robidoux's table as shipped by ImageMagick and mozjpeg (quant table 3), for luma and chroma alike:
+# ssimulacra2 69.0 at 100 KB against 66.6 with libjpeg's own tables (facts/imaging.md).
+_ROBIDOUX = (
+    (16, 16, 16, 18, 25, 37, 56, 85),
+    (16, 17, 20, 27, 34, 40, 53, 75),
+    (16, 20, 24, 31, 43, 62, 91, 135),
+    (18, 27, 31, 40, 53, 74, 106, 156),
+    (25, 34, 43, 53, 69, 94, 131, 189),
+    (37, 40, 62, 74, 94, 124, 169, 238),
+    (56, 53, 91, 106, 131, 169, 226, 311),
+    (85, 75, 135, 156, 189, 238, 311, 418),
+)
+
+# SVT-AV1 refuses sides below 4 px and drops tools at tiny sizes; aom encodes those in 2 ms.
+_SVT_MIN_SIDE = 16
+
+
+@dataclass(frozen=True)
+class FormatEncoder:
+    """An output format.
+
+    Attributes:
+        encode: From an RGB (or RGBA, where alpha is kept) image and a quality of 1-100 to a whole file.
+        keeps_alpha: Whether the format can hold transparency.
+        bytes_curve: (a, b) of ln(bytes per pixel) = a + b x quality, the mean over 16 photographs of
+            shared/photos/real at 1200 px and qualities of 40-85; a quality search starts from it.
+    """
+
+    encode: Callable[[Image.Image, int], bytes]
+    keeps_alpha: bool
+    bytes_curve: tuple[float, float]
+
+
+def encode_avif(image: Image.Image, quality: int) -> bytes:
+    """Encodes AVIF 4:2:0 with SVT-AV1 at speed 6, or with aom where SVT is absent or refuses the size.
+
+    SVT 6 takes 0.24 s a photo against aom's 0.9 s at speed 6 (facts/imaging.md).
+
+    Raises:
+        MemoryError: The encoder could not get its memory or its threads.
+    """
+    codec = "svt" if _has_svt() and min(image.size) >= _SVT_MIN_SIDE else "aom"
+    # One thread: photos are processed side by side, and aom's bytes depend on the number of threads.
+    options = {"quality": quality, "codec": codec, "speed": 6, "subsampling": "4:2:0", "max_threads": 1}
+    try:
+        return _saved(image, "AVIF", **options)
+    except RuntimeError as error:
+        # The pixels and settings are valid by now: libavif's "encoding failed" is a failed malloc or thread.
+        raise MemoryError(f"{codec}: {error}") from error
+
+
+def encode_webp(image: Image.Image, quality: int) -> bytes:
+    """Encodes lossy WebP with method 5: 1 % smaller than method 4 at the same time (facts/imaging.md)."""
+    return _saved(image, "WEBP", quality=quality, method=5)
+
+
+def encode_jpeg(image: Image.Image, quality: int) -> bytes:
+    """Encodes progressive JPEG 4:2:0 with optimised Huffman tables and Robidoux's quantisation."""
+    # Tables come scaled and no quality is passed: Pillow then sizes its buffer at two bytes per pixel.
+    # At the one byte of qualities below 95, noise overflows it ("Suspension not allowed here").
+    tables = [_quantisation(quality)] * 2
+    return _saved(image, "JPEG", qtables=tables, progressive=True, optimize=True, subsampling="4:2:0")
+
+
+ENCODERS: Mapping[ImageFormat, FormatEncoder] = {
+    ImageFormat.AVIF: FormatEncoder(encode_avif, keeps_alpha=True, bytes_curve=(-4.51, 0.034)),
+    ImageFormat.WEBP: FormatEncoder(encode_webp, keeps_alpha=True, bytes_curve=(-3.56, 0.019)),
+    ImageFormat.JPEG: FormatEncoder(encode_jpeg, keeps_alpha=False, bytes_curve=(-3.48, 0.020)),
+}
+
+
+def flattened(image: Image.Image, format: ImageFormat, background: tuple[int, int, int]) -> Image.Image:
+    """Lays transparent pixels on a colour where the format cannot keep them.
+
+    Args:
+        image: RGB or RGBA.
+        format: The format that it will be encoded in.
+        background: The RGB colour.
+
+    Returns:
+        The image itself when nothing had to be done, else an RGB copy.
+    """
+    if image.mode != "RGBA" or ENCODERS[format].keeps_alpha:
+        return image
+    ground = Image.new("RGB", image.size, background)
+    ground.paste(image, mask=image.getchannel("A"))
+    return ground
+
+
+def _saved(image: Image.Image, format: str, **options: object) -> bytes:
+    buffer = BytesIO()
+    # Explicitly empty, since each plugin falls back to the source's own metadata for some of these.
+    image.save(buffer, format, exif=b"", icc_profile=b"", xmp=b"", comment=b"", **options)
+    return buffer.getvalue()
+
+
+@cache
+def _quantisation(quality: int) -> tuple[int, ...]:
+    """Robidoux's table scaled as libjpeg does (jpeg_quality_scaling), within baseline's 1..255."""
+    percent = 5000 // quality if quality < 50 else 200 - 2 * quality
+    return tuple(min(255, max(1, (step * percent + 50) // 100)) for row in _ROBIDOUX for step in row)
+
+
+@cache
+def _has_svt() -> bool:
+    # SVT prints 20 lines per image to stderr unless told before its first use; 1 is errors only.
+    os.environ.setdefault("SVT_LOG", "1")
+    return bool(pillow_avif.AvifImagePlugin._avif.encoder_codec_available("svt"))

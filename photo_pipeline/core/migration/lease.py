@@ -1,0 +1,121 @@
+"""The lease that lets one run at a time work on a batch (DESIGN rule 11).
+
+Each acquisition raises the batch's fencing token; every write transaction of a batch first proves that
+its token is still the current one, so a run that was taken over can no longer change anything.
+"""
+
+import os
+import socket
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.tables import batch_table, utc_now
+from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError, LeaseLostError
+
+# Longer than the slowest single photo (30 s limit), so that a lease renewed per photo never runs out.
+LEASE_TTL = timedelta(seconds=120)
+
+
+class BatchLease:
+    """Holds the lease on one batch while used as a context manager."""
+
+    def __init__(self, database: Database, batch: str, *, run: str) -> None:
+        self._database = database
+        self.batch = batch
+        self.run = run
+        self._token = 0
+
+    def __enter__(self) -> Self:
+        """Take the lease, from a dead or expired owner if need be.
+
+        Raises:
+            ConfigurationError: there is no such batch.
+            GuardRefusedError: a living run holds it.
+        """
+        columns = batch_table.c
+        with self._database.write() as connection:
+            row = connection.execute(
+                sa.select(batch_table).where(columns.key == self.batch).with_for_update()
+            ).one_or_none()
+            if row is None:
+                raise _no_such_batch(self.batch)
+            if row.lease_owner and row.lease_expires_at > utc_now() and not _is_dead(row.lease_owner):
+                raise GuardRefusedError(
+                    self.batch,
+                    cause=f"the run {row.lease_owner!r} is working on it",
+                    fix=f"wait for it to end; its lease expires at {row.lease_expires_at:%H:%M:%S} UTC",
+                )
+            self._token = row.lease_token + 1
+            connection.execute(
+                sa.update(batch_table)
+                .where(columns.key == self.batch)
+                .values(
+                    lease_owner=_owner(self.run),
+                    lease_token=self._token,
+                    lease_expires_at=utc_now() + LEASE_TTL,
+                )
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the lease back, unless another run has taken it over."""
+        columns = batch_table.c
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(batch_table)
+                .where(columns.key == self.batch, columns.lease_token == self._token)
+                .values(lease_owner=None, lease_expires_at=None)
+            )
+
+    def hold(self, connection: Connection) -> None:
+        """Prove, inside the caller's write transaction, that the lease is still ours; also renews it.
+
+        Raises:
+            LeaseLostError: another run has taken the batch over; the caller's transaction must not commit.
+        """
+        columns = batch_table.c
+        done = connection.execute(
+            sa.update(batch_table)
+            .where(columns.key == self.batch, columns.lease_token == self._token)
+            .values(lease_expires_at=utc_now() + LEASE_TTL)
+        )
+        if done.rowcount != 1:
+            raise LeaseLostError(
+                self.batch, cause="another run has taken it over", fix="let that run finish; nothing was lost"
+            )
+
+
+def _owner(run: str) -> str:
+    return f"{socket.gethostname()}/{os.getpid()}/{run}"
+
+
+def _is_dead(owner: str) -> bool:
+    """Return whether the owner was a process of this machine that no longer exists.
+
+    Lets a run resume at once after kill -9, without waiting for the lease to expire. A process on
+    another machine, or one whose id was reused, counts as alive: then only the expiry frees the batch.
+    """
+    host, _, rest = owner.partition("/")
+    pid = rest.partition("/")[0]
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _no_such_batch(batch: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"batch {batch!r}", cause="there is no such batch", fix="see `photo-pipeline status` for the batches"
+    )

@@ -1,0 +1,148 @@
+"""The rewrite ledger, and the one place where application rows are changed.
+
+Every change is a compare-and-swap on the values read, and its ledger rows are written in the same
+transaction (DESIGN rules 3 and 4). Which values to write is decided by `rewrite` and `rollback`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from photo_pipeline.core.catalog import raw
+from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.raw import RawValue
+from photo_pipeline.core.catalog.tables import RewriteOutcome, rewrite_table, utc_now
+from photo_pipeline.core.sources.mapping import Source
+
+
+class RowRefusedError(Exception):
+    """The row cannot take the change; the transaction's savepoint undoes what was tried."""
+
+
+@dataclass(frozen=True)
+class RowAddress:
+    """One row of the application, ready to be read and changed."""
+
+    table: sa.Table
+    source: Source
+    row_key: str
+    is_sqlite: bool
+
+    @classmethod
+    def of(cls, database: Database, source: Source, row_key: str) -> "RowAddress":
+        """Return the address of the row with that key."""
+        return cls(database.table(source.table, source.schema_name), source, row_key, database.is_sqlite)
+
+    def condition(self) -> list[sa.ColumnElement[bool]]:
+        """Return the conditions that find the row by its key."""
+        values = raw.decode_key(self.row_key)
+        return [
+            raw.key_equals(self.table.columns[name], value, is_sqlite=self.is_sqlite)
+            for name, value in zip(self.source.key, values, strict=True)
+        ]
+
+    def read(self, connection: Connection, columns: list[str]) -> dict[str, RawValue] | None:
+        """Return the raw values of the row's columns, or None if the row is gone.
+
+        The row is locked until the transaction ends where the database can (PostgreSQL).
+        """
+        expressions = [
+            raw.read_expression(self.table.columns[name], is_sqlite=self.is_sqlite).label(f"c{i}")
+            for i, name in enumerate(columns)
+        ]
+        query = sa.select(*expressions).select_from(self.table).where(*self.condition()).with_for_update()
+        found = connection.execute(query).first()
+        return None if found is None else dict(zip(columns, found, strict=True))
+
+
+def swap(
+    connection: Connection,
+    address: RowAddress,
+    *,
+    before: Mapping[str, RawValue],
+    after: Mapping[str, RawValue],
+) -> bool:
+    """Set the row's columns to `after` if each of `before` still holds; return whether it did.
+
+    Raises:
+        RowRefusedError: the key found several rows, or the database stored something else than was asked
+            (a truncating or converting column).
+    """
+    columns = address.table.columns
+    same = [raw.equals(columns[name], before[name], is_sqlite=address.is_sqlite) for name in after]
+    values = {
+        columns[name]: raw.write_expression(columns[name], value, is_sqlite=address.is_sqlite)
+        for name, value in after.items()
+    }
+    done = connection.execute(sa.update(address.table).where(*address.condition(), *same).values(values))
+    if done.rowcount == 0:
+        return False
+    if done.rowcount != 1:
+        raise RowRefusedError(f"the key finds {done.rowcount} rows")
+    return True
+
+
+def require_text(address: RowAddress, stored: Mapping[str, RawValue], wanted: Mapping[str, RawValue]) -> None:
+    """Check that text columns hold exactly what was written.
+
+    Raises:
+        RowRefusedError: a column changed the value on its way in.
+    """
+    for name, value in wanted.items():
+        if isinstance(value, str) and stored[name] != value:
+            raise RowRefusedError(f"column {name!r} of {address.table.name!r} stored {stored[name]!r}")
+
+
+def check_length(address: RowAddress, name: str, value: RawValue) -> None:
+    """Check, before writing, that a text fits its column.
+
+    Raises:
+        RowRefusedError: it is longer than the column.
+    """
+    length = getattr(address.table.columns[name].type, "length", None)
+    if length and isinstance(value, str) and len(value) > length:
+        raise RowRefusedError(
+            f"the new value has {len(value)} characters and column {name!r} takes {length}; widen the column "
+            "or use rewrite mode key"
+        )
+
+
+def entry(
+    *,
+    batch: str,
+    run: str,
+    address: RowAddress,
+    column: str,
+    photo_id: int | None,
+    outcome: RewriteOutcome,
+    before: RawValue = None,
+    after: RawValue = None,
+    reason: str | None = None,
+) -> dict[str, Any]:
+    """Return one row for `pp_rewrite`."""
+    before_text, before_type = raw.encode(before)
+    after_text, after_type = raw.encode(after)
+    return {
+        "batch": batch,
+        "photo_id": photo_id,
+        "source": address.source.name,
+        "row_key": address.row_key,
+        "column": column,
+        "before": before_text,
+        "before_type": before_type,
+        "after": after_text,
+        "after_type": after_type,
+        "run": run,
+        "outcome": outcome,
+        "reason": reason,
+        "applied_at": utc_now() if outcome is RewriteOutcome.APPLIED else None,
+    }
+
+
+def record(connection: Connection, entries: list[dict[str, Any]]) -> None:
+    """Write ledger rows, in the caller's transaction."""
+    if entries:
+        connection.execute(sa.insert(rewrite_table), entries)

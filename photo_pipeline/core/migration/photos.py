@@ -1,0 +1,211 @@
+"""A batch's photos, and the objects that each of them needs in the store."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.tables import PhotoClass, PhotoState, object_table, photo_table, utc_now
+from photo_pipeline.core.config import PipelineConfig, VariantSettings
+from photo_pipeline.core.delivery.urls import UrlScheme
+from photo_pipeline.core.errors import PhotoError
+from photo_pipeline.core.imaging.recipe import ImageFormat, Recipe, VariantSpec
+
+# Extension and media type of an untouched original, by the format that its content has.
+ORIGINAL_TYPES = {
+    "JPEG": ("jpg", "image/jpeg"),
+    "PNG": ("png", "image/png"),
+    "WEBP": ("webp", "image/webp"),
+    "AVIF": ("avif", "image/avif"),
+    "GIF": ("gif", "image/gif"),
+    "TIFF": ("tif", "image/tiff"),
+    "BMP": ("bmp", "image/bmp"),
+    "HEIC": ("heic", "image/heic"),
+}
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photo reference of a batch, as `pp_photo` has it; sizes in bytes."""
+
+    id: int
+    source: str
+    row_id: str
+    row_key: str
+    field: str
+    role: str
+    entity_type: str | None
+    entity_id: str | None
+    root: str
+    path: str
+    value: str
+    new_value: str | None
+    size: int
+    mtime_ns: int
+    inode: int
+    sha256: str
+    format: str
+    width: int | None
+    height: int | None
+    state: str
+    error_type: str | None
+    error_detail: str | None
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether it is a resized copy that the application made of the row's primary photo."""
+        return self.role == "variant"
+
+    def location(self, config: PipelineConfig) -> Path:
+        """Return where the local file is."""
+        return config.root(self.root).dir / self.path
+
+
+@dataclass(frozen=True)
+class WantedObject:
+    """One object that a photo needs; `variant` is "original" and `recipe` empty for an original."""
+
+    key: str
+    source_sha256: str
+    recipe: str
+    variant: str
+    format: str
+
+
+def batch_photos(database: Database, batch: str, states: Iterable[PhotoState] | None = None) -> list[Photo]:
+    """Return the batch's matched, hashed photos (in the given states), by id.
+
+    Migrated ones count as matched: the inventory may have re-classed them since.
+    """
+    columns = photo_table.c
+    names = list(Photo.__dataclass_fields__)
+    query = sa.select(*(columns[name] for name in names)).where(
+        columns.batch == batch,
+        columns.sha256.is_not(None),
+        columns["class"].in_([PhotoClass.MATCHED, PhotoClass.ALREADY_MIGRATED]),
+    )
+    if states is not None:
+        query = query.where(columns.state.in_(list(states)))
+    with database.read() as connection:
+        return [Photo(*row) for row in connection.execute(query.order_by(columns.id))]
+
+
+def set_state(connection: Connection, photos: Iterable[Photo], state: PhotoState) -> None:
+    """Move the photos to `state` and forget an earlier error."""
+    ids = [photo.id for photo in photos]
+    if ids:
+        connection.execute(
+            sa.update(photo_table)
+            .where(photo_table.c.id.in_(ids))
+            .values(state=state, error_type=None, error_detail=None, updated_at=utc_now())
+        )
+
+
+def quarantine(connection: Connection, photos: Iterable[Photo], error: PhotoError) -> None:
+    """Take the photos out of the batch's way, with the reason."""
+    ids = [photo.id for photo in photos]
+    connection.execute(
+        sa.update(photo_table)
+        .where(photo_table.c.id.in_(ids))
+        .values(
+            state=PhotoState.QUARANTINED,
+            error_type=error.error_type,
+            error_detail=str(error),
+            updated_at=utc_now(),
+        )
+    )
+
+
+@lru_cache(maxsize=32)
+def _recipe(variants: tuple[tuple[str, VariantSettings], ...]) -> Recipe:
+    specs = tuple(
+        VariantSpec(name=name, fit=spec.fit, width=spec.width, height=spec.height, max_bytes=spec.max_bytes)
+        for name, spec in variants
+    )
+    return Recipe(variants=specs)
+
+
+class ObjectNaming:
+    """Which objects each photo needs, by the configuration's presets and prefixes."""
+
+    def __init__(self, config: PipelineConfig) -> None:
+        self._config = config
+        self.urls = UrlScheme.of(config)
+
+    def recipe(self, source: str) -> Recipe:
+        """Return the recipe of a source's preset."""
+        preset = self._config.variants[self._config.source(source).preset]
+        return _recipe(tuple(preset.items()))
+
+    def variants(self, photo: Photo) -> list[WantedObject]:
+        """Return the variant objects of one (primary) photo: every variant in every format."""
+        recipe = self.recipe(photo.source)
+        return [
+            WantedObject(
+                key=self.variant_key(photo, spec.name, image_format.extension),
+                source_sha256=photo.sha256,
+                recipe=recipe.digest,
+                variant=spec.name,
+                format=image_format.value,
+            )
+            for spec in recipe.variants
+            for image_format in recipe.formats
+        ]
+
+    def variant_key(self, photo: Photo, variant: str, extension: str) -> str:
+        """Return the key of one variant of a photo."""
+        return self.urls.variant_key(photo.sha256, self.recipe(photo.source).digest, variant, extension)
+
+    def original(self, photo: Photo) -> WantedObject | None:
+        """Return the original object, or None where the configuration discards originals."""
+        if self._config.store.originals == "discard":
+            return None
+        key = self.urls.original_key(photo.sha256, ORIGINAL_TYPES[photo.format][0])
+        return WantedObject(key, photo.sha256, "", "original", photo.format.lower())
+
+    def needed(self, photo: Photo, primary: Photo | None) -> list[WantedObject]:
+        """Return every object that must be proven before the photo's row may be rewritten.
+
+        Args:
+            photo: The photo.
+            primary: For a resized copy, the row's primary photo, whose variants it will name.
+        """
+        wanted = [] if photo.is_copy else self.variants(photo)
+        if photo.is_copy and primary is not None:
+            wanted = self.variants(primary)
+            copied = self.original(primary)
+            wanted += [copied] if copied else []
+        original = self.original(photo)
+        return wanted + ([original] if original else [])
+
+    def value_format(self, source: str) -> tuple[str, ImageFormat]:
+        """Return the extension that rewritten values end in, and the format whose facts are written back."""
+        name = self._config.source(source).rewrite.format
+        image_format = ImageFormat.JPEG if name == "auto" else ImageFormat(name)
+        return ("auto" if name == "auto" else image_format.extension), image_format
+
+
+def primaries(photos: Sequence[Photo]) -> dict[str, Photo]:
+    """Return, by row, the first primary photo of each row."""
+    found: dict[str, Photo] = {}
+    for photo in photos:
+        if photo.role == "primary":
+            found.setdefault(photo.row_id, photo)
+    return found
+
+
+def object_rows(connection: Connection, bucket: str, keys: Iterable[str]) -> dict[str, Any]:
+    """Return the `pp_object` rows of those keys that have one, by key."""
+    columns = object_table.c
+    wanted = list(dict.fromkeys(keys))
+    rows: dict[str, Any] = {}
+    for start in range(0, len(wanted), 500):
+        chunk = wanted[start : start + 500]
+        query = sa.select(object_table).where(columns.bucket == bucket, columns.key.in_(chunk))
+        rows |= {row.key: row for row in connection.execute(query)}
+    return rows

@@ -1,0 +1,133 @@
+"""Whole operations on batches, one step after the other, for faces without a scheduler of their own.
+
+Dagster runs the same steps as assets, each under the same lease rules.
+"""
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.tables import BatchState
+from photo_pipeline.core.migration.lease import BatchLease
+from photo_pipeline.core.migration.process import Processed, process_batch
+from photo_pipeline.core.migration.rewrite import Rewritten, rewrite_batch
+from photo_pipeline.core.migration.rollback import OpenStore, RolledBack, rollback_batch
+from photo_pipeline.core.migration.state import batch_statuses, settle_back, settle_forward, working_on
+from photo_pipeline.core.migration.upload import Uploaded, upload_batch
+from photo_pipeline.core.migration.validate import Validated, validate_batch
+from photo_pipeline.core.progress import Progress, no_progress
+from photo_pipeline.core.project import Project
+
+
+def new_run_id() -> str:
+    """Return an id for the ledger and the lease, unique to one run."""
+    return uuid.uuid4().hex
+
+
+@dataclass(frozen=True)
+class MigratedBatch:
+    """What one run of a batch did, step by step; `seconds` is wall time by step."""
+
+    batch: str
+    state: str
+    processed: Processed
+    uploaded: Uploaded
+    rewritten: Rewritten
+    validated: Validated
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def has_findings(self) -> bool:
+        """Whether a person should look: quarantined photos, conflicts, failures, failed validation."""
+        return bool(
+            self.state != BatchState.COMPLETED
+            or self.processed.quarantined
+            or self.uploaded.quarantined
+            or self.rewritten.conflicts
+            or self.rewritten.failed
+            or self.validated.failed
+        )
+
+
+class _Stopwatch:
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - started
+
+
+def migrate_batch(
+    project: Project,
+    batch: str,
+    *,
+    run: str,
+    retry_failed: bool = False,
+    validation_sample: float = 1.0,
+    progress: Progress = no_progress,
+) -> MigratedBatch:
+    """Process, upload, rewrite and validate one batch. Safe to repeat: done work is not done again.
+
+    Raises:
+        PhotoPipelineError: the store, the CDN, the database or the configuration stops the batch as a
+            whole; what was done until then is kept and continued by the next run.
+    """
+    database, config, watch = project.database, project.config, _Stopwatch()
+    with BatchLease(database, batch, run=run) as lease, working_on(database, lease, BatchState.RUNNING):
+        with watch.step("variants"):
+            processed = process_batch(
+                database, config, lease, project.workers, retry_failed=retry_failed, progress=progress
+            )
+        with watch.step("upload"):
+            uploaded = upload_batch(
+                database, config, lease, project.store, project.workers, progress=progress
+            )
+        with watch.step("rewrite"):
+            rewritten = rewrite_batch(
+                database, config, lease, project.store, project.cdn, progress=progress
+            )
+        state = settle_forward(database, lease)
+    with watch.step("validation"):
+        validated = validate_batch(
+            database, config, project.cdn, batch, run=run, sample=validation_sample, progress=progress
+        )
+    return MigratedBatch(batch, state, processed, uploaded, rewritten, validated, watch.seconds)
+
+
+def roll_back_batch(
+    project: Project,
+    batch: str,
+    *,
+    run: str,
+    only_photos: Sequence[int] | None = None,
+    progress: Progress = no_progress,
+) -> RolledBack:
+    """Take one batch's rows (or those of some photos) back to their local values.
+
+    Raises:
+        PhotoPipelineError: the database stops the rollback as a whole; what was done is kept.
+    """
+    database = project.database
+    with BatchLease(database, batch, run=run) as lease, working_on(database, lease, BatchState.ROLLING_BACK):
+        outcome = rollback_batch(
+            database,
+            project.config,
+            lease,
+            OpenStore(lambda: project.store),
+            only_photos=only_photos,
+            progress=progress,
+        )
+        settle_back(database, lease)
+    return outcome
+
+
+def open_batches(database: Database) -> list[str]:
+    """Return the batches that a plain `migrate` works on: all but the completed and the rolled back."""
+    closed = (BatchState.COMPLETED, BatchState.ROLLED_BACK)
+    return [each.key for each in batch_statuses(database) if each.state not in closed]

@@ -1,0 +1,145 @@
+"""Where batches and the migration as a whole stand, kept beside the ledger."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.inventory import MIGRATION
+from photo_pipeline.core.catalog.tables import (
+    BatchState,
+    PhotoState,
+    RewriteOutcome,
+    batch_table,
+    migration_table,
+    photo_table,
+    rewrite_table,
+    utc_now,
+)
+from photo_pipeline.core.errors import PhotoPipelineError
+from photo_pipeline.core.migration.lease import BatchLease
+
+_UNFINISHED = (PhotoState.PENDING, PhotoState.PROCESSED, PhotoState.UPLOADED)
+
+
+@dataclass(frozen=True)
+class BatchStatus:
+    """One batch as `status` shows it; `photos` counts references by state."""
+
+    key: str
+    state: str
+    photos: dict[str, int]
+    error: str | None
+
+
+@contextmanager
+def working_on(database: Database, lease: BatchLease, state: BatchState) -> Iterator[None]:
+    """Mark the batch as `state` while the body runs; an exception marks it failed, with its message."""
+    _set(database, lease, state, error=None)
+    try:
+        yield
+    except PhotoPipelineError as error:
+        _set(database, lease, BatchState.FAILED, error=str(error))
+        raise
+
+
+def settle_forward(database: Database, lease: BatchLease) -> BatchState:
+    """Close a batch after its rewrite: completed, or failed if photos are left unfinished."""
+    counts = photo_states(database, lease.batch)
+    left = sum(counts[state] for state in _UNFINISHED)
+    state = BatchState.FAILED if left else BatchState.COMPLETED
+    error = f"{left} photos are not migrated yet; run it again" if left else None
+    _set(database, lease, state, error=error)
+    return state
+
+
+def settle_back(database: Database, lease: BatchLease) -> BatchState:
+    """Close a batch after a rollback: rolled back, or still completed if rewritten rows are left."""
+    columns = rewrite_table.c
+    with database.read() as connection:
+        left = connection.execute(
+            sa.select(sa.func.count()).where(
+                columns.batch == lease.batch,
+                columns.outcome == RewriteOutcome.APPLIED,
+                columns.photo_id.is_not(None),
+            )
+        ).scalar_one()
+    state = BatchState.COMPLETED if left else BatchState.ROLLED_BACK
+    _set(database, lease, state, error=f"{left} photos were not rolled back" if left else None)
+    return state
+
+
+def _set(database: Database, lease: BatchLease, state: BatchState, *, error: str | None) -> None:
+    with database.write() as connection:
+        lease.hold(connection)
+        connection.execute(
+            sa.update(batch_table)
+            .where(batch_table.c.key == lease.batch)
+            .values(state=state, error=error, updated_at=utc_now())
+        )
+    refresh_migration(database)
+
+
+def photo_states(database: Database, batch: str) -> Counter[str]:
+    """Return how many photos of the batch are in each state."""
+    columns = photo_table.c
+    with database.read() as connection:
+        grouped = (
+            sa.select(columns.state, sa.func.count()).where(columns.batch == batch).group_by(columns.state)
+        )
+        return Counter({str(row[0]): int(row[1]) for row in connection.execute(grouped)})
+
+
+def batch_statuses(database: Database) -> list[BatchStatus]:
+    """Return every batch with its photos by state, in running order."""
+    photo, batch = photo_table.c, batch_table.c
+    by_batch: dict[str, dict[str, int]] = {}
+    with database.read() as connection:
+        grouped = (
+            sa.select(photo.batch, photo.state, sa.func.count())
+            .where(photo.batch.is_not(None))
+            .group_by(photo.batch, photo.state)
+        )
+        for key, state, count in connection.execute(grouped):
+            by_batch.setdefault(key, {})[state] = count
+        rows = connection.execute(sa.select(batch_table).order_by(batch.priority, batch.key)).all()
+    return [BatchStatus(row.key, row.state, by_batch.get(row.key, {}), row.error) for row in rows]
+
+
+def refresh_migration(database: Database) -> str:
+    """Derive the migration's status from its batches, store it, and return it."""
+    with database.write() as connection:
+        grouped = sa.select(batch_table.c.state, sa.func.count()).group_by(batch_table.c.state)
+        counts: dict[str, int] = {str(row[0]): int(row[1]) for row in connection.execute(grouped)}
+        status = _overall(counts)
+        connection.execute(
+            sa.update(migration_table)
+            .where(migration_table.c.name == MIGRATION)
+            .values(status=status, updated_at=utc_now())
+        )
+    return status
+
+
+def _overall(counts: dict[str, int]) -> str:
+    """Return the migration's status: any work under way decides first, then what is left to do."""
+    for state in (BatchState.ROLLING_BACK, BatchState.RUNNING, BatchState.FAILED):
+        if counts.get(state):
+            return state
+    finished = [state for state, count in counts.items() if count]
+    if not finished:
+        return BatchState.PENDING
+    if len(finished) == 1:
+        return finished[0]
+    return BatchState.PENDING if counts.get(BatchState.PENDING) else BatchState.COMPLETED
+
+
+def migration_row(database: Database) -> Any | None:
+    """Return the row of `pp_migration`, or None before the first inventory."""
+    with database.read() as connection:
+        return connection.execute(
+            sa.select(migration_table).where(migration_table.c.name == MIGRATION)
+        ).one_or_none()

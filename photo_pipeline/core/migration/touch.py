@@ -1,0 +1,45 @@
+"""The time that touched columns (`updated_at` and the like) receive, in the style the column has."""
+
+import re
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from photo_pipeline.core.catalog.raw import RawValue
+
+# Seconds since 1970 stay below this until the year 5138; larger numbers are milliseconds.
+_MILLISECONDS_FROM = 100_000_000_000
+_STYLE = re.compile(
+    r"^\d{4}-\d\d-\d\d(?P<sep>[ T])\d\d:\d\d:\d\d(?P<fraction>\.\d+)?(?P<zone>Z|[+-]\d\d:?\d\d)?$"
+)
+
+
+def touched(connection: Connection, column: sa.Column[Any], before: RawValue, now: datetime) -> RawValue:
+    """Return the raw value that says `now` in the way `before` said its time.
+
+    PostgreSQL writes the text of its own column type. SQLite has no times, so the style of the value that
+    stands there is kept: ISO text with its separator, fraction and zone, or a number of (milli)seconds.
+    """
+    if connection.dialect.name == "sqlite":
+        return _in_style_of(before, now)
+    text = connection.execute(
+        sa.select(sa.cast(sa.cast(sa.literal(now, sa.DateTime(timezone=True)), column.type), sa.Text))
+    )
+    return str(text.scalar_one())
+
+
+def _in_style_of(before: RawValue, now: datetime) -> RawValue:
+    if isinstance(before, int | float) and not isinstance(before, bool):
+        seconds = now.timestamp() * (1000 if abs(before) >= _MILLISECONDS_FROM else 1)
+        return int(seconds) if isinstance(before, int) else seconds
+    style = _STYLE.match(before) if isinstance(before, str) else None
+    if style is None:
+        return now.strftime("%Y-%m-%d %H:%M:%S")
+    digits = len(style["fraction"] or ".") - 1
+    fraction = f".{now.microsecond:06d}".ljust(digits + 1, "0")[: digits + 1] if digits else ""
+    zone = style["zone"] or ""
+    if zone not in ("", "Z"):
+        zone = "+00:00" if ":" in zone else "+0000"  # `now` is UTC
+    return f"{now:%Y-%m-%d}{style['sep']}{now:%H:%M:%S}{fraction}{zone}"

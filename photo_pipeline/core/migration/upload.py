@@ -1,0 +1,376 @@
+"""Puts a batch's objects into the store and proves each of them there, by checksum and by identity.
+
+Nothing counts as uploaded because a request succeeded: an object counts once the store reports the right
+SHA-256 for its key, or, on servers that keep no checksums, once its bytes were read back and hashed.
+"""
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+from urllib.parse import quote
+
+import sqlalchemy as sa
+
+from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.tables import PhotoState, object_table, utc_now
+from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.errors import PhotoChangedError, PhotoError, StoreError
+from photo_pipeline.core.migration.lease import BatchLease
+from photo_pipeline.core.migration.photos import (
+    ORIGINAL_TYPES,
+    ObjectNaming,
+    Photo,
+    WantedObject,
+    batch_photos,
+    object_rows,
+    primaries,
+    quarantine,
+    set_state,
+)
+from photo_pipeline.core.migration.process import Workers, is_at_hand, process_batch, staged_path
+from photo_pipeline.core.progress import Progress, no_progress
+from photo_pipeline.core.storage.checksum import sha256_hex
+from photo_pipeline.core.storage.probe import StoreProbe, probe_store
+from photo_pipeline.core.storage.store import PhotoStore
+
+# Proven objects are recorded this many at a time; what a crash loses of it is adopted on the next run.
+_RECORD_EVERY = 50
+
+# Content-addressed keys never change, so AVIF and WebP may be kept for ever; JPEG, the fallback that other
+# sites and mail programs link to, stays refreshable (PRODUCT C1).
+CACHE_CONTROL = {
+    "avif": "public, max-age=31536000, immutable",
+    "webp": "public, max-age=31536000, immutable",
+    "jpeg": "public, max-age=86400",
+}
+
+
+@dataclass
+class Uploaded:
+    """What one pass over a batch did; objects are counted by key, `bytes` are those that were sent."""
+
+    photos: int = 0
+    objects: int = 0
+    uploaded: int = 0
+    adopted: int = 0
+    reused: int = 0
+    quarantined: int = 0
+    bytes: int = 0
+    verification: str = ""
+    requests: dict[str, int] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def count(self, kind: str) -> None:
+        """Count one request to the store; called from the upload threads."""
+        with self._lock:
+            self.requests[kind] = self.requests.get(kind, 0) + 1
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One object to bring into the store."""
+
+    wanted: WantedObject
+    photo: Photo
+    checksum: str
+    mime: str
+    row: Any | None  # its pp_object row, if it has one
+
+
+@dataclass(frozen=True)
+class _Proven:
+    job: _Job
+    created: bool
+    size: int
+
+
+def upload_batch(
+    database: Database,
+    config: PipelineConfig,
+    lease: BatchLease,
+    store: PhotoStore,
+    workers: Workers,
+    *,
+    progress: Progress = no_progress,
+) -> Uploaded:
+    """Upload and prove every object that the batch's processed photos need.
+
+    What an earlier run proved is not asked for again; what it uploaded without recording it is adopted
+    after its checksum was compared. A variant that is missing from staging (another machine made it) is
+    made again first.
+
+    Raises:
+        StoreError: the store is down or refuses us; what was proven until then is recorded.
+        LeaseLostError: another run has taken the batch over.
+    """
+    if _staging_has_gaps(database, config, lease.batch):
+        process_batch(database, config, lease, workers)
+    return _BatchUploader(database, config, lease, store).run(progress)
+
+
+def _staging_has_gaps(database: Database, config: PipelineConfig, batch: str) -> bool:
+    naming = ObjectNaming(config)
+    photos = batch_photos(database, batch, (PhotoState.PROCESSED, PhotoState.UPLOADED))
+    keys = [each.key for photo in photos if not photo.is_copy for each in naming.variants(photo)]
+    with database.read() as connection:
+        rows = object_rows(connection, config.store.bucket, keys)
+    return any(not is_at_hand(config, rows.get(key)) for key in keys)
+
+
+class _BatchUploader:
+    def __init__(
+        self, database: Database, config: PipelineConfig, lease: BatchLease, store: PhotoStore
+    ) -> None:
+        self._database = database
+        self._config = config
+        self._lease = lease
+        self._store = store
+        self._naming = ObjectNaming(config)
+        self._outcome = Uploaded()
+        self._by_content: dict[str, list[Photo]] = defaultdict(list)
+
+    def run(self, progress: Progress) -> Uploaded:
+        photos = batch_photos(self._database, self._lease.batch, (PhotoState.PROCESSED, PhotoState.UPLOADED))
+        jobs = self._jobs(photos)
+        self._outcome.photos = len(photos)
+        for photo in photos:
+            self._by_content[photo.sha256].append(photo)
+        if jobs:
+            probe = probe_store(self._database, self._store)
+            self._outcome.verification = probe.verification
+            self._transfer(jobs, probe, progress)
+        self._advance(photos)
+        return self._outcome
+
+    def _jobs(self, photos: list[Photo]) -> list[_Job]:
+        """Return the objects that are not proven yet, each once."""
+        wanted: dict[str, tuple[WantedObject, Photo]] = {}
+        for photo in photos:
+            own = [] if photo.is_copy else self._naming.variants(photo)
+            original = self._naming.original(photo)
+            for each in (*own, *([original] if original else [])):
+                wanted.setdefault(each.key, (each, photo))
+        with self._database.read() as connection:
+            rows = object_rows(connection, self._store.bucket, wanted)
+        jobs = []
+        for key, (each, photo) in wanted.items():
+            row = rows.get(key)
+            if row is not None and row.verified_at is not None and row.deleted_at is None:
+                self._outcome.reused += 1
+            else:
+                jobs.append(_job(each, photo, row))
+        self._outcome.objects = len(wanted)
+        return jobs
+
+    def _transfer(self, jobs: list[_Job], probe: StoreProbe, progress: Progress) -> None:
+        """Run the jobs in threads, a bounded number in flight; record what is proven as it comes."""
+        proven: list[_Proven] = []
+        done, failure = 0, None
+        queue = iter(jobs)
+        with ThreadPoolExecutor(self._config.upload.concurrency, thread_name_prefix="upload") as pool:
+            running = {pool.submit(self._bring, job, probe): job for job in self._next(queue)}
+            while running:
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    failure = self._collect(future, running.pop(future), proven) or failure
+                    done += 1
+                    progress("objects", done, len(jobs))
+                if len(proven) >= _RECORD_EVERY:
+                    self._record(proven)
+                if failure is None:
+                    # After a store failure nothing new is started; what is in flight ends.
+                    for job in islice(queue, len(finished)):
+                        running[pool.submit(self._bring, job, probe)] = job
+        self._record(proven)
+        if failure is not None:
+            raise failure
+
+    def _next(self, queue: Iterable[_Job]) -> Iterable[_Job]:
+        return islice(queue, self._config.upload.concurrency * 2)
+
+    def _collect(self, future: "Future[_Proven]", job: _Job, proven: list[_Proven]) -> StoreError | None:
+        try:
+            proven.append(future.result())
+        except StoreError as error:
+            return error
+        except PhotoError as error:
+            # Everyone who needs this object shares its fate.
+            sharing = self._by_content.pop(job.photo.sha256, [])
+            with self._database.write() as connection:
+                self._lease.hold(connection)
+                quarantine(connection, sharing, error)
+            self._outcome.quarantined += len(sharing)
+        return None
+
+    def _bring(self, job: _Job, probe: StoreProbe) -> _Proven:
+        """Put one object and prove it; runs in a thread."""
+        key = job.wanted.key
+        if not probe.honours_if_none_match and self._is_proven(job, probe):
+            return _Proven(job, created=False, size=self._size(job))
+        data = self._data(job)
+        self._outcome.count("PUT")
+        created = self._store.put_new(
+            key,
+            data,
+            content_type=job.mime,
+            cache_control=CACHE_CONTROL.get(job.wanted.format) if job.wanted.recipe else "private",
+            metadata=_metadata(job),
+        )
+        if not self._is_proven(job, probe):
+            cause = "the store holds other bytes under this content-addressed key"
+            fix = "find out who else writes into this bucket; delete the foreign object, then run again"
+            raise StoreError(f"s3://{self._store.bucket}/{key}", cause=cause, fix=fix)
+        return _Proven(job, created=created, size=len(data))
+
+    def _data(self, job: _Job) -> bytes:
+        """Return the bytes to upload.
+
+        Raises:
+            PhotoChangedError: the file is gone or is no longer what was catalogued.
+        """
+        is_original = not job.wanted.recipe
+        path = job.photo.location(self._config) if is_original else staged_path(self._config, job.wanted.key)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise PhotoChangedError(str(path), cause=f"it cannot be read ({error.strerror})") from error
+        if sha256_hex(data) == job.checksum:
+            return data
+        if not is_original:
+            path.unlink(missing_ok=True)  # Our own file, damaged; the next try makes it anew.
+        raise PhotoChangedError(
+            str(path),
+            cause="its content is not the one that was catalogued",
+            fix="run the inventory again" if is_original else "run `photo-pipeline migrate --retry-failed`",
+        )
+
+    def _is_proven(self, job: _Job, probe: StoreProbe) -> bool:
+        return is_proven(self._store, probe, job.wanted.key, job.checksum, count=self._outcome.count)
+
+    def _size(self, job: _Job) -> int:
+        return int(job.row.bytes) if job.row is not None else job.photo.size
+
+    def _record(self, proven: list[_Proven]) -> None:
+        """Write down what is proven, and forget it from the list."""
+        if not proven:
+            return
+        now, how = utc_now(), self._outcome.verification
+        known = [each for each in proven if each.job.row is not None]
+        new = [_original_row(self._store.bucket, each, how) for each in proven if each.job.row is None]
+        columns = object_table.c
+        with self._database.write() as connection:
+            self._lease.hold(connection)
+            if known:
+                connection.execute(
+                    sa.update(object_table)
+                    .where(columns.bucket == self._store.bucket, columns.key == sa.bindparam("k"))
+                    .values(
+                        uploaded_at=now, verified_at=now, verified_by=how, deleted_at=None, marked_at=None
+                    ),
+                    [{"k": each.job.wanted.key} for each in known],
+                )
+            if new:
+                connection.execute(sa.insert(object_table), new)
+        self._outcome.uploaded += sum(each.created for each in proven)
+        self._outcome.adopted += sum(not each.created for each in proven)
+        self._outcome.bytes += sum(each.size for each in proven if each.created)
+        proven.clear()
+
+    def _advance(self, photos: list[Photo]) -> None:
+        """Move on the photos whose every object is proven."""
+        batch = self._lease.batch
+        current = batch_photos(self._database, batch, (PhotoState.PROCESSED, PhotoState.UPLOADED))
+        ready = ready_photos(self._database, self._config, batch, current)
+        with self._database.write() as connection:
+            self._lease.hold(connection)
+            set_state(connection, [p for p in ready if p.state != PhotoState.UPLOADED], PhotoState.UPLOADED)
+
+
+def ready_photos(
+    database: Database, config: PipelineConfig, batch: str, photos: Sequence[Photo]
+) -> list[Photo]:
+    """Return the photos each of whose needed objects is proven in the store (DESIGN rule 1)."""
+    naming = ObjectNaming(config)
+    leading = primaries(batch_photos(database, batch, (*_WITH_OBJECTS, PhotoState.MIGRATED)))
+    needed = {
+        photo.id: naming.needed(photo, leading.get(photo.row_id))
+        for photo in photos
+        if not photo.is_copy or photo.row_id in leading
+    }
+    with database.read() as connection:
+        keys = [each.key for objects in needed.values() for each in objects]
+        rows = object_rows(connection, config.store.bucket, keys)
+    proven = {key for key, row in rows.items() if row.verified_at is not None and row.deleted_at is None}
+    return [p for p in photos if p.id in needed and all(each.key in proven for each in needed[p.id])]
+
+
+_WITH_OBJECTS = (PhotoState.PROCESSED, PhotoState.UPLOADED, PhotoState.ROLLED_BACK)
+
+
+def is_proven(store: PhotoStore, probe: StoreProbe, key: str, checksum: str, *, count: Any = None) -> bool:
+    """Return whether the store holds exactly the bytes with that SHA-256 (hex) under the key.
+
+    Raises:
+        StoreError: the store cannot be asked.
+    """
+    if probe.verification == "checksum":
+        if count:
+            count("HEAD")
+        stored = store.head(key)
+        if stored is None or stored.sha256 is not None:
+            return stored is not None and stored.sha256 == checksum
+    if count:
+        count("GET")
+    data = store.read(key)
+    return data is not None and sha256_hex(data) == checksum
+
+
+def _job(wanted: WantedObject, photo: Photo, row: Any | None) -> _Job:
+    if wanted.recipe and row is not None:
+        return _Job(wanted, photo, checksum=row.checksum, mime=row.mime, row=row)
+    return _Job(wanted, photo, checksum=photo.sha256, mime=ORIGINAL_TYPES[photo.format][1], row=row)
+
+
+def _metadata(job: _Job) -> dict[str, str]:
+    """Return the object's user metadata, enough to rebuild the catalog from the bucket alone (F5)."""
+    photo, wanted = job.photo, job.wanted
+    facts = {
+        "source-sha256": photo.sha256,
+        "sha256": job.checksum,
+        "recipe": wanted.recipe,
+        "variant": wanted.variant,
+        "photo-id": str(photo.id),
+        "entity": f"{photo.entity_type or ''}/{photo.entity_id or ''}",
+        # HTTP headers are ASCII; paths are not.
+        "path": quote(f"{photo.root}/{photo.path}")[:1024],
+    }
+    return {
+        name: quote(value, safe="/%") if not value.isascii() else value
+        for name, value in facts.items()
+        if value
+    }
+
+
+def _original_row(bucket: str, proven: _Proven, how: str) -> dict[str, Any]:
+    job, now = proven.job, utc_now()
+    return {
+        "bucket": bucket,
+        "key": job.wanted.key,
+        "source_sha256": job.photo.sha256,
+        "recipe": "",
+        "variant": "original",
+        "format": job.wanted.format,
+        "mime": job.mime,
+        "bytes": proven.size,
+        "width": job.photo.width,
+        "height": job.photo.height,
+        "checksum": job.checksum,
+        "made_at": now,
+        "uploaded_at": now,
+        "verified_at": now,
+        "verified_by": how,
+    }

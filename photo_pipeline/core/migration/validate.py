@@ -1,0 +1,215 @@
+"""Proves a migrated batch from the outside: row, URL, CDN, object, for each photo (PRODUCT G1).
+
+Reads the application's row and fetches what a visitor would get; trusts nothing that an earlier step
+claims except the checksums that were computed when the variants were made.
+"""
+
+import io
+import random
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from PIL import Image, UnidentifiedImageError
+
+from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.raw import RawValue
+from photo_pipeline.core.catalog.tables import PhotoState, photo_table, utc_now, validation_table
+from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.delivery.cdn import Cdn, Delivered
+from photo_pipeline.core.imaging.recipe import ImageFormat
+from photo_pipeline.core.migration.ledger import RowAddress
+from photo_pipeline.core.migration.photos import ObjectNaming, Photo, batch_photos, object_rows, primaries
+from photo_pipeline.core.migration.upload import CACHE_CONTROL
+from photo_pipeline.core.progress import Progress, no_progress
+
+_THREADS = 8
+_METADATA = ("exif", "xmp", "icc_profile", "comment", "photoshop")
+
+
+@dataclass(frozen=True)
+class PhotoProblems:
+    """One photo that did not pass, and why (sentences)."""
+
+    photo_id: int
+    source: str
+    row_key: str
+    path: str
+    problems: tuple[str, ...]
+
+
+@dataclass
+class Validated:
+    """What one validation of a batch found; photos are counted by reference."""
+
+    photos: int = 0
+    checked: int = 0
+    passed: int = 0
+    failed: int = 0
+    urls_fetched: int = 0
+    bytes_fetched: int = 0
+    findings: list[PhotoProblems] = field(default_factory=list)
+
+
+def validate_batch(
+    database: Database,
+    config: PipelineConfig,
+    cdn: Cdn,
+    batch: str,
+    *,
+    run: str,
+    sample: float = 1.0,
+    progress: Progress = no_progress,
+) -> Validated:
+    """Check the batch's migrated photos, all or a random sample, and record the result per photo.
+
+    Args:
+        database: The application's database.
+        config: Naming and presets.
+        cdn: The delivery side.
+        batch: The batch's key.
+        run: The id under which results are recorded.
+        sample: Share of the photos to check, 0 < sample ≤ 1.
+        progress: Told after each photo.
+
+    Raises:
+        DeliveryError: the CDN cannot be reached at all.
+    """
+    return _BatchValidator(database, config, cdn, batch, run).run(sample, progress)
+
+
+class _BatchValidator:
+    def __init__(self, database: Database, config: PipelineConfig, cdn: Cdn, batch: str, run: str) -> None:
+        self._database = database
+        self._config = config
+        self._cdn = cdn
+        self._batch = batch
+        self._run = run
+        self._naming = ObjectNaming(config)
+        self._outcome = Validated()
+
+    def run(self, sample: float, progress: Progress) -> Validated:
+        photos = batch_photos(self._database, self._batch, (PhotoState.MIGRATED,))
+        leading = primaries(photos)
+        chosen = _sampled(photos, sample)
+        self._outcome.photos = len(photos)
+        keys = [each.key for p in chosen for each in self._naming.needed(p, leading.get(p.row_id))]
+        with self._database.read() as connection:
+            objects = object_rows(connection, self._config.store.bucket, keys)
+        # Each delivered file is fetched once, however many rows show it.
+        fetched = self._fetch_all(chosen, progress)
+        for photo in chosen:
+            self._judge(photo, leading.get(photo.row_id), objects, fetched)
+        self._record(chosen)
+        return self._outcome
+
+    def _fetch_all(self, photos: Sequence[Photo], progress: Progress) -> dict[str, Delivered]:
+        keys = list(
+            dict.fromkeys(
+                each.key for photo in photos if not photo.is_copy for each in self._naming.variants(photo)
+            )
+        )
+        fetched = {}
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="validate") as pool:
+            for done, answer in enumerate(pool.map(self._fetch, keys), start=1):
+                fetched[keys[done - 1]] = answer
+                progress("urls", done, len(keys))
+        self._outcome.urls_fetched = len(fetched)
+        self._outcome.bytes_fetched = sum(len(answer.body) for answer in fetched.values())
+        return fetched
+
+    def _fetch(self, key: str) -> Delivered:
+        return self._cdn.fetch(self._naming.urls.url(key))
+
+    def _judge(
+        self, photo: Photo, primary: Photo | None, objects: dict[str, Any], fetched: dict[str, Delivered]
+    ) -> None:
+        problems = self._row_problems(photo)
+        for each in self._naming.needed(photo, primary):
+            row = objects.get(each.key)
+            if row is None or row.verified_at is None or row.deleted_at is not None:
+                problems.append(f"{each.variant} {each.format}: no proven object {each.key}")
+            elif each.recipe and each.key in fetched:
+                problems += _delivery_problems(f"{each.variant} {each.format}", fetched[each.key], row)
+        self._outcome.checked += 1
+        if problems:
+            self._outcome.failed += 1
+            self._outcome.findings.append(
+                PhotoProblems(photo.id, photo.source, photo.row_key, photo.path, tuple(problems))
+            )
+        else:
+            self._outcome.passed += 1
+
+    def _row_problems(self, photo: Photo) -> list[str]:
+        source = self._config.source(photo.source)
+        address = RowAddress.of(self._database, source, photo.row_key)
+        with self._database.read() as connection:
+            current: dict[str, RawValue] | None = address.read(connection, [photo.field])
+        if current is None:
+            return ["the row was deleted since"]
+        if current[photo.field] != photo.new_value:
+            return [f"the row's {photo.field} says {current[photo.field]!r}, not {photo.new_value!r}"]
+        return []
+
+    def _record(self, photos: Sequence[Photo]) -> None:
+        now = utc_now()
+        findings = {finding.photo_id: finding.problems for finding in self._outcome.findings}
+        rows = [
+            {
+                "photo_id": photo.id,
+                "batch": self._batch,
+                "ok": photo.id not in findings,
+                "problems": list(findings.get(photo.id, ())),
+                "run": self._run,
+                "checked_at": now,
+            }
+            for photo in photos
+        ]
+        if not rows:
+            return
+        ids = [photo.id for photo in photos]
+        with self._database.write() as connection:
+            connection.execute(sa.delete(validation_table).where(validation_table.c.photo_id.in_(ids)))
+            connection.execute(sa.insert(validation_table), rows)
+            passed = [photo_id for photo_id in ids if photo_id not in findings]
+            connection.execute(
+                sa.update(photo_table).where(photo_table.c.id.in_(passed)).values(validated_at=now)
+            )
+
+
+def _sampled(photos: list[Photo], share: float) -> list[Photo]:
+    if share >= 1:
+        return photos
+    return random.sample(photos, min(len(photos), max(1, round(len(photos) * share)))) if photos else []
+
+
+def _delivery_problems(name: str, answer: Delivered, row: Any) -> list[str]:
+    if answer.status != 200:
+        return [f"{name}: {answer.url} answers HTTP {answer.status}"]
+    problems = []
+    if answer.sha256 != row.checksum:
+        problems.append(f"{name}: the delivered bytes have another checksum")
+    if answer.content_type != row.mime:
+        problems.append(f"{name}: Content-Type is {answer.content_type!r}, not {row.mime!r}")
+    if answer.cache_control != CACHE_CONTROL[row.format]:
+        problems.append(f"{name}: Cache-Control is {answer.cache_control!r}")
+    return problems + _picture_problems(name, answer.body, row)
+
+
+def _picture_problems(name: str, body: bytes, row: Any) -> list[str]:
+    """Decode the delivered bytes and compare them with the catalogue."""
+    try:
+        with Image.open(io.BytesIO(body), formats=[ImageFormat(row.format).name]) as image:
+            image.load()
+            size, info = image.size, image.info
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        return [f"{name}: it does not decode ({error})"]
+    problems = []
+    if size != (row.width, row.height):
+        problems.append(f"{name}: it has {size[0]}x{size[1]} px, not {row.width}x{row.height}")
+    leaks = [key for key in _METADATA if info.get(key)]
+    if leaks:
+        problems.append(f"{name}: it carries metadata ({', '.join(leaks)})")
+    return problems

@@ -1,0 +1,70 @@
+"""What a migrated row receives: the new value of each photo field, and the facts written back."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from photo_pipeline.core.catalog.raw import RawValue
+from photo_pipeline.core.migration.photos import ObjectNaming, Photo
+from photo_pipeline.core.sources.mapping import Source
+
+ObjectRows = Mapping[str, Any]
+"""`pp_object` rows by key."""
+
+
+class RowValues:
+    """Computes the new values of one source's rows."""
+
+    def __init__(self, naming: ObjectNaming, source: Source, bucket: str) -> None:
+        self._naming = naming
+        self._source = source
+        self._bucket = bucket
+        self._extension, self._format = naming.value_format(source.name)
+
+    def field_value(self, photo: Photo, primary: Photo | None) -> str:
+        """Return what the photo's column receives; a resized copy names a variant of its row's primary."""
+        shown = primary if photo.is_copy and primary is not None else photo
+        return self._value(shown, self._source.field(photo.field).variant)
+
+    def write_back(self, primary: Photo, objects: ObjectRows) -> dict[str, RawValue]:
+        """Return the value of each write-back column, taken from the row's primary photo."""
+        return {
+            column: self._quantity(quantity, primary, objects)
+            for column, quantity in self._source.rewrite.write_back.items()
+        }
+
+    def _value(self, photo: Photo, variant: str) -> str:
+        key = self._naming.variant_key(photo, variant, self._extension)
+        return key if self._source.rewrite.mode == "key" else self._naming.urls.url(key)
+
+    def _quantity(self, quantity: str, primary: Photo, objects: ObjectRows) -> RawValue:
+        variant = self._source.field(primary.field).variant
+        if quantity.startswith("url."):
+            return self._value(primary, quantity.removeprefix("url."))
+        if quantity == "formats_json":
+            return self._formats(primary)
+        key = self._naming.variant_key(primary, variant, self._format.extension)
+        shown = objects[key]
+        facts: dict[str, RawValue] = {
+            "bytes": int(shown.bytes),
+            "mime": str(shown.mime),
+            "width": int(shown.width),
+            "height": int(shown.height),
+            "sha256": primary.sha256,
+            "s3_key": key,
+            "bucket": self._bucket,
+        }
+        return facts[quantity]
+
+    def _formats(self, primary: Photo) -> str:
+        recipe = self._naming.recipe(primary.source)
+        document = {
+            spec.name: {
+                each.value: self._naming.urls.url(
+                    self._naming.variant_key(primary, spec.name, each.extension)
+                )
+                for each in recipe.formats
+            }
+            for spec in recipe.variants
+        }
+        return json.dumps(document, separators=(",", ":"))

@@ -1,0 +1,90 @@
+"""One installation, opened: its configuration, database, store, CDN and worker pool.
+
+For faces that run whole operations by themselves (the CLI, the demo). Dagster opens the same parts as
+resources. Parts that an operation does not need are not opened.
+"""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.config import PipelineConfig, database_url, load_config
+from photo_pipeline.core.delivery.cdn import Cdn
+from photo_pipeline.core.imaging.pool import ImageWorkers
+from photo_pipeline.core.storage.store import PhotoStore
+
+
+class Project:
+    """An opened installation; use it as a context manager."""
+
+    def __init__(self, config: PipelineConfig) -> None:
+        self.config = config
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Return the project that the configuration file at `path` declares.
+
+        Raises:
+            ConfigurationError: the file does not validate.
+        """
+        return cls(load_config(path))
+
+    @cached_property
+    def database(self) -> Database:
+        """The application's database.
+
+        Raises:
+            ConfigurationError: its URL is missing or wrong, or the login is refused.
+            DatabaseError: it does not answer.
+        """
+        return open_database(self.config)
+
+    @cached_property
+    def store(self) -> PhotoStore:
+        """The object store.
+
+        Raises:
+            ConfigurationError: no credentials, refused credentials, or no such bucket.
+            StoreError: it does not answer.
+        """
+        return PhotoStore.open(self.config.store)
+
+    @cached_property
+    def cdn(self) -> Cdn:
+        """The delivery side."""
+        return Cdn(self.config.cdn.base_url)
+
+    def workers(self) -> ImageWorkers:
+        """Return a new pool of image workers, to be used as a context manager."""
+        return open_workers(self.config)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if "database" in self.__dict__:
+            self.database.close()
+        if "cdn" in self.__dict__:
+            self.cdn.close()
+
+
+def open_database(config: PipelineConfig) -> Database:
+    """Return the application's database, opened by the URL in the environment.
+
+    Raises:
+        ConfigurationError: its URL is missing or wrong, or the login is refused.
+        DatabaseError: it does not answer.
+    """
+    return Database.open(database_url(config), name=f"the database in ${config.database.env}")
+
+
+def open_workers(config: PipelineConfig) -> ImageWorkers:
+    """Return a new pool of image workers within the configured limits."""
+    settings = config.workers
+    processes = settings.processes or len(os.sched_getaffinity(0))
+    return ImageWorkers(processes, timeout_s=settings.timeout_s, memory_bytes=settings.memory_bytes)

@@ -1,0 +1,170 @@
+"""The source mapping: which tables, rows and columns of the application refer to photos.
+
+Models only: what a user may declare, and whether it is coherent. Reading rows is `core.catalog.rows`;
+what a field's value means is the field kind's own module.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from photo_pipeline.core.sources.fields.path import PathField
+from photo_pipeline.core.sources.fields.url import UrlField
+
+# A new kind of field is one module under `fields/` and one name in this union.
+FieldSpec = Annotated[UrlField | PathField, Field(discriminator="kind")]
+
+Quantity = str
+"""What a written-back column receives; see `WRITE_BACK` for the names."""
+
+WRITE_BACK = ("bytes", "mime", "width", "height", "sha256", "s3_key", "bucket", "formats_json")
+_URL_OF_VARIANT = re.compile(r"url\.[a-z0-9_-]+", re.IGNORECASE)
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Root(_Model):
+    """One local folder, and how the application spells paths into it."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="The name that fields refer to.")
+    dir: Path = Field(description="The folder; relative to the configuration file.")
+    url_prefixes: tuple[str, ...] = Field(
+        default=(),
+        description="What stands before the relative path: /uploads/, https://shop.example/uploads/.",
+    )
+
+    @model_validator(mode="after")
+    def _prefixes_end_with_a_slash(self) -> Self:
+        for prefix in self.url_prefixes:
+            if not prefix.endswith("/"):
+                raise ValueError(
+                    f"url_prefixes: {prefix!r} must end with a slash, or /uploads would match /uploads2"
+                )
+        return self
+
+
+class Entity(_Model):
+    """What a photo belongs to in the application."""
+
+    type: str = Field(description="A word for the thing, such as item.")
+    id: str | None = Field(default=None, description="The column with its id.")
+
+
+class Where(_Model):
+    """One structured condition on the rows of a source; all conditions must hold."""
+
+    column: str
+    op: Literal["eq", "ne", "in", "not_in", "is_null", "not_null", "like", "gt", "lt"]
+    value: str | int | float | bool | list[str | int | float] | None = None
+
+    @model_validator(mode="after")
+    def _value_fits_operator(self) -> Self:
+        if self.op in ("in", "not_in") and not isinstance(self.value, list):
+            raise ValueError(f"where: {self.op} on {self.column} needs a list as its value")
+        if self.op not in ("is_null", "not_null") and self.value is None:
+            raise ValueError(f"where: {self.op} on {self.column} needs a value")
+        return self
+
+
+class Rewrite(_Model):
+    """What a migrated row receives."""
+
+    mode: Literal["url", "key"] = Field(description="url: the full CDN URL; key: the S3 key only.")
+    format: Literal["jpeg", "webp", "avif", "auto"] = Field(
+        default="jpeg", description="Which format the value names; auto: the CDN chooses by Accept."
+    )
+    write_back: dict[str, Quantity] = Field(
+        default_factory=dict, description=f"column: one of {', '.join(WRITE_BACK)} or url.<variant>"
+    )
+    touch: tuple[str, ...] = Field(default=(), description="Columns set to the time of the rewrite.")
+
+    @model_validator(mode="after")
+    def _quantities_are_known(self) -> Self:
+        for column, quantity in self.write_back.items():
+            if quantity not in WRITE_BACK and not _URL_OF_VARIANT.fullmatch(quantity):
+                known = ", ".join(WRITE_BACK)
+                raise ValueError(
+                    f"write_back.{column}: {quantity!r} is not known; use {known} or url.<variant>"
+                )
+        return self
+
+
+class Source(_Model):
+    """One table whose rows refer to photos."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    table: str
+    schema_name: str | None = Field(default=None, alias="schema")
+    key: tuple[str, ...] = Field(min_length=1, description="Columns that identify a row.")
+    entity: Entity | None = None
+    position: str | None = Field(default=None, description="Column with the photo's place within its entity.")
+    where: tuple[Where, ...] = ()
+    preset: str = "default"
+    fields: tuple[FieldSpec, ...] = Field(min_length=1)
+    rewrite: Rewrite
+    protect: tuple[str, ...] = Field(default=(), description="Columns that are never written.")
+
+    @property
+    def written_columns(self) -> tuple[str, ...]:
+        """Every column that a rewrite of this source may change, in a fixed order."""
+        return (*(field.column for field in self.fields), *self.rewrite.write_back, *self.rewrite.touch)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that this source names, without repeats, in a fixed order."""
+        named = [*self.key, *self.written_columns, *(clause.column for clause in self.where)]
+        if self.entity and self.entity.id:
+            named.append(self.entity.id)
+        if self.position:
+            named.append(self.position)
+        return tuple(dict.fromkeys(named))
+
+    def field(self, column: str) -> UrlField | PathField:
+        """Return the field on `column` (KeyError if there is none)."""
+        for field in self.fields:
+            if field.column == column:
+                return field
+        raise KeyError(column)
+
+    @model_validator(mode="after")
+    def _columns_do_not_collide(self) -> Self:
+        written = self.written_columns
+        for column in written:
+            if written.count(column) > 1:
+                raise ValueError(f"source {self.name}: column {column!r} is written twice")
+            if column in self.protect:
+                raise ValueError(f"source {self.name}: column {column!r} is protected and would be written")
+            if column in self.key:
+                raise ValueError(f"source {self.name}: key column {column!r} would be written")
+        roles = [field.role for field in self.fields]
+        if "variant" in roles and "primary" not in roles:
+            raise ValueError(f"source {self.name}: a field with role variant needs one with role primary")
+        return self
+
+    def check_against(self, *, roots: Collection[str], presets: Mapping[str, Collection[str]]) -> None:
+        """Check the names that this source takes from elsewhere in the file.
+
+        Raises:
+            ValueError: an unknown root, preset or variant.
+        """
+        if self.preset not in presets:
+            raise ValueError(f"source {self.name}: preset {self.preset!r} is not among {sorted(presets)}")
+        for field in self.fields:
+            if field.root not in roots:
+                raise ValueError(
+                    f"source {self.name}: field {field.column}: root {field.root!r} is not declared"
+                )
+            if field.variant not in presets[self.preset]:
+                raise ValueError(
+                    f"source {self.name}: field {field.column}: preset {self.preset!r} has no variant "
+                    f"{field.variant!r}"
+                )
+        for column, quantity in self.rewrite.write_back.items():
+            variant = quantity.removeprefix("url.")
+            if quantity.startswith("url.") and variant not in presets[self.preset]:
+                raise ValueError(f"source {self.name}: write_back.{column}: no variant {variant!r}")
