@@ -122,7 +122,8 @@ class EmbeddedServers:
         files = _DataDir(data_dir.resolve())
         files.path.mkdir(parents=True, exist_ok=True)
         with files.locked():
-            running = EmbeddedServers.find(files.path)
+            # Asked first: a zombie's pid with a silent stranger on its port would cost the health timeout.
+            running = EmbeddedServers.find(files.path) if files.is_owned() else None
             if running is None:
                 last = files.described()
                 options = {

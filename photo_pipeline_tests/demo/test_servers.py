@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def start(data_dir: Path) -> Iterator[Start]:
         running.stop()
 
 
+@cache
 def client(servers: RunningServers) -> Any:
     return boto3.client(
         "s3",
@@ -179,7 +181,7 @@ def test_a_kill_under_load_loses_no_acknowledged_object(start: Start) -> None:
     assert all(body == key.replace("load/", "photo ").encode() for key, (body, _) in found.items())
 
 
-@pytest.mark.parametrize("torn_bytes", [1, 40, 500])
+@pytest.mark.parametrize("torn_bytes", [1, 1_000])
 def test_a_torn_last_record_costs_only_itself(data_dir: Path, start: Start, torn_bytes: int) -> None:
     running = start()
     put(running, "whole", b"whole")

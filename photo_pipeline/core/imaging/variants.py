@@ -255,5 +255,6 @@ def _write(path: Path, data: bytes, *, format: ImageFormat, size: tuple[int, int
         cause = f"{path.name} cannot be written or read back ({error.strerror or error})"
         raise InfrastructureError(f"folder {path.parent}", cause=cause, fix=fix) from error
     finally:
-        with suppress(FileNotFoundError):
+        # Gone after the rename; whatever else is in the way was reported above.
+        with suppress(OSError):
             part.unlink()

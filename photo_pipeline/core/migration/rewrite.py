@@ -28,8 +28,8 @@ from photo_pipeline.core.delivery.canary import Expected, run_canary
 from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.errors import DatabaseError
 from photo_pipeline.core.migration import ledger
-from photo_pipeline.core.migration.ledger import RowAddress, RowRefusedError
 from photo_pipeline.core.migration.lease import BatchLease
+from photo_pipeline.core.migration.ledger import RowAddress, RowRefusedError
 from photo_pipeline.core.migration.photos import ObjectNaming, Photo, batch_photos, object_rows, primaries
 from photo_pipeline.core.migration.process import staged_path
 from photo_pipeline.core.migration.touch import touched

@@ -27,8 +27,8 @@ from photo_pipeline.core.catalog.tables import (
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import DatabaseError, PhotoError, PhotoPipelineError
 from photo_pipeline.core.migration import ledger
-from photo_pipeline.core.migration.ledger import RowAddress, RowRefusedError
 from photo_pipeline.core.migration.lease import BatchLease
+from photo_pipeline.core.migration.ledger import RowAddress, RowRefusedError
 from photo_pipeline.core.migration.photos import ObjectNaming, Photo, batch_photos
 from photo_pipeline.core.migration.rewrite import RowChange
 from photo_pipeline.core.progress import Progress, no_progress

@@ -9,8 +9,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import sqlalchemy as sa
+
 from photo_pipeline.core.catalog.database import Database
-from photo_pipeline.core.catalog.tables import BatchState
+from photo_pipeline.core.catalog.tables import (
+    BatchState,
+    PhotoState,
+    RewriteOutcome,
+    photo_table,
+    rewrite_table,
+)
+from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.process import Processed, process_batch
 from photo_pipeline.core.migration.rewrite import Rewritten, rewrite_batch
@@ -89,9 +98,7 @@ def migrate_batch(
                 database, config, lease, project.store, project.workers, progress=progress
             )
         with watch.step("rewrite"):
-            rewritten = rewrite_batch(
-                database, config, lease, project.store, project.cdn, progress=progress
-            )
+            rewritten = rewrite_batch(database, config, lease, project.store, project.cdn, progress=progress)
         state = settle_forward(database, lease)
     with watch.step("validation"):
         validated = validate_batch(
@@ -127,7 +134,86 @@ def roll_back_batch(
     return outcome
 
 
-def open_batches(database: Database) -> list[str]:
-    """Return the batches that a plain `migrate` works on: all but the completed and the rolled back."""
+def batches_to_migrate(
+    database: Database, *, wanted: Sequence[str] | None = None, retry_failed: bool = False
+) -> list[str]:
+    """Return the wanted batches, or all that are neither completed nor rolled back.
+
+    Going forward again after a rollback is a decision: such a batch has to be named. With `retry_failed`,
+    completed batches with quarantined photos count as open.
+
+    Raises:
+        ConfigurationError: a wanted batch does not exist.
+    """
+    if wanted:
+        return _known(database, wanted)
     closed = (BatchState.COMPLETED, BatchState.ROLLED_BACK)
-    return [each.key for each in batch_statuses(database) if each.state not in closed]
+    return [
+        each.key
+        for each in batch_statuses(database)
+        if each.state not in closed or (retry_failed and each.photos.get(PhotoState.QUARANTINED))
+    ]
+
+
+def batches_to_roll_back(database: Database, *, wanted: Sequence[str] | None = None) -> list[str]:
+    """Return the wanted batches, or all with rewritten rows, the last migrated first.
+
+    Raises:
+        ConfigurationError: a wanted batch does not exist.
+    """
+    if wanted:
+        return _known(database, wanted)
+    columns = rewrite_table.c
+    with database.read() as connection:
+        keys = connection.execute(
+            sa.select(columns.batch)
+            .where(columns.outcome == RewriteOutcome.APPLIED)
+            .group_by(columns.batch)
+            .order_by(sa.func.max(columns.id).desc())
+        )
+        return list(keys.scalars())
+
+
+def batches_to_validate(database: Database, *, wanted: Sequence[str] | None = None) -> list[str]:
+    """Return the wanted batches, or all that have migrated photos.
+
+    Raises:
+        ConfigurationError: a wanted batch does not exist.
+    """
+    if wanted:
+        return _known(database, wanted)
+    return [each.key for each in batch_statuses(database) if each.photos.get(PhotoState.MIGRATED)]
+
+
+def locate_photos(database: Database, photos: Sequence[int]) -> dict[str, list[int]]:
+    """Return the photos by the batch they are in.
+
+    Raises:
+        ConfigurationError: one of them does not exist or is in no batch.
+    """
+    columns = photo_table.c
+    with database.read() as connection:
+        rows = connection.execute(
+            sa.select(columns.id, columns.batch).where(columns.id.in_(photos), columns.batch.is_not(None))
+        ).all()
+    missing = sorted(set(photos) - {row.id for row in rows})
+    if missing:
+        raise ConfigurationError(
+            f"photo {missing[0]}", cause="no batch has it", fix="ids are in the report's photos.csv"
+        )
+    found: dict[str, list[int]] = {}
+    for row in rows:
+        found.setdefault(row.batch, []).append(row.id)
+    return found
+
+
+def _known(database: Database, wanted: Sequence[str]) -> list[str]:
+    known = {each.key for each in batch_statuses(database)}
+    unknown = [key for key in wanted if key not in known]
+    if unknown:
+        raise ConfigurationError(
+            f"batch {unknown[0]!r}",
+            cause="there is no such batch",
+            fix="see `photo-pipeline status` for the batches",
+        )
+    return list(wanted)

@@ -16,7 +16,7 @@ import obstore
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ProfileNotFound
 from obstore.auth.boto3 import Boto3CredentialProvider
-from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
@@ -156,7 +156,7 @@ class PhotoStore:
                 for attempt in _retries():
                     with attempt:
                         return obstore.get(self._data, key).bytes().to_bytes()
-        except NotFoundError:
+        except FileNotFoundError:
             return None
         raise AssertionError("tenacity re-raises the last error")  # pragma: no cover
 
@@ -232,7 +232,7 @@ def _store_errors(thing: str) -> Iterator[None]:
     """Turn the two client libraries' errors into ours; let the two answers that callers expect pass."""
     try:
         yield
-    except (AlreadyExistsError, NotFoundError):
+    except (AlreadyExistsError, FileNotFoundError):
         raise
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))

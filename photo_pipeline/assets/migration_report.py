@@ -1,0 +1,29 @@
+"""The asset `migration_report`."""
+
+import dagster as dg
+
+from photo_pipeline.assets.running import explained_failures
+from photo_pipeline.assets.validation_report import validation_report
+from photo_pipeline.core.report.write import write_report
+from photo_pipeline.resources.cdn import CdnResource
+from photo_pipeline.resources.database import ApplicationDatabase
+from photo_pipeline.resources.settings import PipelineSettings
+
+
+@dg.asset(
+    deps=[validation_report], group_name="report", kinds={"report", "json", "csv"}, owners=["team:photos"]
+)
+def migration_report(
+    settings: PipelineSettings, database: ApplicationDatabase, cdn: CdnResource
+) -> dg.MaterializeResult[None]:
+    """The whole story so far as one HTML page with before/after pictures, and as JSON and CSV."""
+    with explained_failures(), database.open() as opened, cdn.open() as delivery:
+        files = write_report(opened, settings.load(), delivery)
+    return dg.MaterializeResult(
+        metadata={
+            "report": dg.MetadataValue.url(files.html.as_uri()),
+            "report_file": dg.MetadataValue.path(files.html),
+            "json_file": dg.MetadataValue.path(files.json),
+            "csv_file": dg.MetadataValue.path(files.csv),
+        }
+    )

@@ -1,0 +1,74 @@
+"""How results look in the Dagster UI: tables and before/after thumbnails as metadata values."""
+
+import base64
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import dagster as dg
+from PIL import Image, ImageOps
+
+from photo_pipeline.core.imaging.header import DAMAGE_ERRORS, PILLOW_FORMATS
+from photo_pipeline.core.migration.process import MadeSample
+from photo_pipeline.core.migration.rewrite import RowChange
+
+# The text is stored whole in the event log: at most 12 pictures of at most 8 KB (facts/dagster.md).
+MAX_PICTURES = 6
+_THUMB_PX = 150
+_MAX_PICTURE_BYTES = 8_192
+_OPENABLE = [name for names in PILLOW_FORMATS.values() for name in names]
+
+
+def count_table(counts: Mapping[str, int], *, name: str) -> dg.TableMetadataValue:
+    """Return counts as a two-column table with a total."""
+    records = [dg.TableRecord({name: key, "count": value}) for key, value in counts.items()]
+    records.append(dg.TableRecord({name: "total", "count": sum(counts.values())}))
+    return dg.MetadataValue.table(
+        records,
+        schema=dg.TableSchema([dg.TableColumn(name, "string"), dg.TableColumn("count", "int")]),
+    )
+
+
+def change_table(changes: Sequence[RowChange]) -> dg.TableMetadataValue:
+    """Return sample rewrites, one row each."""
+    names = ("source", "row_key", "column", "before", "after")
+    return dg.MetadataValue.table(
+        [dg.TableRecord({name: str(getattr(change, name)) for name in names}) for change in changes],
+        schema=dg.TableSchema([dg.TableColumn(name, "string") for name in names]),
+    )
+
+
+def finding_table(rows: Iterable[tuple[str, str]], *, first: str, second: str) -> dg.TableMetadataValue:
+    """Return (what, why) pairs as a table; at most 50."""
+    records = [dg.TableRecord({first: a, second: b}) for a, b in list(rows)[:50]]
+    return dg.MetadataValue.table(
+        records, schema=dg.TableSchema([dg.TableColumn(first, "string"), dg.TableColumn(second, "string")])
+    )
+
+
+def before_after(samples: Sequence[MadeSample]) -> dg.MarkdownMetadataValue:
+    """Return a table of inline thumbnails: the local photo, the variant made of it, and both sizes."""
+    lines = ["| photo | before | after | bytes |", "| --- | --- | --- | --- |"]
+    for sample in samples[:MAX_PICTURES]:
+        name = sample.name.replace("|", "\\|").replace("[", "(").replace("]", ")")
+        saved = f"{sample.source_bytes:,} → {sample.made_bytes:,}"
+        lines.append(f"| {name} | {_picture(sample.source)} | {_picture(sample.thumb)} | {saved} |")
+    return dg.MetadataValue.md("\n".join(lines) if len(lines) > 2 else "No new variants in this run.")
+
+
+def _picture(path: Path) -> str:
+    """Return an inline picture, or a dash where the file is gone or cannot be shown."""
+    try:
+        with Image.open(path, formats=_OPENABLE) as image:
+            image.draft("RGB", (_THUMB_PX * 2, _THUMB_PX * 2))
+            shown = ImageOps.exif_transpose(image).convert("RGB")
+            shown.thumbnail((_THUMB_PX, _THUMB_PX))
+    except DAMAGE_ERRORS:
+        return "-"
+    for quality in (60, 40, 20):
+        buffer = io.BytesIO()
+        shown.save(buffer, "WEBP", quality=quality, exif=b"", icc_profile=b"")
+        if buffer.tell() <= _MAX_PICTURE_BYTES:
+            break
+    text = base64.b64encode(buffer.getvalue()).decode()
+    return f"![](data:image/webp;base64,{text})"

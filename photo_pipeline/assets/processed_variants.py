@@ -1,0 +1,69 @@
+"""The asset `processed_variants`."""
+
+import dagster as dg
+from pydantic import Field
+
+from photo_pipeline.assets.checksum_catalog import checksum_catalog
+from photo_pipeline.assets.presentation import before_after
+from photo_pipeline.assets.running import explained_failures, leased_batch, log_progress
+from photo_pipeline.core.catalog.tables import BatchState
+from photo_pipeline.core.migration.process import process_batch
+from photo_pipeline.partitions import photo_batches
+from photo_pipeline.resources.database import ApplicationDatabase
+from photo_pipeline.resources.image_workers import ImageWorkersResource
+from photo_pipeline.resources.settings import PipelineSettings
+
+
+class VariantConfig(dg.Config):
+    """What to do with photos that failed before."""
+
+    retry_failed: bool = Field(default=False, description="Try this batch's quarantined photos again.")
+
+
+@dg.asset(
+    partitions_def=photo_batches,
+    deps=[checksum_catalog],
+    group_name="migration",
+    kinds={"python", "file"},
+    owners=["team:photos"],
+)
+def processed_variants(
+    context: dg.AssetExecutionContext,
+    config: VariantConfig,
+    settings: PipelineSettings,
+    database: ApplicationDatabase,
+    image_workers: ImageWorkersResource,
+) -> dg.MaterializeResult[None]:
+    """The batch's photos as small web variants (AVIF, WebP, JPEG), upright, sRGB, without metadata.
+
+    A photo that cannot be decoded is quarantined with its reason; the batch goes on. Variants that are
+    already there are not made again. Next: `s3_objects`.
+    """
+    with (
+        explained_failures(),
+        database.open() as opened,
+        leased_batch(context, opened, BatchState.RUNNING) as lease,
+    ):
+        made = process_batch(
+            opened,
+            settings.load(),
+            lease,
+            image_workers.open,
+            retry_failed=config.retry_failed,
+            progress=log_progress(context),
+        )
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/partition_row_count": made.photos,
+            "done": made.done,
+            "reused": made.reused,
+            "quarantined": made.quarantined,
+            "variants_made": made.variants_made,
+            "source_bytes": made.source_bytes,
+            "variant_bytes": made.variant_bytes,
+            "encodes": made.encodes,
+            "missed_targets": made.missed_targets,
+            "seconds": {stage: round(value, 3) for stage, value in made.seconds.items()},
+            "before_after": before_after(made.samples),
+        }
+    )

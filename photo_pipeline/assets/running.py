@@ -1,0 +1,57 @@
+"""What every asset does around its one core call: open the batch, log progress, explain failures."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.schema import ensure_schema
+from photo_pipeline.core.catalog.tables import BatchState
+from photo_pipeline.core.errors import PhotoPipelineError
+from photo_pipeline.core.migration.lease import BatchLease
+from photo_pipeline.core.migration.state import working_on
+from photo_pipeline.core.progress import Progress
+
+# Each log line is an event in Dagster's storage; one every few seconds is enough to follow a batch.
+_LOG_EVERY_S = 5.0
+
+
+@contextmanager
+def explained_failures() -> Iterator[None]:
+    """Turn our errors into Dagster failures whose description is the one clear sentence."""
+    try:
+        yield
+    except PhotoPipelineError as error:
+        raise dg.Failure(
+            description=str(error),
+            metadata={"cause": error.cause, "fix": error.fix or "-", "kind": type(error).__name__},
+            allow_retries=False,
+        ) from error
+
+
+@contextmanager
+def leased_batch(
+    context: dg.AssetExecutionContext, database: Database, state: BatchState
+) -> Iterator[BatchLease]:
+    """Hold the lease on the run's partition, with the batch marked as `state` meanwhile."""
+    ensure_schema(database)
+    with (
+        BatchLease(database, context.partition_key, run=context.run_id) as lease,
+        working_on(database, lease, state),
+    ):
+        yield lease
+
+
+def log_progress(context: dg.AssetExecutionContext) -> Progress:
+    """Return a progress that writes to the run's log every few seconds."""
+    last = time.monotonic()
+
+    def report(stage: str, done: int, total: int | None) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _LOG_EVERY_S:
+            last = time.monotonic()
+            context.log.info(f"{stage}: {done:,}" + (f" of {total:,}" if total else ""))
+
+    return report

@@ -1,0 +1,63 @@
+"""The asset `s3_objects`."""
+
+import dagster as dg
+
+from photo_pipeline.assets.presentation import count_table
+from photo_pipeline.assets.processed_variants import processed_variants
+from photo_pipeline.assets.running import explained_failures, leased_batch, log_progress
+from photo_pipeline.core.catalog.tables import BatchState
+from photo_pipeline.core.migration.upload import upload_batch
+from photo_pipeline.partitions import photo_batches
+from photo_pipeline.resources.database import ApplicationDatabase
+from photo_pipeline.resources.image_workers import ImageWorkersResource
+from photo_pipeline.resources.photo_store import PhotoStoreResource
+from photo_pipeline.resources.settings import PipelineSettings
+
+# Closing this pool (limit 0) holds uploads back while rollbacks still run.
+UPLOAD_POOL = "s3_upload"
+
+
+@dg.asset(
+    partitions_def=photo_batches,
+    deps=[processed_variants],
+    pool=UPLOAD_POOL,
+    group_name="migration",
+    kinds={"s3"},
+    owners=["team:photos"],
+)
+def s3_objects(
+    context: dg.AssetExecutionContext,
+    settings: PipelineSettings,
+    database: ApplicationDatabase,
+    photo_store: PhotoStoreResource,
+    image_workers: ImageWorkersResource,
+) -> dg.MaterializeResult[None]:
+    """The batch's variants and untouched originals in the bucket, each proven there by its SHA-256.
+
+    Nothing is overwritten, and nothing that an earlier run proved is sent again. Next: `db_url_rewrites`.
+    """
+    with (
+        explained_failures(),
+        database.open() as opened,
+        leased_batch(context, opened, BatchState.RUNNING) as lease,
+    ):
+        sent = upload_batch(
+            opened,
+            settings.load(),
+            lease,
+            photo_store.open(),
+            image_workers.open,
+            progress=log_progress(context),
+        )
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/partition_row_count": sent.objects,
+            "uploaded": sent.uploaded,
+            "adopted": sent.adopted,
+            "reused": sent.reused,
+            "quarantined": sent.quarantined,
+            "bytes_sent": sent.bytes,
+            "proven_by": sent.verification or "earlier run",
+            "requests": count_table(sent.requests, name="request"),
+        }
+    )

@@ -1,0 +1,122 @@
+"""Statements that must hold in the state tables and the application's rows, each computed afresh.
+
+Used by Dagster's asset checks and by tests. Reads only; repairs nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.inventory import last_inventory
+from photo_pipeline.core.catalog.tables import PhotoClass, PhotoState, photo_table, validation_table
+from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.migration.photos import batch_photos
+from photo_pipeline.core.migration.upload import ready_photos
+
+_SAMPLE = 5
+
+
+@dataclass(frozen=True)
+class Invariant:
+    """One statement, how many things it was checked on, and what violates it."""
+
+    statement: str
+    checked: int
+    violations: int
+    sample: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing violates the statement."""
+        return self.violations == 0
+
+
+def classes_add_up(database: Database) -> Invariant:
+    """Return whether the last inventory put each reference and each file into exactly one class."""
+    inventory = last_inventory(database)
+    statement = "The classes add up to the references and the unreferenced files."
+    if inventory is None:
+        return Invariant(statement, 0, 1, "there was no inventory yet")
+    total = sum(inventory.by_class.values())
+    expected = inventory.references + inventory.unreferenced_files
+    files = inventory.referenced_files + inventory.unreferenced_files
+    return Invariant(
+        statement,
+        total,
+        abs(total - expected) + abs(files - inventory.files),
+        f"{total} in classes, {expected} counted; {files} files in classes, {inventory.files} on disk",
+    )
+
+
+def every_match_is_batched(database: Database) -> Invariant:
+    """Return whether each matched photo has a checksum and a batch, or a reason why not."""
+    photo = photo_table.c
+    matched = sa.and_(photo["class"] == PhotoClass.MATCHED, photo.state != PhotoState.SUPERSEDED)
+    unexplained = sa.and_(
+        sa.or_(photo.batch.is_(None), photo.sha256.is_(None)), photo.state != PhotoState.QUARANTINED
+    )
+    return _count(
+        database,
+        "Each matched photo has a checksum and a batch, or stands in quarantine with a reason.",
+        matched,
+        unexplained,
+    )
+
+
+def every_photo_is_uploaded_or_explained(database: Database, batch: str) -> Invariant:
+    """Return whether no photo of the batch is left behind without a reason after the upload."""
+    photo = photo_table.c
+    left = photo.state.in_([PhotoState.PENDING, PhotoState.PROCESSED, PhotoState.FOUND])
+    return _count(
+        database,
+        "Each photo of the batch has all its objects proven in the store, or a reason why not.",
+        photo.batch == batch,
+        sa.and_(left, photo["class"] == PhotoClass.MATCHED),
+    )
+
+
+def every_rewritten_row_is_backed(database: Database, config: PipelineConfig, batch: str) -> Invariant:
+    """Return whether each migrated photo of the batch has every object that it needs proven (rule 1)."""
+    migrated = batch_photos(database, batch, (PhotoState.MIGRATED,))
+    backed = {photo.id for photo in ready_photos(database, config, batch, migrated)}
+    dangling = [photo.path for photo in migrated if photo.id not in backed]
+    return Invariant(
+        "No rewritten row points to an object that is not proven in the store.",
+        len(migrated),
+        len(dangling),
+        _sample(dangling),
+    )
+
+
+def validation_passed(database: Database, batch: str) -> Invariant:
+    """Return whether every photo that the batch's validation looked at passed."""
+    columns = validation_table.c
+    with database.read() as connection:
+        rows = connection.execute(
+            sa.select(columns.ok, columns.photo_id, columns.problems).where(columns.batch == batch)
+        ).all()
+    failed = [f"photo {row.photo_id}: {'; '.join(row.problems)}" for row in rows if not row.ok]
+    return Invariant(
+        "Each validated photo is delivered intact by the CDN.", len(rows), len(failed), _sample(failed)
+    )
+
+
+def _count(
+    database: Database,
+    statement: str,
+    scope: sa.ColumnElement[bool],
+    violated: sa.ColumnElement[bool],
+) -> Invariant:
+    photo = photo_table.c
+    with database.read() as connection:
+        checked = connection.execute(sa.select(sa.func.count()).where(scope)).scalar_one()
+        bad = sa.select(photo.path).where(scope, violated)
+        count = connection.execute(sa.select(sa.func.count()).select_from(bad.subquery())).scalar_one()
+        sample = list(connection.execute(bad.order_by(photo.id).limit(_SAMPLE)).scalars())
+    return Invariant(statement, int(checked), int(count), _sample(sample))
+
+
+def _sample(names: Sequence[str]) -> str:
+    return ", ".join(str(name) for name in names[:_SAMPLE])

@@ -1,0 +1,221 @@
+"""The migration report as values: everything that it says, read from the state tables in one go.
+
+How it is written to files is `write`; how it looks is `html`. Works at any time: before the first
+inventory, in the middle of a migration, after a rollback.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from typing import Literal
+
+from pydantic import TypeAdapter
+
+from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.inventory import Inventory, last_inventory
+from photo_pipeline.core.catalog.schema import schema_exists
+from photo_pipeline.core.catalog.tables import BatchState, PhotoState, utc_now
+from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.migration.state import BatchStatus, batch_statuses, migration_row
+from photo_pipeline.core.report import measures
+from photo_pipeline.core.report.findings import FindingGroup, collect_findings
+from photo_pipeline.core.report.measures import (
+    Objects,
+    Rewrites,
+    Sizes,
+    StoreAnswers,
+    Times,
+    Validation,
+    VariantFiles,
+)
+
+MAX_LISTED_FINDINGS = 500
+"""How many photos the report lists by name; the counts are always complete, and so is photos.csv."""
+
+_WAITING = (PhotoState.PENDING, PhotoState.PROCESSED, PhotoState.UPLOADED)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The report in one sentence; `level` says how a reader should feel about it."""
+
+    level: Literal["good", "attention", "bad", "neutral"]
+    sentence: str
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything that the report says. These names are the keys of `migration_report.json`.
+
+    Attributes:
+        made_at: When the report was made (UTC).
+        status: The migration's status, or `not_started` before the first inventory.
+        verdict: The report in one sentence.
+        inventory: The last inventory's totals, or None; `by_class` names every class.
+        adds_up: Whether each reference and each file stands in exactly one class; None without inventory.
+        photos: Rows of `pp_photo` by state, every state named.
+        batches: Every batch with its state, its photos by state and its error.
+        sizes: Bytes before and after.
+        variants: The variants by name and format.
+        objects: The objects in the store and how they were proven.
+        rewrites: Photo columns in the ledger by outcome.
+        validation: Migrated photos by their last validation.
+        findings: What a person should look at, by reason.
+        stores: What the store probe saw.
+        times: When the steps ran (UTC).
+    """
+
+    made_at: datetime
+    status: str
+    verdict: Verdict
+    inventory: Inventory | None = None
+    adds_up: bool | None = None
+    photos: dict[str, int] | None = None
+    batches: tuple[BatchStatus, ...] = ()
+    sizes: Sizes = field(default_factory=Sizes)
+    variants: tuple[VariantFiles, ...] = ()
+    objects: Objects = field(default_factory=Objects)
+    rewrites: Rewrites = field(default_factory=Rewrites)
+    validation: Validation = field(default_factory=Validation)
+    findings: tuple[FindingGroup, ...] = ()
+    stores: tuple[StoreAnswers, ...] = ()
+    times: Times = field(default_factory=Times)
+
+    @property
+    def migrated(self) -> int:
+        """How many photo references show the CDN now."""
+        return (self.photos or {}).get(PhotoState.MIGRATED, 0)
+
+    @property
+    def waiting(self) -> int:
+        """How many photo references are on their way or have not started."""
+        return sum((self.photos or {}).get(state, 0) for state in _WAITING)
+
+    @property
+    def findings_total(self) -> int:
+        """How many findings there are, listed or not."""
+        return sum(group.count for group in self.findings)
+
+
+def collect(
+    database: Database, config: PipelineConfig, *, max_findings: int = MAX_LISTED_FINDINGS
+) -> ReportData:
+    """Read the whole report from the state tables; writes nothing, asks neither store nor CDN.
+
+    Args:
+        database: The application's database.
+        config: Says which bucket, formats and presets the numbers are about.
+        max_findings: How many photos to list by name.
+    """
+    row = migration_row(database) if schema_exists(database) else None
+    if row is None:
+        return ReportData(
+            made_at=utc_now(),
+            status="not_started",
+            verdict=Verdict("neutral", "No inventory has been taken yet, so there is nothing to report."),
+        )
+    inventory, batches = last_inventory(database), tuple(batch_statuses(database))
+    with database.read() as connection:
+        photos = measures.photo_states(connection)
+        validation = measures.validation(connection)
+        findings = collect_findings(connection, limit=max_findings)
+        return ReportData(
+            made_at=utc_now(),
+            status=row.status,
+            verdict=judge(inventory, photos, batches, validation, findings),
+            inventory=inventory,
+            adds_up=inventory.adds_up if inventory else None,
+            photos=photos,
+            batches=batches,
+            sizes=measures.sizes(connection, config),
+            variants=measures.variant_files(connection, config),
+            objects=measures.objects(connection, config),
+            rewrites=measures.rewrites(connection),
+            validation=validation,
+            findings=findings,
+            stores=measures.store_answers(connection),
+            times=measures.times(connection, row.inventoried_at),
+        )
+
+
+def judge(
+    inventory: Inventory | None,
+    photos: dict[str, int],
+    batches: tuple[BatchStatus, ...],
+    validation: Validation,
+    findings: tuple[FindingGroup, ...],
+) -> Verdict:
+    """Return the report's verdict: the worst that is true decides its level."""
+    if inventory is None:
+        return Verdict("neutral", "No inventory has been taken yet, so there is nothing to report.")
+    if not inventory.adds_up:
+        return Verdict("bad", "The inventory does not add up; run it again before anything else.")
+    total, found = inventory.references, sum(group.count for group in findings)
+    migrated, waiting = photos[PhotoState.MIGRATED], sum(photos[state] for state in _WAITING)
+    if not migrated:
+        return _nothing_migrated(photos[PhotoState.ROLLED_BACK], waiting, total, found)
+    failed_batches = sum(batch.state == BatchState.FAILED for batch in batches)
+    parts = [
+        _share(migrated, total),
+        _validated(validation, migrated),
+        f"{_number(waiting, 'is', 'are')} still to do" if waiting else "",
+        f"{_number(failed_batches, 'batch', 'batches')} failed" if failed_batches else "",
+        f"{_number(found, 'finding needs', 'findings need')} a look" if found else "nothing needs a look",
+    ]
+    sentence = ", ".join(part for part in parts[:-1] if part) + "; " + parts[-1] + "."
+    if validation.failed or failed_batches:
+        return Verdict("bad", sentence)
+    return Verdict("attention" if found or waiting or validation.unchecked else "good", sentence)
+
+
+def _nothing_migrated(rolled_back: int, waiting: int, total: int, found: int) -> Verdict:
+    look = f"; {_number(found, 'finding needs', 'findings need')} a look" if found else ""
+    if rolled_back:
+        return Verdict(
+            "neutral",
+            f"Rolled back: {_number(rolled_back, 'photo has its', 'photos have their')} local value again "
+            f"and no row shows the CDN{look}.",
+        )
+    return Verdict(
+        "neutral",
+        f"Nothing is migrated yet: {waiting:,} of {_number(total, 'photo', 'photos')} can be migrated{look}.",
+    )
+
+
+def _share(migrated: int, total: int) -> str:
+    if migrated >= total:
+        return f"All {_number(migrated, 'photo is', 'photos are')} migrated"
+    return f"{migrated:,} of {_number(total, 'photo is', 'photos are')} migrated"
+
+
+def _validated(validation: Validation, migrated: int) -> str:
+    if validation.failed:
+        return f"{validation.failed:,} of them failed validation"
+    if validation.unchecked == migrated:
+        return "not validated yet"
+    if validation.unchecked:
+        return f"{validation.passed:,} of them proven through the CDN"
+    return "each of them proven through the CDN"
+
+
+def _number(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
+
+
+@cache
+def _adapter() -> TypeAdapter[ReportData]:
+    return TypeAdapter(ReportData)
+
+
+def to_json(data: ReportData) -> str:
+    """Return the report as JSON; its keys are documented at `ReportData`, its instants are ISO 8601."""
+    return _adapter().dump_json(data, indent=2).decode()
+
+
+def from_json(text: str) -> ReportData:
+    """Return the report that `to_json` wrote.
+
+    Raises:
+        pydantic.ValidationError: the text is no such report.
+    """
+    return _adapter().validate_json(text)

@@ -1,0 +1,23 @@
+"""The shipped starting points for a configuration file; the files are under `preset_files/`."""
+
+from importlib.resources import files
+
+from photo_pipeline.core.errors import ConfigurationError
+
+# Name to one line of what it fits; a new preset is a file and a line here.
+PRESETS = {"item_photos": "Prisma-style table of photo URLs that belong to items"}
+
+
+def preset_text(name: str) -> str:
+    """Return the configuration file that the preset `name` starts with.
+
+    Raises:
+        ConfigurationError: there is no such preset.
+    """
+    if name not in PRESETS:
+        known = "; ".join(f"{key} ({text})" for key, text in PRESETS.items())
+        raise ConfigurationError(
+            f"preset {name!r}", cause="there is no such preset", fix=f"use one of: {known}"
+        )
+    package = files("photo_pipeline.core.sources")
+    return (package / "preset_files" / f"{name}.yaml").read_text(encoding="utf-8")

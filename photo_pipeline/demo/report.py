@@ -1,0 +1,68 @@
+"""Runs the demo and tells in the terminal what happened and what to do next."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from photo_pipeline.demo.run import DemoRun, run_demo
+from photo_pipeline.demo.site import DemoSite
+from photo_pipeline.terminal import Terminal
+
+
+def run_and_report(site: DemoSite, terminal: Terminal) -> int:
+    """Run the demo's jobs, print the summary, and return the exit code.
+
+    The demo's own problem photos are part of the show, so they do not make it fail.
+    """
+    run = run_demo(site, terminal.note)
+    _summary(run, terminal)
+    _next_steps(site, run, terminal)
+    terminal.result(
+        {
+            "inventory": asdict(run.inventory),
+            "adds_up": run.inventory.adds_up,
+            "batches": [asdict(batch) for batch in run.batches],
+            "example_urls": run.example_urls,
+            "report": run.report,
+            "config": site.config,
+            "seconds": run.seconds,
+        }
+    )
+    return 0 if run.inventory.adds_up else 1
+
+
+def _summary(run: DemoRun, terminal: Terminal) -> None:
+    inventory = run.inventory
+    terminal.heading(
+        "Every reference and file, in exactly one class (at the inventory, before this run's migration)"
+    )
+    rows: list[list[object]] = [[name, count] for name, count in inventory.by_class.items()]
+    terminal.table(("class", "count"), [*rows, ["total", sum(inventory.by_class.values())]], total=True)
+    terminal.say(
+        f"{inventory.references} references + {inventory.unreferenced_files} unreferenced files = "
+        f"{inventory.references + inventory.unreferenced_files}: "
+        f"{'the classes add up' if inventory.adds_up else 'THE CLASSES DO NOT ADD UP'}."
+    )
+    terminal.heading("Batches, each a Dagster partition")
+    states = sorted({state for batch in run.batches for state in batch.photos})
+    terminal.table(
+        ("batch", "state", *states),
+        [[b.key, b.state, *(b.photos.get(state, 0) for state in states)] for b in run.batches],
+    )
+
+
+def _next_steps(site: DemoSite, run: DemoRun, terminal: Terminal) -> None:
+    config = _shown(site.config)
+    terminal.heading("Rewritten URLs (they open in a browser while the demo's servers run, for an hour)")
+    for url in run.example_urls:
+        terminal.say(url)
+    terminal.heading("Report")
+    terminal.say(_shown(run.report))
+    terminal.heading("Next")
+    terminal.say("make ui                                   see it all in Dagster")
+    terminal.say(f".venv/bin/photo-pipeline --config {config} status")
+    terminal.say(f".venv/bin/photo-pipeline --config {config} rollback --all")
+
+
+def _shown(path: Path) -> str:
+    """Return the path as the user would type it from here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

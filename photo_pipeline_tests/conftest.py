@@ -1,0 +1,95 @@
+"""Fixtures that are the real things: an S3 server over HTTP, databases, photos on disk.
+
+One embedded server (guarded moto and CDN edge) serves all tests of a worker; each site has key prefixes
+of its own in it. `make_site` builds a small application with photos, on SQLite or PostgreSQL.
+"""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from photo_pipeline.demo.servers import EmbeddedServers, RunningServers
+from photo_pipeline_tests.postgres import PostgresServer
+from photo_pipeline_tests.sites import Site, build_site
+
+ACCESS_KEY, SECRET_KEY = "PHOTOPIPELINETEST", "only-for-tests"
+
+
+@pytest.fixture(scope="session")
+def s3_access_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded server's log: one JSON line per request."""
+    return tmp_path_factory.mktemp("s3-log") / "access.jsonl"
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory, s3_access_log: Path) -> Iterator[RunningServers]:
+    """The embedded S3 server and CDN edge, in a child process."""
+    running = EmbeddedServers.start(
+        tmp_path_factory.mktemp("s3"),
+        bucket="test-photos",
+        access_key=ACCESS_KEY,
+        secret_key=SECRET_KEY,
+        idle_stop_s=900,
+        access_log=s3_access_log,
+    )
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A real PostgreSQL server of this test session's own."""
+    server = PostgresServer.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded server's credentials, and nothing of the developer's own AWS set-up."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+MakeSite = Callable[..., Site]
+
+
+@pytest.fixture
+def make_site(
+    tmp_path: Path,
+    servers: RunningServers,
+    aws_environment: None,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> MakeSite:
+    """Build a site: `make_site(photos=6, database="sqlite", **configuration)`."""
+
+    def make(*, database: str = "sqlite", **settings: object) -> Site:
+        if database == "postgres":
+            url = request.getfixturevalue("postgres").new_database()
+        else:
+            url = f"sqlite:///{tmp_path / 'app.db'}"
+        monkeypatch.setenv("APP_DATABASE_URL", url)
+        site = build_site(tmp_path, url=url, servers=servers, name=uuid.uuid4().hex[:8], **settings)
+        monkeypatch.setenv("PHOTO_PIPELINE_CONFIG", str(site.config_path))
+        return site
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shared_photos() -> Path:
+    """The folder with real and hostile photos, or a skip that says where it was looked for."""
+    folder = Path(
+        os.environ.get("PHOTO_PIPELINE_TEST_PHOTOS")
+        or Path(__file__).resolve().parents[2] / "shared" / "photos"
+    )
+    if not (folder / "real").is_dir():
+        pytest.skip(f"no photos at {folder} (set PHOTO_PIPELINE_TEST_PHOTOS)")
+    return folder
