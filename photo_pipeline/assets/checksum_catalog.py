@@ -21,7 +21,7 @@ class ChecksumConfig(dg.Config):
     )
 
 
-@dg.asset(deps=[local_inventory], group_name="catalog", kinds={"sql"}, owners=["team:photos"])
+@dg.asset(deps=[local_inventory], group_name="photo_migration", kinds={"sql"}, owners=["team:photos"])
 def checksum_catalog(
     context: dg.AssetExecutionContext,
     config: ChecksumConfig,

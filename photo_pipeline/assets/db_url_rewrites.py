@@ -30,7 +30,7 @@ class RewriteConfig(dg.Config):
 @dg.asset(
     partitions_def=photo_batches,
     deps=[s3_objects],
-    group_name="migration",
+    group_name="photo_migration",
     kinds={"sql"},
     owners=["team:photos"],
 )

@@ -9,7 +9,7 @@ from photo_pipeline.resources.database import ApplicationDatabase
 from photo_pipeline.resources.settings import PipelineSettings
 
 
-@dg.asset(group_name="catalog", kinds={"file", "sql"}, owners=["team:photos"])
+@dg.asset(group_name="photo_migration", kinds={"file", "sql"}, owners=["team:photos"])
 def local_inventory(
     context: dg.AssetExecutionContext, settings: PipelineSettings, database: ApplicationDatabase
 ) -> dg.MaterializeResult[None]:

@@ -11,7 +11,10 @@ from photo_pipeline.resources.settings import PipelineSettings
 
 
 @dg.asset(
-    deps=[validation_report], group_name="report", kinds={"report", "json", "csv"}, owners=["team:photos"]
+    deps=[validation_report],
+    group_name="photo_migration",
+    kinds={"report", "json", "csv"},
+    owners=["team:photos"],
 )
 def migration_report(
     settings: PipelineSettings, database: ApplicationDatabase, cdn: CdnResource

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
-from PIL import Image, ImageOps
 
-from photo_pipeline.core.imaging.header import DAMAGE_ERRORS, PILLOW_FORMATS
+from photo_pipeline.core.errors import PhotoError
+from photo_pipeline.core.imaging.decode import decode
+from photo_pipeline.core.imaging.header import read_header
 from photo_pipeline.core.migration.process import MadeSample
 from photo_pipeline.core.migration.rewrite import RowChange
 
@@ -16,7 +17,8 @@ from photo_pipeline.core.migration.rewrite import RowChange
 MAX_PICTURES = 6
 _THUMB_PX = 150
 _MAX_PICTURE_BYTES = 8_192
-_OPENABLE = [name for names in PILLOW_FORMATS.values() for name in names]
+# Decoded in the run's own process, without a worker's memory limit.
+_MAX_PIXELS = 50_000_000
 
 
 def count_table(counts: Mapping[str, int], *, name: str) -> dg.TableMetadataValue:
@@ -59,12 +61,12 @@ def before_after(samples: Sequence[MadeSample]) -> dg.MarkdownMetadataValue:
 def _picture(path: Path) -> str:
     """Return an inline picture, or a dash where the file is gone or cannot be shown."""
     try:
-        with Image.open(path, formats=_OPENABLE) as image:
-            image.draft("RGB", (_THUMB_PX * 2, _THUMB_PX * 2))
-            shown = ImageOps.exif_transpose(image).convert("RGB")
-            shown.thumbnail((_THUMB_PX, _THUMB_PX))
-    except DAMAGE_ERRORS:
+        info = read_header(path, max_pixels=_MAX_PIXELS)
+        shown = decode(path, info, scale=min(1.0, _THUMB_PX / max(info.width, info.height)))
+    except (PhotoError, OSError):
         return "-"
+    shown = shown.convert("RGB")
+    shown.thumbnail((_THUMB_PX, _THUMB_PX))
     for quality in (60, 40, 20):
         buffer = io.BytesIO()
         shown.save(buffer, "WEBP", quality=quality, exif=b"", icc_profile=b"")

@@ -23,7 +23,7 @@ class VariantConfig(dg.Config):
 @dg.asset(
     partitions_def=photo_batches,
     deps=[checksum_catalog],
-    group_name="migration",
+    group_name="photo_migration",
     kinds={"python", "file"},
     owners=["team:photos"],
 )
@@ -54,6 +54,7 @@ def processed_variants(
         )
     return dg.MaterializeResult(
         metadata={
+            "before_after": before_after(made.samples),
             "dagster/partition_row_count": made.photos,
             "done": made.done,
             "reused": made.reused,
@@ -64,6 +65,5 @@ def processed_variants(
             "encodes": made.encodes,
             "missed_targets": made.missed_targets,
             "seconds": {stage: round(value, 3) for stage, value in made.seconds.items()},
-            "before_after": before_after(made.samples),
         }
     )

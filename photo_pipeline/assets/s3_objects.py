@@ -21,7 +21,7 @@ UPLOAD_POOL = "s3_upload"
     partitions_def=photo_batches,
     deps=[processed_variants],
     pool=UPLOAD_POOL,
-    group_name="migration",
+    group_name="photo_migration",
     kinds={"s3"},
     owners=["team:photos"],
 )

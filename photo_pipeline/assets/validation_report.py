@@ -24,7 +24,7 @@ class ValidationConfig(dg.Config):
 @dg.asset(
     partitions_def=photo_batches,
     deps=[db_url_rewrites],
-    group_name="migration",
+    group_name="photo_migration",
     kinds={"report"},
     owners=["team:photos"],
 )

@@ -24,7 +24,7 @@ class PhotoPipelineError(Exception):
         self.thing = thing
         self.cause = cause
         self.fix = fix
-        super().__init__(f"{thing}: {cause}." + (f" {fix}." if fix else ""))
+        super().__init__(f"{thing}: {cause}." + (f" {fix[0].upper()}{fix[1:]}." if fix else ""))
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions with keyword-only arguments do not unpickle by default; workers send these home.

@@ -71,7 +71,8 @@ _GUIDES: Mapping[str, _Guide] = {
     "primary_unavailable": _Guide(
         "Resized copies whose primary photo is not available",
         "the row's primary photo cannot be migrated",
-        "Mend or replace the row's primary photo, then run the inventory and migrate again with failed photos retried",
+        "Mend or replace the row's primary photo, run the inventory, then migrate again with failed photos "
+        "retried",
     ),
     "corrupt": _Guide(
         "Damaged photos",
@@ -227,14 +228,15 @@ def _cause(row: Mapping[Any, Any], reason: str, guide: _Guide) -> tuple[str, str
     if reason == VALIDATION_FAILED:
         return "; ".join(row["problems"]) or guide.cause, None
     if row["error_detail"]:
-        return _split_detail(row["error_detail"], path=row["path"] or "", reason=reason)
+        return _split_detail(row, reason)
     return row["class_detail"] or guide.cause, None
 
 
-def _split_detail(detail: str, *, path: str, reason: str) -> tuple[str, str | None]:
-    """Take a stored error ("thing: cause. fix.") apart; the thing is dropped where the path says it."""
-    for name in (path, path.rsplit("/", 1)[-1]):
-        detail = detail.removeprefix(f"{name}: ") if name else detail
+def _split_detail(row: Mapping[Any, Any], reason: str) -> tuple[str, str | None]:
+    """Take a stored error ("thing: cause. fix.") apart; the thing is dropped where the photo says it."""
+    path, detail = row["path"] or "", str(row["error_detail"])
+    for thing in (path, path.rsplit("/", 1)[-1], f"{row['source']} {row['row_key']} {row['field']}"):
+        detail = detail.removeprefix(f"{thing}: ")
     text = detail.rstrip(".")
     cause, stop, fix = text.rpartition(". ")
     if stop and reason not in _WITHOUT_OWN_FIX:

@@ -96,6 +96,9 @@ def _environment() -> jinja2.Environment:
         "percent": percent,
         "when": when,
         "row_key": row_key,
+        "format_name": lambda name: "WebP" if name == "webp" else str(name).upper(),
+        "sentence": lambda text: str(text)[:1].upper() + str(text)[1:],
+        "duration": duration,
         "words": lambda value: str(value).replace("_", " "),
         "histogram": histogram,
     }
@@ -132,6 +135,17 @@ def percent(share: float) -> str:
 def when(instant: datetime | None) -> str:
     """Return an instant as text, in UTC."""
     return f"{instant:%-d %b %Y, %H:%M:%S} UTC" if instant else "not yet"
+
+
+def duration(start: datetime | None, end: datetime | None) -> str:
+    """Return the time between two instants ("2 h 5 min", "33 s"); "not yet" if either is unknown."""
+    if start is None or end is None:
+        return "not yet"
+    seconds = max(0, round((end - start).total_seconds()))
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes = seconds // 60
+    return f"{minutes // 60:,} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {seconds % 60} s"
 
 
 def row_key(key: str | None) -> str:

@@ -1,0 +1,113 @@
+"""The store probe: what it answers, how long that is remembered, and what it leaves behind."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from photo_pipeline.core.catalog.schema import ensure_schema
+from photo_pipeline.core.catalog.tables import store_table, utc_now
+from photo_pipeline.core.errors import StoreError
+from photo_pipeline.core.project import Project
+from photo_pipeline.core.storage.probe import StoreProbe, probe_store
+from photo_pipeline.demo.servers import RunningServers
+from photo_pipeline_tests.conftest import MakeSite
+from photo_pipeline_tests.fault_proxy import Fault, FaultProxy
+from photo_pipeline_tests.sites import Site
+
+
+def probe_requests(site: Site, access_log: Path) -> int:
+    lines = map(json.loads, access_log.read_text(encoding="utf-8").splitlines())
+    return sum(f"/{site.name}/" in line["path"] and "/.probe/" in line["path"] for line in lines)
+
+
+def age(project: Project, by: timedelta) -> None:
+    with project.database.write() as connection:
+        connection.execute(sa.update(store_table).values(probed_at=utc_now() - by))
+
+
+def test_a_strict_server_is_trusted_with_checksums(make_site: MakeSite) -> None:
+    with make_site(photos=0).project() as project:
+        ensure_schema(project.database)
+        probe = probe_store(project.database, project.store)
+    assert probe == StoreProbe(rejects_wrong_checksum=True, reports_checksum=True, honours_if_none_match=True)
+    assert probe.verification == "checksum"
+
+
+@pytest.mark.parametrize(("rejects", "reports"), [(False, True), (True, False), (False, False)])
+def test_a_server_that_lacks_either_half_is_read_back(rejects: bool, reports: bool) -> None:
+    assert StoreProbe(rejects, reports, honours_if_none_match=True).verification == "read_back"
+
+
+def test_the_probe_leaves_no_object_behind(make_site: MakeSite, s3_access_log: Path) -> None:
+    site = make_site(photos=0)
+    with site.project() as project:
+        ensure_schema(project.database)
+        probe_store(project.database, project.store)
+        assert probe_requests(site, s3_access_log) > 0
+        assert list(project.store.list(site.name)) == []
+
+
+def test_the_answers_are_remembered_for_a_week_and_then_asked_again(
+    make_site: MakeSite, s3_access_log: Path
+) -> None:
+    site = make_site(photos=0)
+    with site.project() as project:
+        ensure_schema(project.database)
+        first = probe_store(project.database, project.store)
+        requests = probe_requests(site, s3_access_log)
+        age(project, timedelta(days=6, hours=23))
+        assert probe_store(project.database, project.store) == first
+        assert probe_requests(site, s3_access_log) == requests > 0
+        age(project, timedelta(days=7, minutes=1))
+        assert probe_store(project.database, project.store) == first
+        assert probe_requests(site, s3_access_log) == 2 * requests
+    assert site.execute("SELECT COUNT(*) FROM pp_store") == [(1,)]
+
+
+def test_another_endpoint_is_another_server(
+    make_site: MakeSite, servers: RunningServers, s3_access_log: Path
+) -> None:
+    site = make_site(photos=0)
+    with site.project() as project:
+        ensure_schema(project.database)
+        probe_store(project.database, project.store)
+    requests = probe_requests(site, s3_access_log)
+    with FaultProxy(servers.s3_url, lambda *_: None) as proxy:
+        site.configure(store=site.settings["store"] | {"endpoint_url": proxy.url})
+        with site.project() as project:
+            probe_store(project.database, project.store)
+    assert probe_requests(site, s3_access_log) == 2 * requests
+
+
+def test_a_server_that_refuses_every_put_is_an_error_and_is_not_remembered(
+    make_site: MakeSite, servers: RunningServers
+) -> None:
+    site = make_site(photos=0)
+    with FaultProxy(servers.s3_url, lambda method, *_: Fault.SLOW_DOWN if method == "PUT" else None) as proxy:
+        site.configure(store=site.settings["store"] | {"endpoint_url": proxy.url})
+        with site.project() as project:
+            ensure_schema(project.database)
+            with pytest.raises(StoreError, match="refuses an ordinary PUT"):
+                probe_store(project.database, project.store)
+    assert site.execute("SELECT COUNT(*) FROM pp_store") == [(0,)]
+
+
+def test_an_answer_lost_on_its_way_does_not_make_a_strict_server_look_lax(
+    make_site: MakeSite, servers: RunningServers
+) -> None:
+    """The retry of the first PUT must not be taken for the conditional one, nor the other way round."""
+
+    def lose_each_first_answer(method: str, path: str, earlier: int) -> Fault | None:
+        return Fault.LOSE_ANSWER if method == "PUT" and earlier in (0, 2) else None
+
+    site = make_site(photos=0)
+    with FaultProxy(servers.s3_url, lose_each_first_answer) as proxy:
+        site.configure(store=site.settings["store"] | {"endpoint_url": proxy.url})
+        with site.project() as project:
+            ensure_schema(project.database)
+            probe = probe_store(project.database, project.store)
+        assert proxy.injected[Fault.LOSE_ANSWER] == 2
+    assert probe == StoreProbe(rejects_wrong_checksum=True, reports_checksum=True, honours_if_none_match=True)
