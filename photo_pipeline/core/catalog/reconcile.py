@@ -7,7 +7,7 @@ means belongs to `core.migration`; here states are only opened (pending) and clo
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog import raw
 from photo_pipeline.core.catalog.database import Database
-from photo_pipeline.core.catalog.rows import SourceRow, read_rows
+from photo_pipeline.core.catalog.rows import RowAddress, SourceRow, read_rows
 from photo_pipeline.core.catalog.scan import file_id
 from photo_pipeline.core.catalog.tables import PhotoClass, PhotoState, file_table, photo_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
@@ -103,25 +103,48 @@ class Reconciler:
         return counts
 
     def _record(self, references: list[Reference]) -> None:
+        # Files are opened here, before the write transaction, which others may be waiting for.
         with self._database.read() as connection:
-            known = _known_photos(connection, references)
-            findings = self._classify(connection, references, known)
-        new, updates, sniffed = [], [], {}
-        for reference, finding in zip(references, findings, strict=True):
-            photo = _photo_of(known, reference)
-            row = self._photo_row(reference, finding)
-            if photo is None:
-                new.append(row)
-            else:
-                updates.append({"k": photo.id, **_updated(photo, row)})
-            if finding.file is not None and finding.file.sniffed_now:
-                sniffed[finding.file.file_id] = finding.file
+            findings = self._classify(connection, references)
         with self._database.write() as connection:
+            known = _known_photos(connection, references)
+            new, updates, sniffed = [], [], {}
+            for read, found in zip(references, findings, strict=True):
+                reference, finding = self._present(connection, known, read, found)
+                photo = _photo_of(known, reference)
+                row = self._photo_row(reference, finding)
+                if photo is None:
+                    new.append(row)
+                else:
+                    updates.append({"k": photo.id, **_updated(photo, row)})
+                if finding.file is not None and finding.file.sniffed_now:
+                    sniffed[finding.file.file_id] = finding.file
             if new:
                 connection.execute(sa.insert(photo_table), new)
             if updates:
                 connection.execute(_update_statement(updates[0]), updates)
             _store_sniffed(connection, sniffed.values())
+
+    def _present(
+        self, connection: Connection, known: "KnownPhotos", reference: Reference, finding: Finding
+    ) -> tuple[Reference, Finding]:
+        """Return the reference as it stands now.
+
+        A batch may have been rewritten or rolled back after the row was read. Where the value contradicts
+        the photo's state, the row is read again under the transaction that holds the photo.
+        """
+        photo = _photo_of(known, reference)
+        is_cdn_value = finding.photo_class is PhotoClass.ALREADY_MIGRATED
+        expected = {True: PhotoState.ROLLED_BACK, False: PhotoState.MIGRATED}[is_cdn_value]
+        if photo is None or photo.state != expected:
+            return reference, finding
+        address = RowAddress.of(self._database, reference.source, reference.row.row_key)
+        values = address.read(connection, [reference.column])
+        value = values[reference.column] if values else None
+        if not isinstance(value, str) or value == reference.value:
+            return reference, finding
+        fresh = replace(reference, value=value)
+        return fresh, self._classify(connection, [fresh])[0]
 
     def _photo_row(self, reference: Reference, finding: Finding) -> dict[str, Any]:
         source, row, file = reference.source, reference.row, finding.file
@@ -155,9 +178,7 @@ class Reconciler:
             "updated_at": utc_now(),
         }
 
-    def _classify(
-        self, connection: Connection, references: list[Reference], known: "KnownPhotos"
-    ) -> list[Finding]:
+    def _classify(self, connection: Connection, references: list[Reference]) -> list[Finding]:
         spelled: list[Refused | tuple[str, ...] | None] = []
         wanted: set[str] = set()
         for reference in references:
@@ -325,8 +346,9 @@ def _best_file(root: str, candidates: tuple[str, ...], files: dict[str, list[Kno
 
 def _known_photos(connection: Connection, references: list[Reference]) -> KnownPhotos:
     rows = {row_id(reference.source.name, reference.row.row_key) for reference in references}
-    found = connection.execute(sa.select(photo_table).where(photo_table.c.row_id.in_(rows))).all()
-    migrated = [photo for photo in found if photo.state == PhotoState.MIGRATED]
+    query = sa.select(photo_table).where(photo_table.c.row_id.in_(rows)).with_for_update()
+    found = connection.execute(query).all()
+    migrated = [photo for photo in found if photo.state in (PhotoState.MIGRATED, PhotoState.ROLLED_BACK)]
     return KnownPhotos(
         by_reference={photo.reference_id: photo for photo in found},
         by_new_value={(photo.row_id, photo.field, photo.new_value): photo for photo in migrated},

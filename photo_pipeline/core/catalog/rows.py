@@ -1,11 +1,11 @@
-"""Reads the application's rows as the source mapping declares them. Never writes."""
+"""Finds and reads the application's rows as the source mapping declares them. Never writes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import sqlalchemy as sa
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, Connection
 from sqlalchemy.exc import DBAPIError
 
 from photo_pipeline.core.catalog import raw
@@ -24,6 +24,44 @@ class SourceRow:
     values: dict[str, raw.RawValue]
     entity_id: str | None
     position: int | None
+
+
+@dataclass(frozen=True)
+class RowAddress:
+    """One row of the application, ready to be read and changed."""
+
+    table: sa.Table
+    source: Source
+    row_key: str
+    is_sqlite: bool
+
+    @classmethod
+    def of(cls, database: Database, source: Source, row_key: str) -> Self:
+        """Return the address of the row with that key."""
+        return cls(database.table(source.table, source.schema_name), source, row_key, database.is_sqlite)
+
+    def condition(self) -> list[sa.ColumnElement[bool]]:
+        """Return the conditions that find the row by its key."""
+        values = raw.decode_key(self.row_key)
+        return [
+            raw.key_equals(self.table.columns[name], value, is_sqlite=self.is_sqlite)
+            for name, value in zip(self.source.key, values, strict=True)
+        ]
+
+    def read(
+        self, connection: Connection, columns: list[str], *, lock: bool = True
+    ) -> dict[str, raw.RawValue] | None:
+        """Return the raw values of the row's columns, or None if the row is gone.
+
+        With `lock`, the row stays locked until the transaction ends where the database can (PostgreSQL).
+        """
+        expressions = [
+            raw.read_expression(self.table.columns[name], is_sqlite=self.is_sqlite).label(f"c{i}")
+            for i, name in enumerate(columns)
+        ]
+        query = sa.select(*expressions).select_from(self.table).where(*self.condition())
+        found = connection.execute(query.with_for_update() if lock else query).first()
+        return None if found is None else dict(zip(columns, found, strict=True))
 
 
 def check_source(database: Database, source: Source) -> sa.Table:

@@ -5,57 +5,19 @@ transaction (DESIGN rules 3 and 4). Which values to write is decided by `rewrite
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog import raw
-from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.raw import RawValue
+from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.tables import RewriteOutcome, rewrite_table, utc_now
-from photo_pipeline.core.sources.mapping import Source
 
 
 class RowRefusedError(Exception):
     """The row cannot take the change; the transaction's savepoint undoes what was tried."""
-
-
-@dataclass(frozen=True)
-class RowAddress:
-    """One row of the application, ready to be read and changed."""
-
-    table: sa.Table
-    source: Source
-    row_key: str
-    is_sqlite: bool
-
-    @classmethod
-    def of(cls, database: Database, source: Source, row_key: str) -> "RowAddress":
-        """Return the address of the row with that key."""
-        return cls(database.table(source.table, source.schema_name), source, row_key, database.is_sqlite)
-
-    def condition(self) -> list[sa.ColumnElement[bool]]:
-        """Return the conditions that find the row by its key."""
-        values = raw.decode_key(self.row_key)
-        return [
-            raw.key_equals(self.table.columns[name], value, is_sqlite=self.is_sqlite)
-            for name, value in zip(self.source.key, values, strict=True)
-        ]
-
-    def read(self, connection: Connection, columns: list[str]) -> dict[str, RawValue] | None:
-        """Return the raw values of the row's columns, or None if the row is gone.
-
-        The row is locked until the transaction ends where the database can (PostgreSQL).
-        """
-        expressions = [
-            raw.read_expression(self.table.columns[name], is_sqlite=self.is_sqlite).label(f"c{i}")
-            for i, name in enumerate(columns)
-        ]
-        query = sa.select(*expressions).select_from(self.table).where(*self.condition()).with_for_update()
-        found = connection.execute(query).first()
-        return None if found is None else dict(zip(columns, found, strict=True))
 
 
 def swap(

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.raw import RawValue
+from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.tables import (
     PhotoState,
     RewriteOutcome,
@@ -29,7 +30,7 @@ from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.errors import DatabaseError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.lease import BatchLease
-from photo_pipeline.core.migration.ledger import RowAddress, RowRefusedError
+from photo_pipeline.core.migration.ledger import RowRefusedError
 from photo_pipeline.core.migration.photos import ObjectNaming, Photo, batch_photos, object_rows, primaries
 from photo_pipeline.core.migration.process import staged_path
 from photo_pipeline.core.migration.touch import touched

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalErr
 
 from photo_pipeline.core.catalog import raw
 from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.tables import (
     PhotoState,
     RewriteOutcome,
@@ -28,7 +29,7 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import DatabaseError, PhotoError, PhotoPipelineError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.lease import BatchLease
-from photo_pipeline.core.migration.ledger import RowAddress, RowRefusedError
+from photo_pipeline.core.migration.ledger import RowRefusedError
 from photo_pipeline.core.migration.photos import ObjectNaming, Photo, batch_photos
 from photo_pipeline.core.migration.rewrite import RowChange
 from photo_pipeline.core.progress import Progress, no_progress

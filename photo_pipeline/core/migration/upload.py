@@ -182,9 +182,11 @@ class _BatchUploader:
                 if len(proven) >= _RECORD_EVERY:
                     self._record(proven)
                 if failure is None:
-                    # After a store failure nothing new is started; what is in flight ends.
                     for job in islice(queue, len(finished)):
                         running[pool.submit(self._bring, job, probe)] = job
+                else:
+                    # After a store failure nothing new is started; what is in flight ends.
+                    running = {future: job for future, job in running.items() if not future.cancel()}
         self._record(proven)
         if failure is not None:
             raise failure

@@ -16,11 +16,11 @@ from PIL import Image, UnidentifiedImageError
 
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.raw import RawValue
+from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.tables import PhotoState, photo_table, utc_now, validation_table
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.delivery.cdn import Cdn, Delivered
 from photo_pipeline.core.imaging.recipe import ImageFormat
-from photo_pipeline.core.migration.ledger import RowAddress
 from photo_pipeline.core.migration.photos import ObjectNaming, Photo, batch_photos, object_rows, primaries
 from photo_pipeline.core.migration.upload import CACHE_CONTROL
 from photo_pipeline.core.progress import Progress, no_progress
@@ -146,7 +146,7 @@ class _BatchValidator:
         source = self._config.source(photo.source)
         address = RowAddress.of(self._database, source, photo.row_key)
         with self._database.read() as connection:
-            current: dict[str, RawValue] | None = address.read(connection, [photo.field])
+            current: dict[str, RawValue] | None = address.read(connection, [photo.field], lock=False)
         if current is None:
             return ["the row was deleted since"]
         if current[photo.field] != photo.new_value:

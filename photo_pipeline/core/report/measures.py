@@ -173,8 +173,8 @@ def sizes(connection: Connection, config: PipelineConfig) -> Sizes:
         copies_bytes=copy_total,
         rows_format=_rows_format(connection, config),
         by_format=_by_format(connection, config, contents),
-        stored_variants_bytes=stored.get(False, 0),
-        stored_originals_bytes=stored.get(True, 0),
+        stored_variants_bytes=stored[False],
+        stored_originals_bytes=stored[True],
     )
 
 
@@ -204,9 +204,13 @@ def _proven(config: PipelineConfig) -> list[sa.ColumnElement[bool]]:
 def _stored_bytes(connection: Connection, config: PipelineConfig) -> dict[bool, int]:
     """Return the bytes of proven objects, of originals under True and of variants under False."""
     stored = object_table.c
-    is_original = stored.recipe == ""
-    query = sa.select(is_original, sa.func.sum(stored.bytes)).where(*_proven(config)).group_by(is_original)
-    return {bool(row[0]): int(row[1]) for row in connection.execute(query)}
+    query = (
+        sa.select(stored.recipe, sa.func.sum(stored.bytes)).where(*_proven(config)).group_by(stored.recipe)
+    )
+    total = {True: 0, False: 0}
+    for recipe, size_bytes in connection.execute(query):
+        total[not recipe] += int(size_bytes)
+    return total
 
 
 def _by_format(

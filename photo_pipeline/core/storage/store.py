@@ -14,19 +14,36 @@ from typing import Any, cast
 import boto3
 import obstore
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ProfileNotFound
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    ParamValidationError,
+    ProfileNotFound,
+)
 from obstore.auth.boto3 import Boto3CredentialProvider
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, GenericError
 from obstore.store import S3Store
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import (
+    Retrying,
+    retry_if_exception,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential_jitter,
+)
 
 from photo_pipeline.core.config import StoreSettings
 from photo_pipeline.core.errors import ConfigurationError, StoreError
 from photo_pipeline.core.storage.checksum import checksum_from_base64
 
-# A black-holed request must fail over in under 30 s (FACTS, "S3, CloudFront and their doubles").
+# A black-holed request must fail over in under 30 s (FACTS, "S3, CloudFront and their doubles"). Control
+# requests are small: three tries of 8 s. A data request may carry 50 MB: one try of 20 s, and what has
+# taken longer than a quick refusal is not tried again.
 _CONNECT_TIMEOUT_S = 5
-_READ_TIMEOUT_S = 20
+_CONTROL_TIMEOUT_S = 8
+_DATA_TIMEOUT_S = 20
+_RETRY_WITHIN_S = 6
 # Network failures: three tries, exponential from one second (PRODUCT L4).
 _ATTEMPTS = 3
 _DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
@@ -72,7 +89,9 @@ class PhotoStore:
             ) from error
         except ClientError as error:
             raise _bucket_error(settings, error) from error
-        except (BotoCoreError, ValueError) as error:
+        except (ParamValidationError, ValueError) as error:
+            raise _malformed(error) from error
+        except BotoCoreError as error:
             raise _unreachable(settings, error) from error
         return store
 
@@ -119,7 +138,11 @@ class PhotoStore:
                             # A multipart SHA-256 is composite and proves nothing by itself.
                             use_multipart=False,
                         )
-        except AlreadyExistsError:
+        except AlreadyExistsError as error:
+            if _is_conflict(error):
+                raise _request_error(
+                    f"s3://{self.bucket}/{key}", "", "HTTP 409, another write to it is under way"
+                ) from error
             return False
         return True
 
@@ -134,7 +157,8 @@ class PhotoStore:
                 answer = self.s3.head_object(Bucket=self.bucket, Key=key, ChecksumMode="ENABLED")
         except _MissingObject:
             return None
-        composite = "-" in answer.get("ChecksumSHA256", "")
+        # A multipart object's SHA-256 is one of its parts' checksums; some servers leave out its "-N".
+        composite = "-" in answer.get("ChecksumSHA256", "") or "-" in answer.get("ETag", "")
         checksum = None if composite else checksum_from_base64(answer.get("ChecksumSHA256"))
         return StoredObject(
             key=key,
@@ -183,17 +207,22 @@ class PhotoStore:
 
 def _retries() -> Retrying:
     return Retrying(
-        stop=stop_after_attempt(_ATTEMPTS),
+        stop=stop_after_attempt(_ATTEMPTS) | stop_after_delay(_RETRY_WITHIN_S),
         wait=wait_exponential_jitter(initial=1, max=8, jitter=1),
-        retry=retry_if_exception_type(obstore.exceptions.GenericError),
+        retry=retry_if_exception_type(GenericError) | retry_if_exception(_is_conflict),
         reraise=True,
     )
+
+
+def _is_conflict(error: BaseException) -> bool:
+    """Return whether this is S3's 409 (two writers at once), which obstore reports as "already exists"."""
+    return isinstance(error, AlreadyExistsError) and "409 Conflict" in str(error)
 
 
 def _control_client(session: boto3.Session, settings: StoreSettings) -> Any:
     config = Config(
         connect_timeout=_CONNECT_TIMEOUT_S,
-        read_timeout=_READ_TIMEOUT_S,
+        read_timeout=_CONTROL_TIMEOUT_S,
         retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
         max_pool_connections=64,
         s3={"addressing_style": "path" if settings.endpoint_url else "auto"},
@@ -212,9 +241,9 @@ def _data_store(session: boto3.Session, settings: StoreSettings) -> S3Store:
         "client_options": {
             "allow_http": bool(settings.endpoint_url and settings.endpoint_url.startswith("http:")),
             "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT_S),
-            "timeout": timedelta(seconds=_READ_TIMEOUT_S),
+            "timeout": timedelta(seconds=_DATA_TIMEOUT_S),
         },
-        "retry_config": {"max_retries": 2, "retry_timeout": timedelta(seconds=_READ_TIMEOUT_S)},
+        "retry_config": {"max_retries": 2, "retry_timeout": timedelta(seconds=_DATA_TIMEOUT_S)},
     }
     if settings.endpoint_url:
         options["endpoint"] = settings.endpoint_url
@@ -281,6 +310,14 @@ def _no_credentials() -> ConfigurationError:
         "AWS credentials",
         cause="there are none in the environment",
         fix="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    )
+
+
+def _malformed(error: Exception) -> ConfigurationError:
+    return ConfigurationError(
+        "store",
+        cause=f"its settings cannot be used ({' '.join(str(error).split())[:200]})",
+        fix="correct store.bucket, store.region or store.endpoint_url (http://host:port)",
     )
 
 
