@@ -136,9 +136,14 @@ def demo(
     if ui:
         from photo_pipeline.demo.ui import serve_ui
 
+        # Servers that a finished demo left running would end by themselves in the middle of the session.
+        demo_site.stop_servers(home.resolve())
         site = demo_site.prepare(home, photos=photos, fresh=fresh, idle_stop_s=None)
         terminal.say(f"Dagster opens on http://{host}:{port} . Stop it with Ctrl-C.")
-        return serve_ui(site, host=host, port=port)
+        try:
+            return serve_ui(site, host=host, port=port)
+        finally:
+            demo_site.stop_servers(site.home)
     terminal.note("Making the demo's photos, database and servers ...")
     return demo_report.run_and_report(demo_site.prepare(home, photos=photos, fresh=fresh), terminal)
 

@@ -32,7 +32,8 @@ _UNITS = {
     "gb": 1024**3,
     "gib": 1024**3,
 }
-_SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$", re.IGNORECASE)
+# ASCII digits, and few enough of them that no float overflows.
+_SIZE = re.compile(r"^\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([a-z]*)\s*$", re.IGNORECASE)
 
 
 def parse_size(value: object) -> int:
@@ -87,7 +88,7 @@ class StoreSettings(_Settings):
     def _prefixes_are_apart(self) -> Self:
         for name in ("prefix", "originals_prefix"):
             value = getattr(self, name)
-            if not re.fullmatch(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*", value):
+            if not re.fullmatch(r"(?!\.+(/|$))[A-Za-z0-9._-]+(/(?!\.+(/|$))[A-Za-z0-9._-]+)*", value):
                 raise ValueError(
                     f"{name} {value!r} must be plain path segments without a slash at either end"
                 )
@@ -312,7 +313,7 @@ def _as_configuration_error(path: Path, error: ValidationError) -> Configuration
 def _completed(config: PipelineConfig, *, base: Path) -> PipelineConfig:
     """Fill in what the environment may provide, and make every path absolute."""
     environment = os.environ
-    domain = environment.get("AWS_CLOUDFRONT_DOMAIN", "")
+    domain = environment.get("AWS_CLOUDFRONT_DOMAIN", "").removeprefix("https://")
     bucket = config.store.bucket or environment.get("AWS_S3_BUCKET_NAME", "")
     base_url = config.cdn.base_url or (f"https://{domain}" if domain else "")
     region = config.store.region or environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")

@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,17 +15,21 @@ from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog import raw
 from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.files import (
+    KnownFile,
+    best_file,
+    files_by_lookup,
+    lookup_id,
+    store_sniffed,
+)
 from photo_pipeline.core.catalog.rows import RowAddress, SourceRow, read_rows
-from photo_pipeline.core.catalog.scan import file_id
 from photo_pipeline.core.catalog.tables import PhotoClass, PhotoState, file_table, photo_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.delivery.urls import UrlScheme
-from photo_pipeline.core.imaging.header import describe_content, is_supported, sniff
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.sources.mapping import Source
-from photo_pipeline.core.sources.spelling import Refused, RootSpelling, path_key
+from photo_pipeline.core.sources.spelling import Refused, RootSpelling
 
-_HEAD_BYTES = 4_096
 # States that an inventory may take back to pending when the photo is there (again).
 _REOPENED = (PhotoState.FOUND, PhotoState.SUPERSEDED, PhotoState.CONFLICT)
 # States in which a changed file has to be processed anew.
@@ -123,7 +126,7 @@ class Reconciler:
                 connection.execute(sa.insert(photo_table), new)
             if updates:
                 connection.execute(_update_statement(updates[0]), updates)
-            _store_sniffed(connection, sniffed.values())
+            store_sniffed(connection, sniffed.values())
 
     def _present(
         self, connection: Connection, known: "KnownPhotos", reference: Reference, finding: Finding
@@ -189,8 +192,8 @@ class Reconciler:
             meaning = field.interpret(reference.value, self._roots[field.root])
             spelled.append(meaning if isinstance(meaning, Refused) else meaning.candidates)
             if not isinstance(meaning, Refused):
-                wanted.update(_lookup_id(field.root, path) for path in meaning.candidates)
-        files = _files_by_lookup(connection, wanted)
+                wanted.update(lookup_id(field.root, path) for path in meaning.candidates)
+        files = files_by_lookup(connection, wanted)
         return [
             self._finding(reference, meaning, files)
             for reference, meaning in zip(references, spelled, strict=True)
@@ -200,19 +203,19 @@ class Reconciler:
         self,
         reference: Reference,
         meaning: Refused | tuple[str, ...] | None,
-        files: dict[str, list["KnownFile"]],
+        files: dict[str, list[KnownFile]],
     ) -> Finding:
         if meaning is None:
             return Finding(PhotoClass.ALREADY_MIGRATED)
         if isinstance(meaning, Refused):
             return Finding(PhotoClass.OUTSIDE_ROOT, meaning.reason)
         root = reference.source.field(reference.column).root
-        file = _best_file(root, meaning, files)
+        file = best_file(root, meaning, files)
         if file is None:
             return Finding(PhotoClass.FILE_MISSING, f"no file {meaning[0]!r} under root {root!r}")
         return self._file_finding(file)
 
-    def _file_finding(self, file: "KnownFile") -> Finding:
+    def _file_finding(self, file: KnownFile) -> Finding:
         if file.problem is None and file.format is None and file.unsupported is None:
             file.look_inside(self._roots[file.root].directory / file.path)
         if file.problem is not None:
@@ -264,39 +267,6 @@ class Reconciler:
             )
 
 
-@dataclass
-class KnownFile:
-    """A row of `pp_file`, with what a look at its first bytes adds."""
-
-    file_id: str
-    root: str
-    path: str
-    size: int | None
-    mtime_ns: int | None
-    inode: int | None
-    sha256: str | None
-    format: str | None
-    unsupported: str | None
-    problem: str | None
-    detail: str | None
-    sniffed_now: bool = False
-
-    def look_inside(self, location: Path) -> None:
-        """Decide the format from the content, whatever the extension says; may set a problem instead."""
-        try:
-            family = sniff(location)
-            if family is not None and is_supported(family):
-                self.format = family
-            else:
-                with location.open("rb") as stream:
-                    head = stream.read(_HEAD_BYTES)
-                self.unsupported = family or describe_content(head)
-            self.sniffed_now = True
-        except OSError as error:
-            self.problem = PhotoClass.UNREADABLE
-            self.detail = error.strerror or str(error)
-
-
 @dataclass(frozen=True)
 class KnownPhotos:
     """The `pp_photo` rows that a chunk of references may continue."""
@@ -318,30 +288,6 @@ def _references(source: Source, rows: list[SourceRow], counts: ReferenceCounts) 
 def _as_text(value: raw.RawValue) -> str:
     # A number or a blob in a URL column names no file; its text form makes the report readable.
     return value if isinstance(value, str) else str(value)
-
-
-def _lookup_id(root: str, path: str) -> str:
-    return file_id(root, path_key(path))
-
-
-def _files_by_lookup(connection: Connection, wanted: set[str]) -> dict[str, list[KnownFile]]:
-    names = [name for name in KnownFile.__dataclass_fields__ if name != "sniffed_now"]
-    columns = [file_table.c[name] for name in names]
-    found: dict[str, list[KnownFile]] = {}
-    if wanted:
-        query = sa.select(file_table.c.lookup_id, *columns).where(file_table.c.lookup_id.in_(wanted))
-        for row in connection.execute(query):
-            found.setdefault(row.lookup_id, []).append(KnownFile(*row[1:]))
-    return found
-
-
-def _best_file(root: str, candidates: tuple[str, ...], files: dict[str, list[KnownFile]]) -> KnownFile | None:
-    """Return the file of the likeliest candidate; among NFC/NFD twins the one spelled alike."""
-    for path in candidates:
-        same = files.get(_lookup_id(root, path), [])
-        if same:
-            return next((file for file in same if file.path == path), same[0])
-    return None
 
 
 def _known_photos(connection: Connection, references: list[Reference]) -> KnownPhotos:
@@ -391,14 +337,3 @@ def _update_statement(example: dict[str, Any]) -> sa.Update:
         .where(photo_table.c.id == sa.bindparam("k"))
         .values({name: sa.bindparam(name) for name in names})
     )
-
-
-def _store_sniffed(connection: Connection, files: Iterable[KnownFile]) -> None:
-    rows = [{"k": file.file_id, "f": file.format, "u": file.unsupported} for file in files]
-    if rows:
-        statement = (
-            sa.update(file_table)
-            .where(file_table.c.file_id == sa.bindparam("k"))
-            .values(format=sa.bindparam("f"), unsupported=sa.bindparam("u"))
-        )
-        connection.execute(statement, rows)

@@ -7,14 +7,13 @@ inventory, in the middle of a migration, after a rollback.
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from typing import Literal
 
 from pydantic import TypeAdapter
 
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.inventory import Inventory, last_inventory
 from photo_pipeline.core.catalog.schema import schema_exists
-from photo_pipeline.core.catalog.tables import BatchState, PhotoState, utc_now
+from photo_pipeline.core.catalog.tables import PhotoState, utc_now
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.migration.state import BatchStatus, batch_statuses, migration_row
 from photo_pipeline.core.report import measures
@@ -22,25 +21,15 @@ from photo_pipeline.core.report.findings import FindingGroup, collect_findings
 from photo_pipeline.core.report.measures import (
     Objects,
     Rewrites,
-    Sizes,
     StoreAnswers,
     Times,
     Validation,
-    VariantFiles,
 )
+from photo_pipeline.core.report.sizes import Sizes, VariantFiles, collect_sizes, variant_files
+from photo_pipeline.core.report.verdict import NOT_STARTED, WAITING, Verdict, judge
 
 MAX_LISTED_FINDINGS = 500
 """How many photos the report lists by name; the counts are always complete, and so is photos.csv."""
-
-_WAITING = (PhotoState.PENDING, PhotoState.PROCESSED, PhotoState.UPLOADED)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The report in one sentence; `level` says how a reader should feel about it."""
-
-    level: Literal["good", "attention", "bad", "neutral"]
-    sentence: str
 
 
 @dataclass(frozen=True)
@@ -89,7 +78,7 @@ class ReportData:
     @property
     def waiting(self) -> int:
         """How many photo references are on their way or have not started."""
-        return sum((self.photos or {}).get(state, 0) for state in _WAITING)
+        return sum((self.photos or {}).get(state, 0) for state in WAITING)
 
     @property
     def findings_total(self) -> int:
@@ -109,11 +98,7 @@ def collect(
     """
     row = migration_row(database) if schema_exists(database) else None
     if row is None:
-        return ReportData(
-            made_at=utc_now(),
-            status="not_started",
-            verdict=Verdict("neutral", "No inventory has been taken yet, so there is nothing to report."),
-        )
+        return ReportData(made_at=utc_now(), status="not_started", verdict=NOT_STARTED)
     inventory, batches = last_inventory(database), tuple(batch_statuses(database))
     with database.read() as connection:
         photos = measures.photo_states(connection)
@@ -127,8 +112,8 @@ def collect(
             adds_up=inventory.adds_up if inventory else None,
             photos=photos,
             batches=batches,
-            sizes=measures.sizes(connection, config),
-            variants=measures.variant_files(connection, config),
+            sizes=collect_sizes(connection, config),
+            variants=variant_files(connection, config),
             objects=measures.objects(connection, config),
             rewrites=measures.rewrites(connection),
             validation=validation,
@@ -136,70 +121,6 @@ def collect(
             stores=measures.store_answers(connection),
             times=measures.times(connection, row.inventoried_at),
         )
-
-
-def judge(
-    inventory: Inventory | None,
-    photos: dict[str, int],
-    batches: tuple[BatchStatus, ...],
-    validation: Validation,
-    findings: tuple[FindingGroup, ...],
-) -> Verdict:
-    """Return the report's verdict: the worst that is true decides its level."""
-    if inventory is None:
-        return Verdict("neutral", "No inventory has been taken yet, so there is nothing to report.")
-    if not inventory.adds_up:
-        return Verdict("bad", "The inventory does not add up; run it again before anything else.")
-    total, found = inventory.references, sum(group.count for group in findings)
-    migrated, waiting = photos[PhotoState.MIGRATED], sum(photos[state] for state in _WAITING)
-    if not migrated:
-        return _nothing_migrated(photos[PhotoState.ROLLED_BACK], waiting, total, found)
-    failed_batches = sum(batch.state == BatchState.FAILED for batch in batches)
-    parts = [
-        _share(migrated, total),
-        _validated(validation, migrated),
-        f"{_number(waiting, 'is', 'are')} still to do" if waiting else "",
-        f"{_number(failed_batches, 'batch', 'batches')} failed" if failed_batches else "",
-        f"{_number(found, 'finding needs', 'findings need')} a look" if found else "nothing needs a look",
-    ]
-    sentence = ", ".join(part for part in parts[:-1] if part) + "; " + parts[-1] + "."
-    if validation.failed or failed_batches:
-        return Verdict("bad", sentence)
-    return Verdict("attention" if found or waiting or validation.unchecked else "good", sentence)
-
-
-def _nothing_migrated(rolled_back: int, waiting: int, total: int, found: int) -> Verdict:
-    look = f"; {_number(found, 'finding needs', 'findings need')} a look" if found else ""
-    if rolled_back:
-        return Verdict(
-            "neutral",
-            f"Rolled back: {_number(rolled_back, 'photo has its', 'photos have their')} local value again "
-            f"and no row shows the CDN{look}.",
-        )
-    return Verdict(
-        "neutral",
-        f"Nothing is migrated yet: {waiting:,} of {_number(total, 'photo', 'photos')} can be migrated{look}.",
-    )
-
-
-def _share(migrated: int, total: int) -> str:
-    if migrated >= total:
-        return f"All {_number(migrated, 'photo is', 'photos are')} migrated"
-    return f"{migrated:,} of {_number(total, 'photo is', 'photos are')} migrated"
-
-
-def _validated(validation: Validation, migrated: int) -> str:
-    if validation.failed:
-        return f"{validation.failed:,} of them failed validation"
-    if validation.unchecked == migrated:
-        return "not validated yet"
-    if validation.unchecked:
-        return f"{validation.passed:,} of them proven through the CDN"
-    return "each of them proven through the CDN"
-
-
-def _number(count: int, one: str, many: str) -> str:
-    return f"{count:,} {one if count == 1 else many}"
 
 
 @cache

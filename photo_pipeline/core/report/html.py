@@ -18,8 +18,8 @@ from photo_pipeline.core.catalog.tables import BatchState, PhotoClass, PhotoStat
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.migration.state import BatchStatus
 from photo_pipeline.core.report.data import ReportData
-from photo_pipeline.core.report.measures import VariantFiles
 from photo_pipeline.core.report.pictures import Comparison
+from photo_pipeline.core.report.sizes import VariantFiles
 
 MAX_LISTED_BATCHES = 200
 

@@ -21,7 +21,7 @@ from photo_pipeline.core.delivery.urls import UrlScheme
 from photo_pipeline.core.errors import DeliveryError, PhotoError
 from photo_pipeline.core.imaging.decode import decode
 from photo_pipeline.core.imaging.header import DAMAGE_ERRORS, read_header
-from photo_pipeline.core.report.measures import main_variant
+from photo_pipeline.core.report.sizes import main_variant
 
 SAMPLE = 12
 WIDTH = 480

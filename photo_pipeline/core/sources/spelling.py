@@ -90,28 +90,20 @@ class RootSpelling:
             return self._below_web_prefix(slashed)
         if slashed.startswith("/"):
             return self._below_local_prefix(slashed)
-        bare = [slashed.removeprefix("./")]
-        for prefix in self._local:
-            stem = prefix.lstrip("/")
-            if stem and slashed.startswith(stem):
-                bare.insert(0, slashed[len(stem) :])
-                break
+        stems = [prefix.lstrip("/") for prefix in self._local if prefix != "/"]
+        bare = [*_below(stems, slashed), _normal(slashed)]
         if text != slashed:
-            bare.append(text)  # A backslash may really be part of a name on Linux.
-        return [_normal(path) for path in bare]
+            bare.append(_normal(text))  # A backslash may really be part of a name on Linux.
+        return bare
 
     def _below_web_prefix(self, text: str) -> list[str] | Refused:
         wanted = _web_form(text)
-        for prefix in self._web:
-            if wanted.startswith(prefix):
-                return [_normal(wanted[len(prefix) :])]
-        return Refused("it is a URL that no url_prefixes entry of the root covers")
+        below = _below(self._web, wanted)
+        return below or Refused("it is a URL that no url_prefixes entry of the root covers")
 
     def _below_local_prefix(self, text: str) -> list[str] | Refused:
-        for prefix in self._local:
-            if text.startswith(prefix):
-                return [_normal(text[len(prefix) :])]
-        return Refused("it is an absolute path outside the root and its url_prefixes")
+        below = _below(self._local, text)
+        return below or Refused("it is an absolute path outside the root and its url_prefixes")
 
 
 def _readings(text: str, *, percent_encoded: bool) -> tuple[str, ...]:
@@ -126,6 +118,11 @@ def _web_form(url: str) -> str:
     rest = _SCHEME.sub("", url)
     host, slash, path = rest.removeprefix("//").partition("/")
     return f"//{host.lower()}{slash}{path}"
+
+
+def _below(prefixes: Iterable[str], text: str) -> list[str]:
+    """Return what follows each matching prefix: /uploads/legacy/a may lie below /uploads/legacy/ or /uploads/."""
+    return [_normal(text[len(prefix) :]) for prefix in prefixes if text.startswith(prefix)]
 
 
 def _normal(path: str) -> str:

@@ -22,28 +22,26 @@ from botocore.exceptions import (
     ProfileNotFound,
 )
 from obstore.auth.boto3 import Boto3CredentialProvider
-from obstore.exceptions import AlreadyExistsError, BaseError, GenericError
-from obstore.store import S3Store
-from tenacity import (
-    Retrying,
-    retry_if_exception,
-    retry_if_exception_type,
-    stop_after_attempt,
-    stop_after_delay,
-    wait_exponential_jitter,
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    GenericError,
+    PermissionDeniedError,
+    UnauthenticatedError,
 )
+from obstore.store import S3Store
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from photo_pipeline.core.config import StoreSettings
 from photo_pipeline.core.errors import ConfigurationError, StoreError
 from photo_pipeline.core.storage.checksum import checksum_from_base64
 
 # A black-holed request must fail over in under 30 s (FACTS, "S3, CloudFront and their doubles"). Control
-# requests are small: three tries of 8 s. A data request may carry 50 MB: one try of 20 s, and what has
-# taken longer than a quick refusal is not tried again.
+# requests are small: three tries of 8 s. A data request may carry 50 MB: it gets 20 s, and is not tried
+# again when they are over.
 _CONNECT_TIMEOUT_S = 5
 _CONTROL_TIMEOUT_S = 8
 _DATA_TIMEOUT_S = 20
-_RETRY_WITHIN_S = 6
 # Network failures: three tries, exponential from one second (PRODUCT L4).
 _ATTEMPTS = 3
 _DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
@@ -138,11 +136,7 @@ class PhotoStore:
                             # A multipart SHA-256 is composite and proves nothing by itself.
                             use_multipart=False,
                         )
-        except AlreadyExistsError as error:
-            if _is_conflict(error):
-                raise _request_error(
-                    f"s3://{self.bucket}/{key}", "", "HTTP 409, another write to it is under way"
-                ) from error
+        except AlreadyExistsError:
             return False
         return True
 
@@ -207,11 +201,17 @@ class PhotoStore:
 
 def _retries() -> Retrying:
     return Retrying(
-        stop=stop_after_attempt(_ATTEMPTS) | stop_after_delay(_RETRY_WITHIN_S),
+        stop=stop_after_attempt(_ATTEMPTS),
         wait=wait_exponential_jitter(initial=1, max=8, jitter=1),
-        retry=retry_if_exception_type(GenericError) | retry_if_exception(_is_conflict),
+        retry=retry_if_exception(_is_worth_a_retry),
         reraise=True,
     )
+
+
+def _is_worth_a_retry(error: BaseException) -> bool:
+    # The kind of a failure is in obstore's text only.
+    timed_out = "kind: Timeout" in str(error)
+    return _is_conflict(error) or (isinstance(error, GenericError) and not timed_out)
 
 
 def _is_conflict(error: BaseException) -> bool:
@@ -261,7 +261,9 @@ def _store_errors(thing: str) -> Iterator[None]:
     """Turn the two client libraries' errors into ours; let the two answers that callers expect pass."""
     try:
         yield
-    except (AlreadyExistsError, FileNotFoundError):
+    except (AlreadyExistsError, FileNotFoundError) as error:
+        if _is_conflict(error):
+            raise _request_error(thing, "", "HTTP 409, another write to it is under way") from error
         raise
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
@@ -269,9 +271,9 @@ def _store_errors(thing: str) -> Iterator[None]:
             raise _MissingObject(thing) from error
         raise _request_error(thing, code, str(error)) from error
     except (BotoCoreError, BaseError) as error:
-        text = " ".join(str(error).split())
-        code = next((denied for denied in _DENIED if denied in text), "")
-        raise _request_error(thing, code, text) from error
+        denied = isinstance(error, PermissionDeniedError | UnauthenticatedError)
+        text = " ".join(str(error).partition("Debug source")[0].split())
+        raise _request_error(thing, "AccessDenied" if denied else "", text) from error
 
 
 def _request_error(thing: str, code: str, text: str) -> StoreError:
