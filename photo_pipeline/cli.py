@@ -367,13 +367,17 @@ def _show_inventory(terminal: Terminal, inventory: Inventory) -> None:
 
 def _show_batch(terminal: Terminal, outcome: MigratedBatch) -> None:
     made, sent, rows, found = outcome.processed, outcome.uploaded, outcome.rewritten, outcome.validated
-    terminal.say(
-        f"{outcome.batch}: {outcome.state}. {made.variants_made} variants made, {sent.uploaded} objects uploaded "
-        f"({human_bytes(sent.bytes)}), {sent.reused + sent.adopted} already there, {rows.rewritten} references "
-        f"rewritten, {found.passed}/{found.checked} validated, "
-        f"{made.quarantined + sent.quarantined + rows.failed} quarantined, {rows.conflicts} conflicts "
-        f"({sum(outcome.seconds.values()):.1f} s)"
+    facts = (
+        f"{made.variants_made} variants made",
+        f"{sent.uploaded} objects uploaded ({human_bytes(sent.bytes)})",
+        f"{sent.reused + sent.adopted} already there",
+        f"{rows.rewritten} references rewritten",
+        f"{found.passed} of {found.checked} validated",
+        f"{made.quarantined + sent.quarantined + rows.failed} quarantined",
+        f"{rows.conflicts} conflicts",
     )
+    seconds = sum(outcome.seconds.values())
+    terminal.say(f"{outcome.batch}: {outcome.state} in {seconds:.1f} s. {', '.join(facts)}")
 
 
 def _batch_document(outcome: MigratedBatch) -> dict[str, Any]:

@@ -20,6 +20,13 @@ from photo_pipeline.core.errors import ConfigurationError, DatabaseError
 # SQLite waiters need more than 30 s under disk pressure (facts/backends.md, section 2).
 _BUSY_TIMEOUT_MS = 60_000
 _CONNECT_TIMEOUT_S = 10
+_POSTGRES_TEXT_FORMS = (
+    "TimeZone = 'UTC'",
+    "DateStyle = 'ISO'",
+    "IntervalStyle = 'postgres'",
+    "extra_float_digits = 1",
+    "bytea_output = 'hex'",
+)
 _WRITE = "photo_pipeline_write"
 
 
@@ -86,7 +93,9 @@ class Database:
     def _reflect(self, name: str, schema: str | None) -> sa.Table:
         try:
             table = sa.Table(name, sa.MetaData(), schema=schema, autoload_with=self.engine, resolve_fks=False)
-        except NoSuchTableError as error:
+        except (NoSuchTableError, OperationalError) as error:
+            if isinstance(error, OperationalError) and "unknown database" not in str(error.orig):
+                raise
             raise ConfigurationError(
                 f"table {name!r}" + (f" in schema {schema!r}" if schema else ""),
                 cause=f"{self.name} has no such table",
@@ -135,7 +144,10 @@ def _engine(url: URL) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     options = {"connect_timeout": _CONNECT_TIMEOUT_S} if url.get_backend_name() == "postgresql" else {}
-    return sa.create_engine(url, pool_pre_ping=True, connect_args=options)
+    engine = sa.create_engine(url, pool_pre_ping=True, connect_args=options)
+    if url.get_backend_name() == "postgresql":
+        event.listen(engine, "connect", _prepare_postgres)
+    return engine
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
@@ -143,6 +155,15 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _prepare_postgres(connection: Any, _record: Any) -> None:
+    # As pg_dump does: the text form of a value must be the same in every session, or a rollback under
+    # other settings of the server would take its own values for edited ones.
+    with connection.cursor() as cursor:
+        for setting in _POSTGRES_TEXT_FORMS:
+            cursor.execute(f"SET {setting}")
+    connection.commit()
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -185,7 +185,8 @@ class Reconciler:
         spelled: list[Refused | tuple[str, ...] | None] = []
         wanted: set[str] = set()
         for reference in references:
-            if self._urls.is_migrated(reference.value):
+            # What we wrote is ours also after the CDN's address or the prefix has changed.
+            if self._urls.is_migrated(reference.value) or _migrated_photo(known, reference):
                 spelled.append(None)
                 continue
             field = reference.source.field(reference.column)
@@ -301,10 +302,13 @@ def _known_photos(connection: Connection, references: list[Reference]) -> KnownP
     )
 
 
-def _photo_of(known: KnownPhotos, reference: Reference) -> Any | None:
+def _migrated_photo(known: KnownPhotos, reference: Reference) -> Any | None:
     key = row_id(reference.source.name, reference.row.row_key)
-    migrated = known.by_new_value.get((key, reference.column, reference.value))
-    return migrated or known.by_reference.get(reference.reference_id)
+    return known.by_new_value.get((key, reference.column, reference.value))
+
+
+def _photo_of(known: KnownPhotos, reference: Reference) -> Any | None:
+    return _migrated_photo(known, reference) or known.by_reference.get(reference.reference_id)
 
 
 def _updated(photo: Any, row: dict[str, Any]) -> dict[str, Any]:
@@ -324,6 +328,8 @@ def _continued_state(photo: Any, row: dict[str, Any]) -> dict[str, Any]:
     changed = content != (row["size"], row["mtime_ns"], row["inode"])
     if photo.state in _REOPENED or (changed and photo.state in _BEFORE_REWRITE):
         return {"state": PhotoState.PENDING}
+    if photo.state == PhotoState.QUARANTINED and photo.batch is None:
+        return {"state": PhotoState.PENDING}  # No batch can retry it, so each inventory does.
     if photo.state == PhotoState.MIGRATED:
         # The row says the local value again although we never rolled it back: the application did.
         return {"state": PhotoState.PENDING}

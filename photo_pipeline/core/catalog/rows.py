@@ -14,6 +14,8 @@ from photo_pipeline.core.errors import ConfigurationError, DatabaseError
 from photo_pipeline.core.sources.mapping import Source, Where
 
 _CHUNK_ROWS = 500
+# What a BIGINT holds; milliseconds since 1970 are common positions.
+_POSITION_LIMIT = 2**63
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,10 @@ def _as_source_row(source: Source, row: Any) -> SourceRow:
 
 def _as_position(value: Any) -> int | None:
     try:
-        return int(value)
+        position = int(value)
     except (TypeError, ValueError, OverflowError):
         return None  # The position only orders the batches; a name or a NULL orders nothing.
+    return position if abs(position) < _POSITION_LIMIT else None
 
 
 def _require_unique_keys(source: Source, previous: str | None, chunk: list[SourceRow]) -> str | None:

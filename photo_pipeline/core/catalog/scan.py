@@ -106,7 +106,8 @@ def _scanned(root: Root, relative: str, entry: os.DirEntry[str], max_file_bytes:
     try:
         relative.encode()
     except UnicodeEncodeError:
-        shown = os.fsencode(relative).decode("utf-8", "backslashreplace")
+        # The slash at the end keeps it apart from a file that is really called like the readable form.
+        shown = os.fsencode(relative).decode("utf-8", "backslashreplace") + "/"
         return _problem(root, shown, PhotoClass.UNREADABLE, "its name is not valid UTF-8")
     try:
         info = entry.stat(follow_symlinks=False)
@@ -160,7 +161,7 @@ def _record(database: Database, chunk: list[ScannedFile], scan: str) -> None:
         }
         new = [_new_row(key, item, scan) for key, item in rows.items() if key not in known]
         same = [k for k, item in rows.items() if known.get(k) == (item.size, item.mtime_ns, item.inode)]
-        changed = [_new_row(k, rows[k], scan) for k in known if k not in set(same)]
+        changed = [_new_row(k, rows[k], scan) for k in known.keys() - set(same)]
         if new:
             connection.execute(sa.insert(file_table), new)
         if same:

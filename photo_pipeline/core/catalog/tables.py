@@ -127,7 +127,7 @@ photo_table = sa.Table(
     sa.Column("role", sa.String(16)),
     sa.Column("entity_type", sa.String(128)),
     sa.Column("entity_id", sa.Text),
-    sa.Column("position", sa.Integer),
+    sa.Column("position", sa.BigInteger),
     sa.Column("file_id", _Sha),
     sa.Column("root", sa.String(128)),
     sa.Column("path", sa.Text),

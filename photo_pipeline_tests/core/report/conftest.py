@@ -43,7 +43,7 @@ sources:
     rewrite: {mode: key, format: webp}
 variants:
   default:
-    full: {fit: inside, width: 300, height: 300, max_bytes: 8 KB}
+    full: {fit: inside, width: 160, height: 160, max_bytes: 8 KB}
     thumb: {fit: cover, width: 64, height: 64}
 batches: {size: 4}
 workers: {processes: 2}
@@ -152,9 +152,9 @@ def _environment(application: Application, patch: pytest.MonkeyPatch) -> Applica
 def _make_photos(uploads: Path) -> None:
     uploads.mkdir()
     for number in range(4):
-        picture = Image.effect_noise((640, 480), 60 + number).convert("RGB")
+        picture = Image.effect_noise((320, 240), 60 + number).convert("RGB")
         picture.save(uploads / f"{number}.jpg", quality=92)
-    Image.linear_gradient("L").resize((500, 700)).convert("RGB").save(uploads / HOSTILE_NAME, "JPEG")
+    Image.linear_gradient("L").resize((250, 350)).convert("RGB").save(uploads / HOSTILE_NAME, "JPEG")
     Image.new("RGB", (90, 90), "teal").save(uploads / "thumb-0.jpg")
     shutil.copy(uploads / "1.jpg", uploads / "copy-of-1.jpg")
     whole = (uploads / "2.jpg").read_bytes()

@@ -99,7 +99,7 @@ def upgrade() -> None:
         sa.Column("role", sa.String(length=16), nullable=True),
         sa.Column("entity_type", sa.String(length=128), nullable=True),
         sa.Column("entity_id", sa.Text(), nullable=True),
-        sa.Column("position", sa.Integer(), nullable=True),
+        sa.Column("position", sa.BigInteger(), nullable=True),
         sa.Column("file_id", sa.String(length=64), nullable=True),
         sa.Column("root", sa.String(length=128), nullable=True),
         sa.Column("path", sa.Text(), nullable=True),
