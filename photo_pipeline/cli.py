@@ -16,7 +16,7 @@ import typer
 
 from photo_pipeline.core.catalog.batches import assign_batches
 from photo_pipeline.core.catalog.checksums import hash_matched_files
-from photo_pipeline.core.catalog.inventory import Inventory, last_inventory, take_inventory
+from photo_pipeline.core.catalog.inventory import last_inventory, take_inventory
 from photo_pipeline.core.catalog.schema import ensure_schema, schema_exists
 from photo_pipeline.core.catalog.tables import PhotoClass
 from photo_pipeline.core.config import DEFAULT_CONFIG_NAME, find_config
@@ -197,7 +197,7 @@ def migrate(
             inventory = take_inventory(project.database, project.config, progress=progress)
             hash_matched_files(project.database, project.config, rehash=rehash, progress=progress)
             batches = assign_batches(project.database, project.config)
-        _show_inventory(terminal, inventory)
+        terminal.inventory(inventory)
         keys = batches_to_migrate(project.database, wanted=batch, retry_failed=retry_failed)
         outcomes = []
         for key in keys:
@@ -242,7 +242,7 @@ def status(json_: AsJson = False) -> int:
         batches = batch_statuses(project.database)
     terminal.say(f"Migration: {row.status}. Last inventory: {row.inventoried_at:%Y-%m-%d %H:%M:%S} UTC.")
     if inventory is not None:
-        _show_inventory(terminal, inventory)
+        terminal.inventory(inventory)
     terminal.heading("Batches")
     rows = [[b.key, b.state, _states(b.photos), b.error or ""] for b in batches]
     terminal.table(("batch", "state", "photos", "note"), rows)
@@ -352,17 +352,6 @@ def _require_state(project: Project) -> None:
         raise ConfigurationError(
             "the migration", cause="nothing has been migrated yet", fix="run `photo-pipeline migrate` first"
         )
-
-
-def _show_inventory(terminal: Terminal, inventory: Inventory) -> None:
-    terminal.heading("Inventory")
-    rows: list[list[object]] = [[name, count] for name, count in inventory.by_class.items()]
-    terminal.table(("class", "count"), [*rows, ["total", sum(inventory.by_class.values())]], total=True)
-    terminal.say(
-        f"{inventory.references:,} references in {inventory.rows:,} rows + {inventory.unreferenced_files:,} "
-        f"unreferenced files = {inventory.references + inventory.unreferenced_files:,}"
-        f" ({'adds up' if inventory.adds_up else 'DOES NOT ADD UP'}); {inventory.files:,} files on disk"
-    )
 
 
 def _show_batch(terminal: Terminal, outcome: MigratedBatch) -> None:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from photo_pipeline.core.catalog.inventory import Inventory
 from photo_pipeline.core.errors import PhotoPipelineError
 from photo_pipeline.core.progress import Progress as CoreProgress
 from photo_pipeline.core.progress import no_progress
@@ -57,6 +58,18 @@ class Terminal:
                 table.add_section()
             table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
         self._out.print(table)
+
+    def inventory(self, inventory: Inventory) -> None:
+        """Print an inventory's classes, and that they add up."""
+        self.heading("Inventory: every reference and file, in exactly one class")
+        total = sum(inventory.by_class.values())
+        self.table(("class", "count"), [*inventory.by_class.items(), ("total", total)], total=True)
+        expected = inventory.references + inventory.unreferenced_files
+        self.say(
+            f"{inventory.references:,} references in {inventory.rows:,} rows + "
+            f"{inventory.unreferenced_files:,} unreferenced files = {expected:,}: "
+            f"{'the classes add up' if inventory.adds_up else 'THE CLASSES DO NOT ADD UP'}."
+        )
 
     def result(self, document: Mapping[str, Any]) -> None:
         """Print the command's result as one JSON document, with --json only."""

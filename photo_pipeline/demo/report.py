@@ -31,17 +31,7 @@ def run_and_report(site: DemoSite, terminal: Terminal) -> int:
 
 
 def _summary(run: DemoRun, terminal: Terminal) -> None:
-    inventory = run.inventory
-    terminal.heading(
-        "Every reference and file, in exactly one class (at the inventory, before this run's migration)"
-    )
-    rows: list[list[object]] = [[name, count] for name, count in inventory.by_class.items()]
-    terminal.table(("class", "count"), [*rows, ["total", sum(inventory.by_class.values())]], total=True)
-    terminal.say(
-        f"{inventory.references} references + {inventory.unreferenced_files} unreferenced files = "
-        f"{inventory.references + inventory.unreferenced_files}: "
-        f"{'the classes add up' if inventory.adds_up else 'THE CLASSES DO NOT ADD UP'}."
-    )
+    terminal.inventory(run.inventory)
     terminal.heading("Batches, each a Dagster partition")
     states = sorted({state for batch in run.batches for state in batch.photos})
     terminal.table(

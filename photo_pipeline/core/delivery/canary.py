@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from photo_pipeline.core.delivery.cdn import Cdn
+from photo_pipeline.core.delivery.cdn import Cdn, Delivered
 from photo_pipeline.core.errors import DeliveryError
 
 
@@ -24,7 +24,11 @@ def check_delivery(cdn: Cdn, expected: Expected) -> list[str]:
     Raises:
         DeliveryError: the CDN cannot be reached.
     """
-    answer = cdn.fetch(expected.url, accept=expected.accept)
+    return delivery_problems(cdn.fetch(expected.url, accept=expected.accept), expected)
+
+
+def delivery_problems(answer: Delivered, expected: Expected) -> list[str]:
+    """Return how an answer of the CDN differs from what was expected, as sentences."""
     if answer.status != 200:
         return [f"{expected.url} answers HTTP {answer.status}"]
     problems = []

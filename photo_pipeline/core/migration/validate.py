@@ -19,6 +19,7 @@ from photo_pipeline.core.catalog.raw import RawValue
 from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.tables import PhotoState, photo_table, utc_now, validation_table
 from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.delivery.canary import Expected, delivery_problems
 from photo_pipeline.core.delivery.cdn import Cdn, Delivered
 from photo_pipeline.core.imaging.recipe import ImageFormat
 from photo_pipeline.core.migration.photos import ObjectNaming, Photo, batch_photos, object_rows, primaries
@@ -132,7 +133,11 @@ class _BatchValidator:
             if row is None or row.verified_at is None or row.deleted_at is not None:
                 problems.append(f"{each.variant} {each.format}: no proven object {each.key}")
             elif each.recipe and each.key in fetched:
-                problems += _delivery_problems(f"{each.variant} {each.format}", fetched[each.key], row)
+                answer = fetched[each.key]
+                expected = Expected(answer.url, row.checksum, row.mime, CACHE_CONTROL[row.format])
+                problems += delivery_problems(answer, expected)
+                if answer.status == 200:
+                    problems += _picture_problems(f"{each.variant} {each.format}", answer.body, row)
         self._outcome.checked += 1
         if problems:
             self._outcome.failed += 1
@@ -183,19 +188,6 @@ def _sampled(photos: list[Photo], share: float) -> list[Photo]:
     if share >= 1:
         return photos
     return random.sample(photos, min(len(photos), max(1, round(len(photos) * share)))) if photos else []
-
-
-def _delivery_problems(name: str, answer: Delivered, row: Any) -> list[str]:
-    if answer.status != 200:
-        return [f"{name}: {answer.url} answers HTTP {answer.status}"]
-    problems = []
-    if answer.sha256 != row.checksum:
-        problems.append(f"{name}: the delivered bytes have another checksum")
-    if answer.content_type != row.mime:
-        problems.append(f"{name}: Content-Type is {answer.content_type!r}, not {row.mime!r}")
-    if answer.cache_control != CACHE_CONTROL[row.format]:
-        problems.append(f"{name}: Cache-Control is {answer.cache_control!r}")
-    return problems + _picture_problems(name, answer.body, row)
 
 
 def _picture_problems(name: str, body: bytes, row: Any) -> list[str]:
