@@ -1,43 +1,37 @@
 """The embedded S3 server and CDN edge: a child process, and the controller that starts, finds and stops it.
 
 The child outlives its parent (``make demo`` ends, its URLs go on working), keeps its ports and its objects in
-the data directory, and ends by itself when nobody has used it for a while. What it serves is in ``s3_guard``,
-``s3_journal`` and ``edge``; they need the extra ``demo`` and are imported in the child only.
+the data directory, and ends by itself when nobody has used it for a while. What it serves is in ``serving``,
+which needs the extra ``demo`` and runs in the child only.
 """
 
-import argparse
-import errno
 import fcntl
 import http.client
 import importlib.util
 import json
 import os
-import random
-import secrets
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from photo_pipeline.core.errors import ConfigurationError, InfrastructureError, PhotoPipelineError
+from photo_pipeline.core.errors import ConfigurationError, InfrastructureError
 
 DEFAULT_PRIVATE_PREFIXES: Final = ("originals/",)
 
-_HOST: Final = "127.0.0.1"
+HOST: Final = "127.0.0.1"
 _READY_TIMEOUT_S: Final = 30.0
 _HEALTH_TIMEOUT_S: Final = 5.0
-_ACCESS_KEY_VARIABLE: Final = "PHOTO_PIPELINE_EMBEDDED_ACCESS_KEY"
-_SECRET_KEY_VARIABLE: Final = "PHOTO_PIPELINE_EMBEDDED_SECRET_KEY"
+ACCESS_KEY_VARIABLE: Final = "PHOTO_PIPELINE_EMBEDDED_ACCESS_KEY"
+SECRET_KEY_VARIABLE: Final = "PHOTO_PIPELINE_EMBEDDED_SECRET_KEY"
 # Below Linux's and macOS's ephemeral ranges: a remembered port must still be free after a restart.
-_PORTS: Final = range(20_000, 32_000)
+PORTS: Final = range(20_000, 32_000)
 
 
 @dataclass(frozen=True)
@@ -72,7 +66,7 @@ class RunningServers:
 
     def stop(self, *, timeout_s: float = 10.0) -> None:
         """Stop the server, first politely; return when its process has let go of the data directory."""
-        files = _DataDir(Path(self.data_dir))
+        files = DataDir(Path(self.data_dir))
         with files.locked():
             current = files.described()
             if current is None or current.instance != self.instance:
@@ -119,7 +113,7 @@ class EmbeddedServers:
             InfrastructureError: The server did not come up, or a port is taken.
         """
         _require_extra()
-        files = _DataDir(data_dir.resolve())
+        files = DataDir(data_dir.resolve())
         files.path.mkdir(parents=True, exist_ok=True)
         with files.locked():
             # Asked first: a zombie's pid with a silent stranger on its port would cost the health timeout.
@@ -143,11 +137,11 @@ class EmbeddedServers:
     @staticmethod
     def find(data_dir: Path) -> RunningServers | None:
         """Return the servers of the data directory if they answer, else None. Starts nothing."""
-        running = _DataDir(data_dir.resolve()).described()
+        running = DataDir(data_dir.resolve()).described()
         return running if running is not None and _pid_exists(running.pid) and running.is_alive() else None
 
 
-class _DataDir:
+class DataDir:
     """The files of one pair of servers."""
 
     def __init__(self, path: Path) -> None:
@@ -231,7 +225,7 @@ def _pid_exists(pid: int) -> bool:
 
 def _health(url: str) -> str | None:
     """Return the id of the instance that answers on the URL, or None."""
-    connection = http.client.HTTPConnection(_HOST, _port(url), timeout=_HEALTH_TIMEOUT_S)
+    connection = http.client.HTTPConnection(HOST, _port(url), timeout=_HEALTH_TIMEOUT_S)
     try:
         connection.request("GET", "/-/health")
         answer = json.loads(connection.getresponse().read())
@@ -243,7 +237,7 @@ def _health(url: str) -> str | None:
 
 
 def _launch(
-    files: _DataDir,
+    files: DataDir,
     options: dict[str, Any],
     private_prefixes: Sequence[str],
     *,
@@ -256,7 +250,7 @@ def _launch(
     flags += [f"--private-prefix={prefix}" for prefix in private_prefixes]
     with files.log.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "photo_pipeline.demo.servers", f"--ready-fd={write_end}", *flags],
+            [sys.executable, "-m", "photo_pipeline.demo.serving", f"--ready-fd={write_end}", *flags],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -277,7 +271,7 @@ def _child_environment(access_key: str, secret_key: str) -> dict[str, str]:
     # No AWS_* variable: whatever the user has there must not be reachable from a pretended S3.
     kept = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
     path_style = {"S3_IGNORE_SUBDOMAIN_BUCKETNAME": "true"}
-    return {**kept, **path_style, _ACCESS_KEY_VARIABLE: access_key, _SECRET_KEY_VARIABLE: secret_key}
+    return {**kept, **path_style, ACCESS_KEY_VARIABLE: access_key, SECRET_KEY_VARIABLE: secret_key}
 
 
 def _read_until_closed(fd: int, *, timeout_s: float) -> bytes | None:
@@ -290,7 +284,7 @@ def _read_until_closed(fd: int, *, timeout_s: float) -> bytes | None:
     return None
 
 
-def _started(files: _DataDir, message: bytes | None) -> RunningServers:
+def _started(files: DataDir, message: bytes | None) -> RunningServers:
     answer = json.loads(message) if message else {}
     if "error" in answer:
         raise InfrastructureError(**answer["error"])
@@ -335,117 +329,3 @@ def _other_settings(running: RunningServers, cause: str) -> ConfigurationError:
         cause=f"it was started with other settings: {cause}",
         fix="Stop it first (make stop), or use another data directory",
     )
-
-
-def main() -> None:
-    """Run the servers: the entry point of the child process."""
-    options = _options()
-    if os.fork():
-        os._exit(0)  # The parent collects this process at once; the server is left to init, never a zombie.
-    with os.fdopen(options.ready_fd, "w", encoding="utf-8") as ready:
-        try:
-            serving = _Serving(options)
-        except PhotoPipelineError as error:
-            json.dump({"error": {"thing": error.thing, "cause": error.cause, "fix": error.fix}}, ready)
-            sys.exit(error.exit_code)
-        except Exception as error:
-            cause = f"its process could not start: {type(error).__name__}: {error}"
-            json.dump(
-                {"error": {"thing": "embedded S3 server", "cause": cause, "fix": "See servers.log"}}, ready
-            )
-            raise
-        json.dump({"ready": True}, ready)
-    serving.run()
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="photo_pipeline.demo.servers")
-    parser.add_argument("--data-dir", type=Path, required=True)
-    parser.add_argument("--bucket", required=True)
-    parser.add_argument("--ready-fd", type=int, required=True)
-    parser.add_argument("--s3-port", type=int, default=0)
-    parser.add_argument("--cdn-port", type=int, default=0)
-    parser.add_argument("--idle-stop-s", type=float)
-    parser.add_argument("--access-log", type=Path)
-    parser.add_argument("--private-prefix", action="append", default=[])
-    return parser.parse_args()
-
-
-class _Serving:
-    """The child's life: claim the ports, replay the journal, serve, stop."""
-
-    def __init__(self, options: argparse.Namespace) -> None:
-        # Only the child needs moto, Flask and werkzeug (0.7 s of import, and an optional extra).
-        from botocore.credentials import Credentials
-
-        from photo_pipeline.demo.edge import CdnEdge
-        from photo_pipeline.demo.http_serving import Activity, WithHealth, serve_in_background
-        from photo_pipeline.demo.s3_guard import AccessLog, S3Guard
-        from photo_pipeline.demo.s3_journal import Journal, JournaledMoto
-        from photo_pipeline.demo.s3_signature import REGION, SignedS3Client
-
-        files = _DataDir(options.data_dir)
-        credentials = Credentials(os.environ.pop(_ACCESS_KEY_VARIABLE), os.environ.pop(_SECRET_KEY_VARIABLE))
-        s3, cdn = _listen(options.s3_port, name="S3"), _listen(options.cdn_port, name="CDN")
-        self._store = JournaledMoto(Journal(files.journal))
-        self._store.replay()
-        self._activity = Activity()
-        self._idle_stop_s: float | None = options.idle_stop_s
-        running = RunningServers(
-            s3_url=f"http://{_HOST}:{s3.getsockname()[1]}",
-            cdn_url=f"http://{_HOST}:{cdn.getsockname()[1]}",
-            bucket=options.bucket,
-            access_key=credentials.access_key,
-            region=REGION,
-            pid=os.getpid(),
-            instance=secrets.token_hex(8),
-            started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            data_dir=str(options.data_dir),
-        )
-        access_log = AccessLog(options.access_log) if options.access_log else None
-        guard = S3Guard(self._store, credentials=credentials, access_log=access_log)
-        origin = SignedS3Client(running.s3_url, bucket=options.bucket, credentials=credentials)
-        edge = CdnEdge(origin, private_prefixes=options.private_prefix)
-        for app, listener in ((guard, s3), (edge, cdn)):
-            identity = {"instance": running.instance}
-            serve_in_background(WithHealth(app, identity=identity, activity=self._activity), listener)
-        files.describe(running)
-
-    def run(self) -> None:
-        """Serve until a signal or idleness; then let the request at work finish."""
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        try:
-            while (remaining_s := self._remaining_s()) > 0:
-                time.sleep(min(remaining_s, 3600))
-        finally:
-            # The journal stays locked until the kernel closes it together with the ports: see is_owned().
-            self._store.drain()
-
-    def _remaining_s(self) -> float:
-        return 3600.0 if self._idle_stop_s is None else self._idle_stop_s - self._activity.idle_s
-
-
-def _listen(port: int, *, name: str) -> socket.socket:
-    """Return a listening loopback socket, on this port or, for 0, on a free one."""
-    candidates = [port] if port else [*random.sample(_PORTS, 20), 0]
-    for candidate in candidates:
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((_HOST, candidate))
-            listener.listen(128)
-        except OSError as error:
-            listener.close()
-            if error.errno not in {errno.EADDRINUSE, errno.EACCES}:
-                raise
-        else:
-            return listener
-    raise InfrastructureError(
-        f"port {port} (embedded {name} server)",
-        cause="it is taken by another program or not permitted, and stored URLs contain it",
-        fix=f"Stop the program that listens on {_HOST}:{port}, or start with another data directory or port",
-    )
-
-
-if __name__ == "__main__":
-    main()

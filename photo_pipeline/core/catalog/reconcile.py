@@ -185,8 +185,7 @@ class Reconciler:
         spelled: list[Refused | tuple[str, ...] | None] = []
         wanted: set[str] = set()
         for reference in references:
-            # What we wrote is ours also after the CDN's address or the prefix has changed.
-            if self._urls.is_migrated(reference.value) or _migrated_photo(known, reference):
+            if self._urls.is_migrated(reference.value):
                 spelled.append(None)
                 continue
             field = reference.source.field(reference.column)
@@ -302,22 +301,20 @@ def _known_photos(connection: Connection, references: list[Reference]) -> KnownP
     )
 
 
-def _migrated_photo(known: KnownPhotos, reference: Reference) -> Any | None:
-    key = row_id(reference.source.name, reference.row.row_key)
-    return known.by_new_value.get((key, reference.column, reference.value))
-
-
 def _photo_of(known: KnownPhotos, reference: Reference) -> Any | None:
-    return _migrated_photo(known, reference) or known.by_reference.get(reference.reference_id)
+    key = row_id(reference.source.name, reference.row.row_key)
+    migrated = known.by_new_value.get((key, reference.column, reference.value))
+    return migrated or known.by_reference.get(reference.reference_id)
 
 
 def _updated(photo: Any, row: dict[str, Any]) -> dict[str, Any]:
     """Return the columns of a known photo after this inventory."""
-    if photo.state == PhotoState.MIGRATED and row["class"] is PhotoClass.ALREADY_MIGRATED:
-        # Ours: it keeps the file it came from, and its local value, for the way back.
+    shown = (row["value"], row["new_value"])
+    if photo.state == PhotoState.MIGRATED and photo.new_value in shown:
+        # Ours, also under an earlier CDN address: it keeps its file and local value, for the way back.
         kept = ("file_id", "root", "path", "value", "size", "mtime_ns", "inode", "sha256", "format")
-        row = row | {name: getattr(photo, name) for name in kept}
-        row |= {"state": photo.state, "reference_id": photo.reference_id}
+        row = row | {name: getattr(photo, name) for name in (*kept, "new_value", "state", "reference_id")}
+        row |= {"class": PhotoClass.ALREADY_MIGRATED, "class_detail": None}
     elif row["class"] is PhotoClass.MATCHED:
         row = row | _continued_state(photo, row)
     return row
