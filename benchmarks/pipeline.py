@@ -104,6 +104,7 @@ def timed_database(watch: Stopwatch) -> Iterator[None]:
 def run(home: Path, photos: Path | None) -> dict[str, Any]:
     """Run the demo's path once in `home`; return the figures."""
     site = prepare(home, photos=photos, idle_stop_s=600)
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n", encoding="utf-8")
     os.environ |= {CONFIG_ENV: str(site.config), "DAGSTER_HOME": str(home)}
     watch = Stopwatch()
     patches = [

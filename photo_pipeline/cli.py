@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from sqlalchemy.exc import OperationalError
 
 from photo_pipeline.core.catalog.batches import assign_batches
 from photo_pipeline.core.catalog.checksums import hash_matched_files
+from photo_pipeline.core.catalog.database import database_failure
 from photo_pipeline.core.catalog.inventory import last_inventory, take_inventory
 from photo_pipeline.core.catalog.schema import ensure_schema, schema_exists
 from photo_pipeline.core.catalog.tables import PhotoClass
@@ -95,6 +97,10 @@ def command(function: Callable[..., int]) -> Callable[..., None]:
         except PhotoPipelineError as error:
             terminal.error(error)
             code = error.exit_code
+        except OperationalError as error:
+            failure = database_failure(error)
+            terminal.error(failure)
+            code = failure.exit_code
         except KeyboardInterrupt:
             terminal.note("Interrupted. Run the same command again to continue where it stopped.")
             code = 130
@@ -167,7 +173,11 @@ def init(
             str(output), cause="it exists already", fix="name another file with --output, or remove it first"
         ) from error
     except OSError as error:
-        raise ConfigurationError(str(output), cause=f"it cannot be written ({error.strerror})") from error
+        raise ConfigurationError(
+            str(output),
+            cause=f"it cannot be written ({error.strerror})",
+            fix="name another file with --output",
+        ) from error
     terminal = Terminal(as_json=json_)
     terminal.say(f"Wrote {output}. Edit the marked lines, then run: photo-pipeline migrate")
     terminal.result({"written": output, "preset": preset})

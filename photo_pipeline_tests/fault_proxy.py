@@ -96,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
             if fault is not Fault.LOSE_ANSWER:
                 self._answer(status, headers, content)
 
-    do_HEAD = do_PUT = do_DELETE = do_POST = do_GET
+    do_HEAD = do_PUT = do_DELETE = do_POST = do_GET  # noqa: N815 - the library's names
 
     def _answer(self, status: int, headers: Any, content: bytes) -> None:
         self.send_response_only(status)

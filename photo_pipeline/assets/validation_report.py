@@ -45,7 +45,7 @@ def validation_report(
             settings.load(),
             delivery,
             context.partition_key,
-            run=context.run_id,
+            run=context.run.run_id,
             sample=config.sample,
             progress=log_progress(context),
         )

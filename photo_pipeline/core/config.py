@@ -361,6 +361,6 @@ def database_url(config: PipelineConfig) -> str:
         raise ConfigurationError(
             f"${config.database.env}",
             cause="the environment variable with the database URL is not set",
-            fix=f"export {config.database.env}=postgresql://user:password@host/name (or sqlite:////abs/path.db)",
+            fix=f"set it: export {config.database.env}=postgresql://user:password@host/name (or sqlite:////abs/path.db)",
         )
     return url

@@ -6,15 +6,17 @@ from pathlib import Path
 import pytest
 import urllib3
 
-from photo_pipeline.core.errors import DeliveryError
+from photo_pipeline.core.errors import ConfigurationError, DeliveryError, StoreError
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.process import process_batch
 from photo_pipeline.core.migration.run import MigratedBatch, migrate_batch, new_run_id
 from photo_pipeline.core.migration.upload import upload_batch
 from photo_pipeline.core.project import Project
+from photo_pipeline.core.storage.checksum import sha256_hex
 from photo_pipeline.core.storage.probe import StoreProbe, probe_store
 from photo_pipeline.demo.servers import RunningServers
 from photo_pipeline_tests.conftest import ACCESS_KEY, SECRET_KEY, MakeSite
+from photo_pipeline_tests.fault_proxy import Fault, FaultProxy
 from photo_pipeline_tests.rclone_server import RcloneServer
 from photo_pipeline_tests.sites import Site
 
@@ -127,6 +129,41 @@ def test_objects_are_adopted_even_when_every_row_about_them_is_gone(
     assert outcome.state == "completed"
     assert (outcome.uploaded.uploaded, outcome.uploaded.adopted) == (0, 2 * 7)
     assert (rclone.stored(), len(rclone.puts())) == (stored, puts)
+
+
+def test_a_bit_that_flips_on_the_way_is_stored_but_caught_by_reading_back_and_mended(
+    make_site: MakeSite, rclone: RcloneServer
+) -> None:
+    def first_original(method: str, path: str, earlier: int) -> Fault | None:
+        hit = method == "PUT" and path.startswith("/second/originals/") and earlier == 0
+        return Fault.FLIP_BIT if hit else None
+
+    site = make_site(photos=1)
+    before = site.dump()
+    with FaultProxy(rclone.servers.s3_url, first_original) as proxy:
+        site.configure(store=site.settings["store"] | {"endpoint_url": proxy.url})
+        with pytest.raises(StoreError, match="other bytes"):
+            site.migrate()
+        assert site.dump() == before
+        (damaged,) = (rclone.folder / "second/originals").rglob("*.jpg")
+        assert sha256_hex(damaged.read_bytes()) != damaged.stem
+        (outcome,) = site.migrate()
+    assert (outcome.state, outcome.uploaded.uploaded) == ("completed", 1)
+    assert sha256_hex(damaged.read_bytes()) == damaged.stem
+
+
+def test_wrong_credentials_are_refused(make_site: MakeSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = make_site(photos=0)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with site.project() as project, pytest.raises(ConfigurationError, match="refuses these credentials"):
+        _ = project.store
+
+
+def test_a_missing_bucket_is_named(make_site: MakeSite) -> None:
+    site = make_site(photos=0)
+    site.configure(store=site.settings["store"] | {"bucket": "no-such-bucket"})
+    with site.project() as project, pytest.raises(ConfigurationError, match="'no-such-bucket': it does not"):
+        _ = project.store
 
 
 def test_bytes_that_were_damaged_on_the_servers_disk_reach_no_row(

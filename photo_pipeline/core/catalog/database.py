@@ -118,7 +118,7 @@ def _parsed(url: str, name: str) -> URL:
             url.replace("postgres://", "postgresql://", 1) if url[:11] == "postgres://" else url
         )
         parsed.get_dialect()
-    except (ArgumentError, ImportError) as error:
+    except (ArgumentError, ImportError, ValueError) as error:
         raise ConfigurationError(
             name,
             cause="its URL is not a database URL that can be used here",
@@ -153,8 +153,8 @@ def _engine(url: URL) -> Engine:
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # SQLAlchemy's BEGIN below is the only one.
     connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-    connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA schema_version")  # The first look into the file: is it a database at all?
 
 
 def _prepare_postgres(connection: Any, _record: Any) -> None:
@@ -170,7 +170,19 @@ def _begin_sqlite(connection: Connection) -> None:
     # A deferred BEGIN that later writes fails at once under concurrent writers, whatever the timeout:
     # 1,070 of 2,000 transactions against 0 of 2,000 with IMMEDIATE (facts/backends.md, section 2).
     writes = connection.get_execution_options().get(_WRITE, False)
+    if writes:
+        # Kept in the file's header, so only a writer may ask for it; no cost once it is set.
+        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def database_failure(error: OperationalError) -> DatabaseError:
+    """Return our error for a database that went away, is full or is locked in the middle of the work."""
+    return DatabaseError(
+        "the application's database",
+        cause=f"it failed in the middle of the work ({' '.join(str(error.orig).split())})",
+        fix="see that it is up and has room, then run again: what is committed is kept",
+    )
 
 
 def _connection_error(error: DBAPIError, url: URL, name: str) -> ConfigurationError | DatabaseError:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.reconcile import Reconciler, ReferenceCounts
 from photo_pipeline.core.catalog.rows import check_source
-from photo_pipeline.core.catalog.scan import scan_roots
+from photo_pipeline.core.catalog.scan import require_listable, scan_roots
 from photo_pipeline.core.catalog.schema import ensure_schema
 from photo_pipeline.core.catalog.tables import PhotoClass, file_table, migration_table, photo_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
@@ -56,6 +56,7 @@ def take_inventory(
     """
     for source in config.sources:
         check_source(database, source)
+    require_listable(config.roots)
     ensure_schema(database)
     scan = uuid.uuid4().hex
     files = scan_roots(

@@ -57,8 +57,7 @@ def scan_roots(
     Raises:
         InfrastructureError: a root does not exist or cannot be listed (nothing is forgotten then).
     """
-    for root in roots:
-        _require_listable(root)
+    require_listable(roots)
     count = 0
     for root in roots:
         entries = walk(root, max_file_bytes=max_file_bytes)
@@ -71,16 +70,22 @@ def scan_roots(
     return count
 
 
-def _require_listable(root: Root) -> None:
-    try:
-        with os.scandir(root.dir):
-            pass
-    except OSError as error:
-        raise InfrastructureError(
-            f"root {root.name!r} ({root.dir})",
-            cause=f"the folder cannot be listed ({error.strerror})",
-            fix="mount it, correct `dir`, or run as a user who may read it",
-        ) from error
+def require_listable(roots: tuple[Root, ...]) -> None:
+    """Check that every root is there.
+
+    Raises:
+        InfrastructureError: a root does not exist or cannot be listed.
+    """
+    for root in roots:
+        try:
+            with os.scandir(root.dir):
+                pass
+        except OSError as error:
+            raise InfrastructureError(
+                f"root {root.name!r} ({root.dir})",
+                cause=f"the folder cannot be listed ({error.strerror})",
+                fix="mount it, correct `dir`, or run as a user who may read it",
+            ) from error
 
 
 def walk(root: Root, *, max_file_bytes: int) -> Iterator[ScannedFile]:

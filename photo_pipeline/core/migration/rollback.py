@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from photo_pipeline.core.catalog import raw
 from photo_pipeline.core.catalog.database import Database
@@ -100,7 +100,7 @@ class _BatchRollback:
 
     def run(self, only_photos: Sequence[int] | None, progress: Progress) -> RolledBack:
         rows = self._ledger_rows(only_photos)
-        self._outcome.photos = sum(1 for row in rows for each in row if each.photo_id is not None)
+        self._outcome.photos = len({each.photo_id for row in rows for each in row} - {None})
         size = self._config.rewrite.rows_per_transaction
         for start in range(0, len(rows), size):
             chunk = [row for row in rows[start : start + size] if self._files_are_there(row)]
@@ -133,7 +133,7 @@ class _BatchRollback:
                 photo = self._photos.get(entry.photo_id)
                 if photo is not None and self._restore_file(photo):
                     self._outcome.files_restored += 1
-        except PhotoPipelineError as error:
+        except (PhotoPipelineError, OSError) as error:
             self._give_up(row, str(error))
             return False
         return True
@@ -189,7 +189,9 @@ class _BatchRollback:
         try:
             with connection.begin_nested():
                 self._swap_row_back(connection, row, counted)
-        except (RowRefusedError, IntegrityError, DataError) as error:
+        except (RowRefusedError, DBAPIError) as error:
+            if isinstance(error, OperationalError):
+                raise
             reason = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
             photos = [self._photos[e.photo_id] for e in row if e.photo_id in self._photos]
             for photo in photos:
@@ -236,7 +238,8 @@ class _BatchRollback:
                 counted.kept_columns += entry.id not in done
             elif entry.id in done:
                 self._mark(connection, photo, PhotoState.ROLLED_BACK)
-                counted.rolled_back += 1
+                # A value that the application took back by itself was rewritten, and is listed, twice.
+                counted.rolled_back += photo.id not in {each.photo_id for each in row[: row.index(entry)]}
                 counted.samples.append(
                     RowChange(entry.source, entry.row_key, entry.column, entry.after, entry.before)
                 )

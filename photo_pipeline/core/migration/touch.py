@@ -19,10 +19,10 @@ _STYLE = re.compile(
 def touched(connection: Connection, column: sa.Column[Any], before: RawValue, now: datetime) -> RawValue:
     """Return the raw value that says `now` in the way `before` said its time.
 
-    PostgreSQL writes the text of its own column type. SQLite has no times, so the style of the value that
-    stands there is kept: ISO text with its separator, fraction and zone, or a number of (milli)seconds.
+    PostgreSQL writes the text of its own time types. Elsewhere (SQLite, text columns) the style of the value
+    that stands there is kept: ISO text with its separator, fraction and zone, or a number of (milli)seconds.
     """
-    if connection.dialect.name == "sqlite":
+    if connection.dialect.name == "sqlite" or isinstance(column.type, sa.String):
         return _in_style_of(before, now)
     text = connection.execute(
         sa.select(sa.cast(sa.cast(sa.literal(now, sa.DateTime(timezone=True)), column.type), sa.Text))

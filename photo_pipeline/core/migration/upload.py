@@ -132,6 +132,7 @@ class _BatchUploader:
         self._naming = ObjectNaming(config)
         self._outcome = Uploaded()
         self._by_content: dict[str, list[Photo]] = defaultdict(list)
+        self._failure: StoreError | None = None
 
     def run(self, progress: Progress) -> Uploaded:
         photos = batch_photos(self._database, self._lease.batch, (PhotoState.PROCESSED, PhotoState.UPLOADED))
@@ -169,36 +170,33 @@ class _BatchUploader:
     def _transfer(self, jobs: list[_Job], probe: StoreProbe, progress: Progress) -> None:
         """Run the jobs in threads, a bounded number in flight; record what is proven as it comes."""
         proven: list[_Proven] = []
-        done, failure = 0, None
+        done = 0
         queue = iter(jobs)
         with ThreadPoolExecutor(self._config.upload.concurrency, thread_name_prefix="upload") as pool:
-            running = {pool.submit(self._bring, job, probe): job for job in self._next(queue)}
+            running = {pool.submit(self._try, job, probe): job for job in self._next(queue)}
             while running:
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    failure = self._collect(future, running.pop(future), proven) or failure
+                    self._collect(future, running.pop(future), proven)
                     done += 1
                     progress("objects", done, len(jobs))
                 if len(proven) >= _RECORD_EVERY:
                     self._record(proven)
-                if failure is None:
+                if self._failure is None:
                     for job in islice(queue, len(finished)):
-                        running[pool.submit(self._bring, job, probe)] = job
-                else:
-                    # After a store failure nothing new is started; what is in flight ends.
-                    running = {future: job for future, job in running.items() if not future.cancel()}
+                        running[pool.submit(self._try, job, probe)] = job
         self._record(proven)
-        if failure is not None:
-            raise failure
+        if self._failure is not None:
+            raise self._failure
 
     def _next(self, queue: Iterable[_Job]) -> Iterable[_Job]:
         return islice(queue, self._config.upload.concurrency * 2)
 
-    def _collect(self, future: "Future[_Proven]", job: _Job, proven: list[_Proven]) -> StoreError | None:
+    def _collect(self, future: "Future[_Proven]", job: _Job, proven: list[_Proven]) -> None:
         try:
             proven.append(future.result())
-        except StoreError as error:
-            return error
+        except StoreError:
+            pass  # `_try` keeps it; `_transfer` raises it when everything has ended.
         except PhotoError as error:
             # Everyone who needs this object shares its fate.
             sharing = self._by_content.pop(job.photo.sha256, [])
@@ -206,7 +204,16 @@ class _BatchUploader:
                 self._lease.hold(connection)
                 quarantine(connection, sharing, error)
             self._outcome.quarantined += len(sharing)
-        return None
+
+    def _try(self, job: _Job, probe: StoreProbe) -> _Proven:
+        """Bring one object, unless another one met a store failure: what waits is then not started."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return self._bring(job, probe)
+        except StoreError as error:
+            self._failure = error
+            raise
 
     def _bring(self, job: _Job, probe: StoreProbe) -> _Proven:
         """Put one object and prove it; runs in a thread."""

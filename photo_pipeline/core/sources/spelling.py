@@ -121,7 +121,7 @@ def _web_form(url: str) -> str:
 
 
 def _below(prefixes: Iterable[str], text: str) -> list[str]:
-    """Return what follows each matching prefix: /uploads/legacy/a may lie below /uploads/legacy/ or /uploads/."""
+    """Return what follows each matching prefix: the file may lie below /uploads/old/ or below /uploads/."""
     return [_normal(text[len(prefix) :]) for prefix in prefixes if text.startswith(prefix)]
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from obstore.store import S3Store
 
 from photo_pipeline.core.errors import ConfigurationError, StoreError
 from photo_pipeline.core.migration.lease import BatchLease
@@ -28,7 +29,7 @@ from photo_pipeline.demo.servers import EmbeddedServers, RunningServers
 from photo_pipeline_tests.conftest import ACCESS_KEY, SECRET_KEY, MakeSite
 from photo_pipeline_tests.core.storage.conftest import StoreAt
 from photo_pipeline_tests.fault_proxy import Fault, FaultProxy, Rule
-from photo_pipeline_tests.sites import Site
+from photo_pipeline_tests.sites import Site, item_photo, photo
 from photo_pipeline_tests.sockets import free_port, listening_socket
 
 BATCH = "batch-000001"
@@ -197,8 +198,13 @@ def test_a_server_that_is_not_there_is_infrastructure(settings_for: StoreAt) -> 
 
 
 def test_an_endpoint_that_is_no_url_is_a_configuration_error(settings_for: StoreAt) -> None:
-    with pytest.raises(ConfigurationError, match="not a url"):
+    with pytest.raises(ConfigurationError, match=r"not a url.*store\.endpoint_url"):
         PhotoStore.open(settings_for(endpoint_url="not a url"))
+
+
+def test_a_bucket_name_that_no_bucket_can_have_is_a_configuration_error(settings_for: StoreAt) -> None:
+    with pytest.raises(ConfigurationError, match=r"no such\?.*store\.bucket"):
+        PhotoStore.open(settings_for(bucket="no such?"))
 
 
 @pytest.mark.slow
@@ -229,6 +235,30 @@ def test_every_operation_gives_up_a_hanging_server_within_thirty_seconds(
         with pytest.raises(StoreError):
             calls[operation]()
         assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize("key", ["a.jpg", "403/a.jpg"])
+def test_a_failing_server_is_not_taken_for_refused_credentials(
+    settings_for: StoreAt, servers: RunningServers, key: str
+) -> None:
+    with FaultProxy(servers.s3_url, always(Fault.SLOW_DOWN)) as proxy:
+        store = PhotoStore.open(settings_for(endpoint_url=proxy.url))
+        with pytest.raises(StoreError, match=r"503.*heck the network and the server"):
+            store.put_new(key, b"x", content_type=JPEG)
+
+
+def test_credentials_refused_later_are_said_to_be_so(settings_for: StoreAt, store: PhotoStore) -> None:
+    refused = S3Store(
+        store.bucket,
+        endpoint=store.endpoint,
+        region="us-east-1",
+        access_key_id=ACCESS_KEY,
+        secret_access_key="rotated",
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": True},
+    )
+    with pytest.raises(StoreError, match="heck the credentials"):
+        PhotoStore(store.settings, s3=store.s3, data=refused).put_new("a", b"x", content_type=JPEG)
 
 
 # --- a batch on a server that fails
@@ -271,7 +301,10 @@ def test_a_lost_answer_is_adopted_after_its_checksum_was_compared(
     make_site: MakeSite, servers: RunningServers
 ) -> None:
     site = make_site(photos=1)
-    with FaultProxy(servers.s3_url, at_first(Fault.LOSE_ANSWER)) as proxy, at_proxy(site, proxy).project() as p:
+    with (
+        FaultProxy(servers.s3_url, at_first(Fault.LOSE_ANSWER)) as proxy,
+        at_proxy(site, proxy).project() as p,
+    ):
         prepare(site, p)
         outcome = upload(p)
     assert (outcome.uploaded, outcome.adopted, outcome.bytes) == (0, 7, 0)
@@ -294,7 +327,7 @@ def test_a_body_that_is_always_damaged_on_its_way_is_reported_and_never_stored(
 
 
 @pytest.mark.slow
-def test_a_batch_gives_up_a_hanging_server_within_forty_seconds(
+def test_a_batch_gives_up_a_hanging_server_within_thirty_seconds(
     make_site: MakeSite, servers: RunningServers
 ) -> None:
     site = make_site(photos=8)
@@ -304,7 +337,7 @@ def test_a_batch_gives_up_a_hanging_server_within_forty_seconds(
         started = time.monotonic()
         with pytest.raises(StoreError):
             upload(project)
-        assert time.monotonic() - started < 40
+        assert time.monotonic() - started < 30
 
 
 def original_key(site: Site) -> str:
@@ -347,10 +380,8 @@ def test_equal_bytes_under_our_key_are_adopted_with_or_without_a_checksum(
 
 def test_metadata_tells_a_non_ascii_path_in_ascii(make_site: MakeSite) -> None:
     site = make_site(photos=0, rows=[])
-    from photo_pipeline_tests.sites import item_photo, photo
-
-    photo(site.uploads / "items/Käse & Brot – 写真.jpg")
-    row = item_photo(0, "/uploads/items/Käse & Brot – 写真.jpg")
+    photo(site.uploads / "items/Käse & Brot · 写真.jpg")
+    row = item_photo(0, "/uploads/items/Käse & Brot · 写真.jpg")
     site.execute(
         "INSERT INTO item_photos (id, item_id, original_url) VALUES (:id, :item_id, :original_url)",
         **{name: row[name] for name in ("id", "item_id", "original_url")},
@@ -361,7 +392,7 @@ def test_metadata_tells_a_non_ascii_path_in_ascii(make_site: MakeSite) -> None:
         prefix = site.settings["store"]["originals_prefix"]
         ((key, _size),) = project.store.list(prefix)
         metadata = project.store.head(key).metadata
-    assert metadata["path"] == "uploads/items/K%C3%A4se%20%26%20Brot%20%E2%80%93%20%E5%86%99%E7%9C%9F.jpg"
+    assert metadata["path"] == "uploads/items/K%C3%A4se%20%26%20Brot%20%C2%B7%20%E5%86%99%E7%9C%9F.jpg"
     assert metadata["source-sha256"] == metadata["sha256"]
 
 
@@ -405,7 +436,9 @@ class Mortal:
         return Counter(
             line["path"]
             for line in lines
-            if line["method"] == "PUT" and line["status"] == 200 and line["path"].count("/") > 1
+            if line["method"] == "PUT"
+            and line["status"] == 200
+            and line["path"].count("/") > 1
             and "/.probe/" not in line["path"]
         )
 
@@ -433,7 +466,12 @@ def test_a_server_killed_in_the_middle_costs_no_object_and_no_second_upload(
     assert site.dump() == before
     assert 10 <= len(mortal.puts()) < 8 * 7
     mortal.start()
+    earlier = mortal.puts().total()
     (outcome,) = site.migrate()
     assert (outcome.state, outcome.validated.passed) == ("completed", 8)
-    assert len(mortal.puts()) == 8 * 7
+    # What it stored in its last moment is not in its log; no key is in it twice, and none is missing.
+    assert outcome.uploaded.uploaded == mortal.puts().total() - earlier
     assert set(mortal.puts().values()) == {1}
+    with site.project() as project:
+        stored = dict(project.store.list(site.name)) | dict(project.store.list(f"originals/{site.name}"))
+    assert len(stored) == 8 * 7

@@ -1,0 +1,104 @@
+"""The state tables' versions, beside whatever else the database holds."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from photo_pipeline.core.catalog import tables
+from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.schema import VERSION_TABLE, ensure_schema, schema_exists
+from photo_pipeline.core.errors import ConfigurationError
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database."""
+    if request.param == "postgres":
+        return str(request.getfixturevalue("postgres").new_database())
+    (tmp_path / "app.db").touch()
+    return f"sqlite:///{tmp_path / 'app.db'}"
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    opened = Database.open(url)
+    yield opened
+    opened.close()
+
+
+def names(database: Database) -> set[str]:
+    return set(sa.inspect(database.engine).get_table_names())
+
+
+def test_the_migrations_make_exactly_the_declared_tables(database: Database) -> None:
+    assert not schema_exists(database)
+    assert names(database) == set()
+    ensure_schema(database)
+    assert schema_exists(database)
+    with database.read() as connection:
+        options = {"version_table": VERSION_TABLE, "compare_type": True}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, tables.metadata) == []
+    assert names(database) == {*tables.metadata.tables, "pp_alembic_version"}
+    assert all(name.startswith("pp_") for name in names(database))
+
+
+def test_a_second_time_changes_nothing(database: Database) -> None:
+    ensure_schema(database)
+    with database.write() as connection:
+        connection.execute(
+            sa.insert(tables.migration_table).values(
+                name="default", status="pending", updated_at=tables.utc_now()
+            )
+        )
+    ensure_schema(database)
+    with database.read() as connection:
+        assert connection.execute(sa.select(tables.migration_table.c.name)).all() == [("default",)]
+
+
+UPGRADE = """
+import sys
+from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.schema import ensure_schema
+sys.stdin.readline()
+ensure_schema(Database.open(sys.argv[1]))
+"""
+
+
+def test_processes_that_upgrade_at_once_all_succeed(url: str, database: Database) -> None:
+    processes = [
+        subprocess.Popen([sys.executable, "-c", UPGRADE, url], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+    errors = [process.communicate()[1].decode() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], errors
+    assert set(tables.metadata.tables) < names(database)
+
+
+def test_tables_of_a_newer_version_are_refused_and_left(database: Database) -> None:
+    ensure_schema(database)
+    with database.write() as connection:
+        connection.exec_driver_sql("UPDATE pp_alembic_version SET version_num = '9999'")
+    with pytest.raises(ConfigurationError, match="version 9999, which this photo_pipeline does not know"):
+        ensure_schema(database)
+    with database.read() as connection:
+        assert connection.exec_driver_sql("SELECT version_num FROM pp_alembic_version").all() == [("9999",)]
+
+
+def test_the_applications_own_alembic_version_is_untouched(database: Database) -> None:
+    with database.write() as connection:
+        connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)")
+        connection.exec_driver_sql("INSERT INTO alembic_version VALUES ('app-7')")
+    ensure_schema(database)
+    with database.read() as connection:
+        assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").all() == [("app-7",)]

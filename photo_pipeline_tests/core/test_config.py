@@ -1,0 +1,292 @@
+"""What a bad configuration is told, and what the environment may add to a good one."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from photo_pipeline.core.config import database_url, find_config, load_config, parse_size
+from photo_pipeline.core.errors import ConfigurationError
+
+GOOD: dict[str, Any] = {
+    "version": 1,
+    "database": {"env": "SHOP_DATABASE_URL"},
+    "roots": [{"name": "uploads", "dir": "public/uploads", "url_prefixes": ["/uploads/"]}],
+    "sources": [
+        {
+            "name": "photos",
+            "table": "photos",
+            "key": ["id"],
+            "fields": [{"kind": "url", "column": "url", "root": "uploads"}],
+            "rewrite": {"mode": "url", "touch": ["updated_at"]},
+        }
+    ],
+    "store": {"bucket": "shop-photos", "region": "eu-central-1"},
+    "cdn": {"base_url": "https://cdn.example.com"},
+}
+FROM_ENVIRONMENT = ("AWS_S3_BUCKET_NAME", "AWS_CLOUDFRONT_DOMAIN", "AWS_REGION", "AWS_DEFAULT_REGION")
+
+Change = Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*FROM_ENVIRONMENT, "SHOP_DATABASE_URL", "PHOTO_PIPELINE_CONFIG"):
+        # setenv first, so that whatever a .env file adds during the test is undone after it.
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+def written(folder: Path, change: Change = lambda document: None) -> Path:
+    document = copy.deepcopy(GOOD)
+    change(document)
+    path = folder / "photo_pipeline.yaml"
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return path
+
+
+def source(document: dict[str, Any]) -> dict[str, Any]:
+    return document["sources"][0]
+
+
+BAD: dict[str, tuple[Change, str]] = {
+    "an unknown key at the top": (lambda d: d.update(stoer={}), "stoer: this key is not known"),
+    "an unknown key further down": (
+        lambda d: d["store"].update(bukket="b"),
+        "store.bukket: this key is not known",
+    ),
+    "an unknown key of a field": (lambda d: source(d)["fields"][0].update(colour=1), "colour: this key"),
+    "an unknown version": (lambda d: d.update(version=2), "version"),
+    "no database": (lambda d: d.pop("database"), "database: field required"),
+    "no roots": (lambda d: d.update(roots=[]), "roots"),
+    "no sources": (lambda d: d.update(sources=[]), "sources"),
+    "a source without key columns": (lambda d: source(d).update(key=[]), "sources.0.key"),
+    "an unknown field kind": (lambda d: source(d)["fields"][0].update(kind="json"), "sources.0.fields.0"),
+    "an unknown root": (
+        lambda d: source(d)["fields"][0].update(root="media"),
+        "root 'media' is not declared",
+    ),
+    "an unknown preset": (lambda d: source(d).update(preset="huge"), "preset 'huge' is not among"),
+    "an unknown variant": (lambda d: source(d)["fields"][0].update(variant="xl"), "no variant 'xl'"),
+    "an unknown write-back variant": (
+        lambda d: source(d)["rewrite"].update(write_back={"small": "url.small"}),
+        "write_back.small: no variant 'small'",
+    ),
+    "an unknown quantity": (
+        lambda d: source(d)["rewrite"].update(write_back={"weight": "kilos"}),
+        "write_back.weight: 'kilos' is not known",
+    ),
+    "an unknown rewrite mode": (lambda d: source(d)["rewrite"].update(mode="magic"), "rewrite.mode"),
+    "two roots of one name": (
+        lambda d: d["roots"].append(d["roots"][0]),
+        "roots: the name 'uploads' is used",
+    ),
+    "two sources of one name": (
+        lambda d: d["sources"].append(source(d)),
+        "sources: the name 'photos' is used twice",
+    ),
+    "a prefix without its slash": (
+        lambda d: d["roots"][0].update(url_prefixes=["/uploads"]),
+        "url_prefixes: '/uploads' must end with a slash",
+    ),
+    "a protected column that would be written": (
+        lambda d: source(d).update(protect=["updated_at"]),
+        "column 'updated_at' is protected",
+    ),
+    "a key column that would be written": (
+        lambda d: source(d)["rewrite"].update(touch=["id"]),
+        "key column 'id' would be written",
+    ),
+    "a column written twice": (
+        lambda d: source(d)["rewrite"].update(write_back={"url": "s3_key"}),
+        "column 'url' is written twice",
+    ),
+    "a copy without a primary": (
+        lambda d: source(d)["fields"][0].update(role="variant"),
+        "a field with role variant needs one with role primary",
+    ),
+    "a condition without a value": (
+        lambda d: source(d).update(where=[{"column": "kind", "op": "eq"}]),
+        "where: eq on kind needs a value",
+    ),
+    "a list condition without a list": (
+        lambda d: source(d).update(where=[{"column": "kind", "op": "in", "value": "a"}]),
+        "where: in on kind needs a list",
+    ),
+    "raw SQL as a condition": (lambda d: source(d).update(where="1=1"), "sources.0.where"),
+    "a size that is no size": (
+        lambda d: d.update(inventory={"max_file_bytes": "50 megs"}),
+        "inventory.max_file_bytes: '50 megs' is not a size",
+    ),
+    "a size of nothing": (lambda d: d.update(inventory={"max_file_bytes": 0}), "inventory.max_file_bytes"),
+    "a size beyond all numbers": (
+        lambda d: d.update(inventory={"max_file_bytes": "9" * 400 + " GB"}),
+        "inventory.max_file_bytes",
+    ),
+    "a batch of no photos": (lambda d: d.update(batches={"size": 0}), "batches.size"),
+    "a variant of no width": (
+        lambda d: d.update(variants={"default": {"full": {"fit": "inside", "width": 0, "height": 9}}}),
+        "variants.default.full.width",
+    ),
+    "a prefix that leaves its place": (lambda d: d["store"].update(prefix="../x"), "prefix '../x' must be"),
+    "originals where the CDN serves": (
+        lambda d: d["store"].update(originals_prefix="photos/originals"),
+        "prefix and originals_prefix must not contain each other",
+    ),
+    "an unknown spending plan": (lambda d: d.update(limits={"plan": "free-for-all"}), "limits.plan"),
+    "no bucket anywhere": (lambda d: d["store"].pop("bucket"), "store.bucket: no bucket is named"),
+    "no CDN anywhere": (lambda d: d.pop("cdn"), "cdn.base_url: no CDN URL is named"),
+    "a CDN that is no URL": (
+        lambda d: d["cdn"].update(base_url="cdn.example.com"),
+        "cdn.base_url: 'cdn.example.com' is not an http(s) URL",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_setting_is_refused_and_named(tmp_path: Path, name: str) -> None:
+    change, told = BAD[name]
+    with pytest.raises(ConfigurationError) as caught:
+        load_config(written(tmp_path, change))
+    assert told in str(caught.value)
+
+
+def test_the_settings_that_these_tests_break_are_good_when_whole(tmp_path: Path) -> None:
+    config = load_config(written(tmp_path))
+    assert config.source("photos").written_columns == ("url", "updated_at")
+
+
+def test_further_problems_are_counted(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"and 1 more problem"):
+        load_config(written(tmp_path, lambda d: d.update(one=1, two=2)))
+
+
+def test_a_source_that_the_file_no_longer_has_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="source 'avatars'"):
+        load_config(written(tmp_path)).source("avatars")
+
+
+@pytest.mark.parametrize("name", ["nowhere.yaml", "."])
+def test_a_missing_file_is_named(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / name
+    with pytest.raises(ConfigurationError, match=str(path)):
+        find_config(path)
+    monkeypatch.setenv("PHOTO_PIPELINE_CONFIG", str(path))
+    with pytest.raises(ConfigurationError, match=str(path)):
+        find_config()
+    with pytest.raises(ConfigurationError, match="it cannot be read"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "it holds no settings"),
+        (b"- a\n- list\n", "it holds no settings"),
+        (b"just a text", "it holds no settings"),
+        (b"roots: [unclosed\nversion: 1", "it is not valid YAML"),
+        (b"\xff\xfe\x00 not UTF-8", "it is not valid YAML"),
+        (b"version: 1\x00", "it is not valid YAML"),
+        (b"!!python/object/apply:os.system ['true']", "it is not valid YAML"),
+    ],
+)
+def test_a_file_without_settings_is_refused(tmp_path: Path, content: bytes, told: str) -> None:
+    path = tmp_path / "photo_pipeline.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=told):
+        load_config(path)
+
+
+def test_the_environment_fills_in_what_the_file_leaves_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_S3_BUCKET_NAME", "from-env")
+    monkeypatch.setenv("AWS_CLOUDFRONT_DOMAIN", "d111.cloudfront.net")
+    monkeypatch.setenv("AWS_REGION", "ap-south-1")
+    config = load_config(written(tmp_path, lambda d: (d.pop("store"), d.pop("cdn"))))
+    assert (config.store.bucket, config.store.region) == ("from-env", "ap-south-1")
+    assert config.cdn.base_url == "https://d111.cloudfront.net"
+
+
+def test_a_cloudfront_domain_with_its_scheme_is_understood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CLOUDFRONT_DOMAIN", "https://d111.cloudfront.net/")
+    config = load_config(written(tmp_path, lambda d: d.pop("cdn")))
+    assert config.cdn.base_url == "https://d111.cloudfront.net"
+
+
+def test_the_file_wins_over_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in FROM_ENVIRONMENT:
+        monkeypatch.setenv(name, "from-env")
+    config = load_config(written(tmp_path))
+    assert (config.store.bucket, config.store.region) == ("shop-photos", "eu-central-1")
+    assert config.cdn.base_url == "https://cdn.example.com"
+
+
+def test_the_region_is_us_east_1_when_nobody_names_one(tmp_path: Path) -> None:
+    assert load_config(written(tmp_path, lambda d: d["store"].pop("region"))).store.region == "us-east-1"
+
+
+def test_relative_folders_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    config = load_config(written(tmp_path, lambda d: d.update(state={"staging_dir": "../staging"})))
+    assert config.root("uploads").dir == tmp_path / "public/uploads"
+    assert config.state.staging_dir == tmp_path.parent / "staging"
+    assert config.state.report_dir.is_absolute()
+
+
+def test_a_dotenv_file_adds_to_the_environment_but_never_overrides_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("SHOP_DATABASE_URL=sqlite:////from/dotenv\nAWS_REGION=dotenv-region\n")
+    monkeypatch.setenv("AWS_REGION", "real-region")
+    config = load_config(written(tmp_path, lambda d: d["store"].pop("region")))
+    assert database_url(config) == "sqlite:////from/dotenv"
+    assert config.store.region == "real-region"
+
+
+def test_an_unset_database_variable_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"\$SHOP_DATABASE_URL"):
+        database_url(load_config(written(tmp_path)))
+
+
+def test_no_secret_is_part_of_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_DATABASE_URL", "postgresql://shop:hunter2@db/shop")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter3")
+    (tmp_path / ".env").write_text("SOME_TOKEN=hunter4\n")
+    monkeypatch.setenv("SOME_TOKEN", "hunter4")
+    config = load_config(written(tmp_path))
+    assert "hunter" not in repr(config) + str(config) + config.model_dump_json()
+
+
+UNITS = {"": 1, "B": 1, "KB": 1024, "KiB": 1024, "MB": 1024**2, "MiB": 1024**2, "GB": 1024**3, "GiB": 1024**3}
+
+
+@given(
+    number=st.integers(0, 10**9),
+    unit=st.sampled_from(sorted(UNITS)),
+    gap=st.sampled_from(["", " ", "   "]),
+    upper=st.booleans(),
+)
+def test_a_size_is_its_number_times_its_unit(number: int, unit: str, gap: str, upper: bool) -> None:
+    text = f" {number}{gap}{unit.upper() if upper else unit.lower()} "
+    assert parse_size(text) == number * UNITS[unit]
+    assert parse_size(number) == number
+
+
+@given(st.one_of(st.text(max_size=30), st.floats(), st.none(), st.booleans(), st.binary(max_size=4)))
+def test_what_is_no_size_is_refused_with_a_value_error(value: object) -> None:
+    try:
+        size = parse_size(value)
+    except ValueError:
+        return
+    assert isinstance(size, int)
+    assert isinstance(value, str)
+    assert value.strip()[0].isdigit()
