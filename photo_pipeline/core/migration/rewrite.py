@@ -27,7 +27,6 @@ from photo_pipeline.core.catalog.tables import (
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.delivery.canary import Expected, run_canary
 from photo_pipeline.core.delivery.cdn import Cdn
-from photo_pipeline.core.errors import DatabaseError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.ledger import RowRefusedError
@@ -190,17 +189,10 @@ class _BatchRewriter:
     def _rewrite_chunk(self, chunk: list[list[Photo]], leading: dict[str, Photo]) -> None:
         """One transaction: changed rows, their ledger entries and the photos' states, or nothing."""
         counted = _Counts()
-        try:
-            with self._database.write() as connection:
-                self._lease.hold(connection)
-                for photos in chunk:
-                    self._rewrite_row(connection, photos, leading.get(photos[0].row_id), counted)
-        except OperationalError as error:
-            raise DatabaseError(
-                self._database.name,
-                cause=f"it failed during a rewrite ({' '.join(str(error.orig).split())})",
-                fix="run again when it is back: the unfinished transaction was undone as a whole",
-            ) from error
+        with self._database.write() as connection:
+            self._lease.hold(connection)
+            for photos in chunk:
+                self._rewrite_row(connection, photos, leading.get(photos[0].row_id), counted)
         counted.add_to(self._outcome)
 
     def _rewrite_row(

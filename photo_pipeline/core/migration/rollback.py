@@ -26,7 +26,7 @@ from photo_pipeline.core.catalog.tables import (
     utc_now,
 )
 from photo_pipeline.core.config import PipelineConfig
-from photo_pipeline.core.errors import DatabaseError, PhotoError, PhotoPipelineError
+from photo_pipeline.core.errors import PhotoError, PhotoPipelineError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.ledger import RowRefusedError
@@ -166,17 +166,10 @@ class _BatchRollback:
 
     def _roll_back_chunk(self, chunk: list[list[Any]]) -> None:
         counted = RolledBack()
-        try:
-            with self._database.write() as connection:
-                self._lease.hold(connection)
-                for row in chunk:
-                    self._roll_back_row(connection, row, counted)
-        except OperationalError as error:
-            raise DatabaseError(
-                self._database.name,
-                cause=f"it failed during a rollback ({' '.join(str(error.orig).split())})",
-                fix="run again when it is back: the unfinished transaction was undone as a whole",
-            ) from error
+        with self._database.write() as connection:
+            self._lease.hold(connection)
+            for row in chunk:
+                self._roll_back_row(connection, row, counted)
         outcome = self._outcome
         outcome.rolled_back += counted.rolled_back
         outcome.conflicts += counted.conflicts
