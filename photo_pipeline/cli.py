@@ -17,7 +17,7 @@ import typer
 from photo_pipeline.core.catalog.batches import assign_batches
 from photo_pipeline.core.catalog.checksums import hash_matched_files
 from photo_pipeline.core.catalog.inventory import last_inventory, take_inventory
-from photo_pipeline.core.catalog.schema import ensure_schema, schema_exists
+from photo_pipeline.core.catalog.schema import schema_exists
 from photo_pipeline.core.catalog.tables import PhotoClass
 from photo_pipeline.core.config import DEFAULT_CONFIG_NAME, find_config
 from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError, PhotoPipelineError
@@ -339,7 +339,7 @@ def report(json_: AsJson = False) -> int:
     """
     terminal = Terminal(as_json=json_)
     with _project() as project:
-        ensure_schema(project.database)
+        _require_state(project)
         files = write_report(project.database, project.config, project.cdn)
     terminal.say(f"Report: {files.html}")
     terminal.result({"html": files.html, "json": files.json, "csv": files.csv})

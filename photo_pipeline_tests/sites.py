@@ -134,7 +134,9 @@ class Site:
         return [
             line["path"]
             for line in lines
-            if line["method"] == "PUT" and line["status"] == 200 and f"/{self.name}/" in line["path"]
+            if line["method"] == "PUT"
+            and line["status"] == 200
+            and f"/{self.name}/" in line["path"]
             and "/.probe/" not in line["path"]
         ]
 
@@ -162,7 +164,9 @@ def build_site(
     engine = sa.create_engine(url)
     with engine.begin() as connection:
         table.metadata.create_all(connection)
-        filled = rows if rows is not None else [item_photo(n, f"/uploads/items/{n}.jpg") for n in range(photos)]
+        filled = (
+            rows if rows is not None else [item_photo(n, f"/uploads/items/{n}.jpg") for n in range(photos)]
+        )
         if filled:
             connection.execute(sa.insert(table), list(filled))
     engine.dispose()

@@ -140,6 +140,12 @@ class WorkerSettings(_Settings):
     processes: int | None = Field(default=None, gt=0, description="Worker processes; null: one per core.")
     timeout_s: float = Field(default=30, gt=0, description="Seconds before a photo's worker is killed.")
     memory_bytes: SizeBytes = Field(default=512 * 1024**2, description="Memory growth allowed per photo.")
+    max_pixels: int = Field(
+        default=100_000_000,
+        gt=0,
+        le=178_956_970,  # Pillow's own ceiling
+        description="Photos with more pixels are refused from their header, before they are decoded.",
+    )
 
 
 class UploadSettings(_Settings):
@@ -280,9 +286,21 @@ def _load_dotenv(path: Path) -> None:
                 os.environ.setdefault(name, value)
 
 
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, where YAML silently takes the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key, value in node.value:
+            if keys.count(key.value) > 1 and key.tag != "tag:yaml.org,2002:merge":
+                problem = f"the key {key.value!r} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, value.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
     except OSError as error:
         raise ConfigurationError(str(path), cause=f"it cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -290,3 +290,10 @@ def test_what_is_no_size_is_refused_with_a_value_error(value: object) -> None:
     assert isinstance(size, int)
     assert isinstance(value, str)
     assert value.strip()[0].isdigit()
+
+
+def test_a_key_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "photo_pipeline.yaml"
+    path.write_text("version: 1\nversion: 2\n", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="'version' is given twice"):
+        load_config(path)

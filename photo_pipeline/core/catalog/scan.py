@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.tables import PhotoClass, file_table
-from photo_pipeline.core.errors import InfrastructureError
+from photo_pipeline.core.errors import GuardRefusedError, InfrastructureError
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.sources.mapping import Root
 from photo_pipeline.core.sources.spelling import path_key
@@ -56,18 +56,35 @@ def scan_roots(
 
     Raises:
         InfrastructureError: a root does not exist or cannot be listed (nothing is forgotten then).
+        GuardRefusedError: a root that had files is empty now, as an unmounted disk looks.
     """
     require_listable(roots)
     count = 0
     for root in roots:
+        before = count
         entries = walk(root, max_file_bytes=max_file_bytes)
         while chunk := list(islice(entries, _CHUNK_FILES)):
             _record(database, chunk, scan)
             count += len(chunk)
             progress("files", count, None)
+        if count == before:
+            _refuse_sudden_emptiness(database, root)
     with database.write() as connection:
         connection.execute(sa.delete(file_table).where(file_table.c.scan != scan))
     return count
+
+
+def _refuse_sudden_emptiness(database: Database, root: Root) -> None:
+    with database.read() as connection:
+        known = connection.execute(
+            sa.select(sa.func.count()).select_from(file_table).where(file_table.c.root == root.name)
+        ).scalar_one()
+    if known:
+        raise GuardRefusedError(
+            f"root {root.name!r} ({root.dir})",
+            cause=f"it is empty, and {known:,} files were there at the last inventory",
+            fix="mount it; if the files are gone on purpose, remove the root from the configuration",
+        )
 
 
 def require_listable(roots: tuple[Root, ...]) -> None:

@@ -204,7 +204,7 @@ def opened(path: Path, family: str, *, pixels: int) -> Iterator[Image.Image]:
     except DAMAGE_ERRORS as error:
         if "out of memory" in str(error).lower() or _starved(pixels * _DECODER_BYTES.get(family, 0)):
             cause = f"its {pixels} px cannot be decoded in the memory that is allowed"
-            fix = "Raise the memory limit per photo; if that does not help, the file is damaged"
+            fix = "Raise workers.memory_bytes; if that does not help, the file is damaged"
             raise PhotoMemoryError(path.name, cause=cause, fix=fix) from error
         raise _damaged(path, family, error) from error
 
@@ -212,7 +212,7 @@ def opened(path: Path, family: str, *, pixels: int) -> Iterator[Image.Image]:
 def _refuse_too_large(path: Path, size: tuple[int, int], max_pixels: int) -> None:
     if size[0] * size[1] > max_pixels:
         cause = f"{size[0]}x{size[1]} px are more than the {max_pixels} allowed"
-        fix = "Shrink the photo, or raise max_pixels"
+        fix = "Shrink the photo, or raise workers.max_pixels"
         raise PhotoTooLargeError(path.name, cause=cause, fix=fix)
 
 

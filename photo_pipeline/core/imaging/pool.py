@@ -171,7 +171,7 @@ class ImageWorkers:
             return future.result()
         except TimeoutError:
             cause = f"it took longer than {self.timeout_s:g} s and its worker was killed"
-            fix = "Raise the time limit per photo, or replace the photo"
+            fix = "Raise workers.timeout_s, or replace the photo"
             return PhotoTimeoutError(task.source.name, cause=cause, fix=fix)
         except ProcessExpired as error:
             return WorkerCrashError(task.source.name, cause=_death(error.exitcode), fix="Replace the photo")
@@ -193,7 +193,7 @@ def _outcome_of(work: Callable[[PhotoTask], MadePhoto], task: PhotoTask) -> Made
         raise
     except MemoryError:
         cause = "it needs more memory than is allowed per photo"
-        return PhotoMemoryError(task.source.name, cause=cause, fix="Raise the memory limit per photo")
+        return PhotoMemoryError(task.source.name, cause=cause, fix="Raise workers.memory_bytes")
     except Exception as error:  # noqa: BLE001 - the border: whatever a decoder raises costs one photo
         cause = f"{type(error).__name__}: {str(error).rstrip('.')}"
         return PhotoError(task.source.name, cause=cause, fix="Report this with the photo, or replace it")

@@ -122,12 +122,12 @@ def quarantine(connection: Connection, photos: Iterable[Photo], error: PhotoErro
 
 
 @lru_cache(maxsize=32)
-def _recipe(variants: tuple[tuple[str, VariantSettings], ...]) -> Recipe:
+def _recipe(variants: tuple[tuple[str, VariantSettings], ...], max_pixels: int) -> Recipe:
     specs = tuple(
         VariantSpec(name=name, fit=spec.fit, width=spec.width, height=spec.height, max_bytes=spec.max_bytes)
         for name, spec in variants
     )
-    return Recipe(variants=specs)
+    return Recipe(variants=specs, max_pixels=max_pixels)
 
 
 class ObjectNaming:
@@ -140,7 +140,7 @@ class ObjectNaming:
     def recipe(self, source: str) -> Recipe:
         """Return the recipe of a source's preset."""
         preset = self._config.variants[self._config.source(source).preset]
-        return _recipe(tuple(preset.items()))
+        return _recipe(tuple(preset.items()), self._config.workers.max_pixels)
 
     def variants(self, photo: Photo) -> list[WantedObject]:
         """Return the variant objects of one (primary) photo: every variant in every format."""

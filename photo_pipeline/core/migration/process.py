@@ -175,7 +175,8 @@ class _BatchMaker:
         self._outcome.reused += len(photos)
 
     def _tasks(self, missing: dict[str, list[WantedObject]]) -> Iterator[PhotoTask]:
-        for name, variants in missing.items():
+        # Largest first: a big photo that starts last would keep one core busy alone.
+        for name, variants in sorted(missing.items(), key=lambda item: -self._twins[item[0]][0].size):
             twins = self._twins[name]
             recipe = self._naming.recipe(twins[0].source)
             specs = {spec.name: spec for spec in recipe.variants}

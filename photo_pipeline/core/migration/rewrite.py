@@ -126,7 +126,11 @@ class _BatchRewriter:
         limit = utc_now() - PROOF_VALID_FOR
         old = [row for row in self._objects.values() if row.verified_at < limit]
         probe = probe_store(self._database, self._store) if old else None
-        lost = [row for row in old if probe and not is_proven(self._store, probe, row.key, row.checksum)]
+        lost = [
+            row
+            for row in old
+            if probe and not is_proven(self._store, probe, row.key, row.checksum, size=row.bytes)
+        ]
         if lost:
             self._forget_proofs(lost)
             keys = {row.key for row in lost}

@@ -149,7 +149,7 @@ class _BatchRollback:
         if path.is_file():
             return False
         original = self._naming.original(photo)
-        data = self._store().read(original.key) if original else None
+        data = self._store().read(original.key, size=photo.size) if original else None
         if data is None or sha256_hex(data) != photo.sha256:
             cause = "the local file is gone and the store has no proven original of it"
             raise PhotoError(str(path), cause=cause, fix="put the file back, then roll back again")

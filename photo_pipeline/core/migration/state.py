@@ -45,6 +45,9 @@ def working_on(database: Database, lease: BatchLease, state: BatchState) -> Iter
     except PhotoPipelineError as error:
         _set(database, lease, BatchState.FAILED, error=str(error))
         raise
+    except KeyboardInterrupt:
+        _set(database, lease, BatchState.FAILED, error="interrupted; run it again to continue")
+        raise
 
 
 def settle_forward(database: Database, lease: BatchLease) -> BatchState:

@@ -258,7 +258,14 @@ class _BatchUploader:
         )
 
     def _is_proven(self, job: _Job, probe: StoreProbe) -> bool:
-        return is_proven(self._store, probe, job.wanted.key, job.checksum, count=self._outcome.count)
+        return is_proven(
+            self._store,
+            probe,
+            job.wanted.key,
+            job.checksum,
+            size=self._size(job),
+            count=self._outcome.count,
+        )
 
     def _size(self, job: _Job) -> int:
         return int(job.row.bytes) if job.row is not None else job.photo.size
@@ -320,8 +327,12 @@ def ready_photos(
 _WITH_OBJECTS = (PhotoState.PROCESSED, PhotoState.UPLOADED, PhotoState.ROLLED_BACK)
 
 
-def is_proven(store: PhotoStore, probe: StoreProbe, key: str, checksum: str, *, count: Any = None) -> bool:
+def is_proven(
+    store: PhotoStore, probe: StoreProbe, key: str, checksum: str, *, size: int, count: Any = None
+) -> bool:
     """Return whether the store holds exactly the bytes with that SHA-256 (hex) under the key.
+
+    `size` (bytes) sets the time limit where the object has to be read back.
 
     Raises:
         StoreError: the store cannot be asked.
@@ -334,7 +345,7 @@ def is_proven(store: PhotoStore, probe: StoreProbe, key: str, checksum: str, *, 
             return stored is not None and stored.sha256 == checksum
     if count:
         count("GET")
-    data = store.read(key)
+    data = store.read(key, size=size)
     return data is not None and sha256_hex(data) == checksum
 
 

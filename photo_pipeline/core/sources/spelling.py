@@ -14,7 +14,10 @@ from pathlib import Path
 from urllib.parse import unquote
 
 _SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*:(?=//)", re.IGNORECASE)
-_ANY_SCHEME = re.compile(r"^(?:[a-z][a-z0-9+.-]{1,}:|//)", re.IGNORECASE)
+# A colon may stand in a file name: only a scheme with slashes, or one that never names a file here, is one.
+_ANY_SCHEME = re.compile(
+    r"^(?:[a-z][a-z0-9+.-]+://|//|(?:data|blob|javascript|mailto|about|cid):)", re.IGNORECASE
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 

@@ -37,11 +37,12 @@ from photo_pipeline.core.errors import ConfigurationError, StoreError
 from photo_pipeline.core.storage.checksum import checksum_from_base64
 
 # A black-holed request must fail over in under 30 s (FACTS, "S3, CloudFront and their doubles"). Control
-# requests are small: three tries of 8 s. A data request may carry 50 MB: it gets 20 s, and is not tried
-# again when they are over.
+# requests are small: three tries of 8 s. A data request is not tried again when its time is over; it gets
+# more time the more it carries, so that many large originals can share a slow uplink (32 KB/s each).
 _CONNECT_TIMEOUT_S = 5
 _CONTROL_TIMEOUT_S = 8
-_DATA_TIMEOUT_S = 20
+_DATA_TIMEOUTS_S = {512 * 1024: 20, 4 * 1024**2: 128, 32 * 1024**2: 1024}
+_LONGEST_DATA_TIMEOUT_S = 4 * 3600
 # Network failures: three tries, exponential from one second (PRODUCT L4).
 _ATTEMPTS = 3
 _DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
@@ -62,10 +63,12 @@ class StoredObject:
 class PhotoStore:
     """One bucket. Thread-safe; must not cross a fork (obstore)."""
 
-    def __init__(self, settings: StoreSettings, *, s3: Any, data: S3Store) -> None:
+    def __init__(self, settings: StoreSettings, *, s3: Any, session: boto3.Session) -> None:
         self.settings = settings
         self.s3 = s3
-        self._data = data
+        self._session = session
+        self._data = _data_store(session, settings, timeout_s=data_timeout_s(0))
+        self._patient: dict[int, S3Store] = {}
 
     @classmethod
     def open(cls, settings: StoreSettings) -> "PhotoStore":
@@ -77,7 +80,7 @@ class PhotoStore:
         """
         try:
             session = boto3.Session(region_name=settings.region)
-            store = cls(settings, s3=_control_client(session, settings), data=_data_store(session, settings))
+            store = cls(settings, s3=_control_client(session, settings), session=session)
             store.s3.head_bucket(Bucket=settings.bucket)
         except NoCredentialsError as error:
             raise _no_credentials() from error
@@ -128,7 +131,7 @@ class PhotoStore:
                 for attempt in _retries():
                     with attempt:
                         obstore.put(
-                            self._data,
+                            self._data_for(len(data)),
                             key,
                             data,
                             attributes=cast(Any, attributes),
@@ -139,6 +142,15 @@ class PhotoStore:
         except AlreadyExistsError:
             return False
         return True
+
+    def _data_for(self, size: int) -> S3Store:
+        """Return the data client whose time limit suits a body of `size` bytes (obstore has one a client)."""
+        timeout_s = data_timeout_s(size)
+        if timeout_s == data_timeout_s(0):
+            return self._data
+        if timeout_s not in self._patient:
+            self._patient[timeout_s] = _data_store(self._session, self.settings, timeout_s=timeout_s)
+        return self._patient[timeout_s]
 
     def head(self, key: str) -> StoredObject | None:
         """Return what the store knows of `key`, or None if there is no such object.
@@ -163,8 +175,8 @@ class PhotoStore:
             metadata={name.lower(): value for name, value in answer.get("Metadata", {}).items()},
         )
 
-    def read(self, key: str) -> bytes | None:
-        """Return the object's bytes, or None if there is no such object.
+    def read(self, key: str, *, size: int = 0) -> bytes | None:
+        """Return the object's bytes, or None if there is no such object; `size` sets the time limit.
 
         Raises:
             StoreError: the store failed or refused the request after retries.
@@ -173,7 +185,7 @@ class PhotoStore:
             with _store_errors(f"s3://{self.bucket}/{key}"):
                 for attempt in _retries():
                     with attempt:
-                        return obstore.get(self._data, key).bytes().to_bytes()
+                        return obstore.get(self._data_for(size), key).bytes().to_bytes()
         except FileNotFoundError:
             return None
         raise AssertionError("tenacity re-raises the last error")  # pragma: no cover
@@ -197,6 +209,11 @@ class PhotoStore:
             for page in obstore.list(self._data, prefix=prefix):
                 for item in page:
                     yield item["path"], item["size"]
+
+
+def data_timeout_s(size: int) -> int:
+    """Return how many seconds a request that carries `size` bytes may take."""
+    return next((s for limit, s in _DATA_TIMEOUTS_S.items() if size <= limit), _LONGEST_DATA_TIMEOUT_S)
 
 
 def _retries() -> Retrying:
@@ -230,7 +247,7 @@ def _control_client(session: boto3.Session, settings: StoreSettings) -> Any:
     return session.client("s3", endpoint_url=settings.endpoint_url, config=config)
 
 
-def _data_store(session: boto3.Session, settings: StoreSettings) -> S3Store:
+def _data_store(session: boto3.Session, settings: StoreSettings, *, timeout_s: int) -> S3Store:
     if session.get_credentials() is None:
         raise NoCredentialsError()
     options: dict[str, Any] = {
@@ -241,9 +258,9 @@ def _data_store(session: boto3.Session, settings: StoreSettings) -> S3Store:
         "client_options": {
             "allow_http": bool(settings.endpoint_url and settings.endpoint_url.startswith("http:")),
             "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT_S),
-            "timeout": timedelta(seconds=_DATA_TIMEOUT_S),
+            "timeout": timedelta(seconds=timeout_s),
         },
-        "retry_config": {"max_retries": 2, "retry_timeout": timedelta(seconds=_DATA_TIMEOUT_S)},
+        "retry_config": {"max_retries": 2, "retry_timeout": timedelta(seconds=timeout_s)},
     }
     if settings.endpoint_url:
         options["endpoint"] = settings.endpoint_url

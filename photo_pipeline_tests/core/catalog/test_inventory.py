@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from photo_pipeline.core.catalog.checksums import Checksums, hash_matched_files
 from photo_pipeline.core.catalog.inventory import Inventory, last_inventory, take_inventory
-from photo_pipeline.core.errors import ConfigurationError, InfrastructureError
+from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError, InfrastructureError
 from photo_pipeline_tests.core.catalog.conftest import MakeSmallSite
 from photo_pipeline_tests.core.catalog.small_site import JPEG, PNG, put, small_site, throwaway_folder
 from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo
@@ -307,6 +307,17 @@ def test_a_vanished_root_refuses_and_forgets_nothing(make_small_site: MakeSmallS
         site.execute("SELECT state, class, scan FROM pp_photo"),
         site.execute("SELECT * FROM pp_file"),
     )
+
+
+def test_a_root_that_is_suddenly_empty_refuses_and_forgets_nothing(make_small_site: MakeSmallSite) -> None:
+    site = make_small_site(rows=one_row("/uploads/a.jpg"))
+    put(site, "a.jpg")
+    inventory(site)
+    (site.uploads / "a.jpg").unlink()
+    with pytest.raises(GuardRefusedError, match="1 files were there"):
+        inventory(site)
+    assert site.execute("SELECT class FROM pp_photo") == [("matched",)]
+    assert site.execute("SELECT path FROM pp_file") == [("a.jpg",)]
 
 
 @contextmanager

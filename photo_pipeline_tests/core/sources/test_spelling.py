@@ -182,6 +182,11 @@ def test_no_text_whatever_escapes_the_root_or_raises(value: str) -> None:
             assert ".." not in PurePosixPath(candidate).parts
 
 
+def test_a_colon_in_a_relative_name_is_no_scheme() -> None:
+    assert PATH.interpret("ab:cd.jpg", ROOT) == Spelled(("ab:cd.jpg",))
+    assert isinstance(PATH.interpret("ab://cd.jpg", ROOT), Refused)
+
+
 # Names as a Linux disk may have them; a relative reference with a colon in front reads as a URL scheme.
 NAME = st.text(
     st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="/\\\x7f"), min_size=1, max_size=12

@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
-from obstore.store import S3Store
 
 from photo_pipeline.core.errors import ConfigurationError, StoreError
 from photo_pipeline.core.migration.lease import BatchLease
@@ -24,7 +24,7 @@ from photo_pipeline.core.migration.run import migrate_batch, new_run_id
 from photo_pipeline.core.migration.upload import Uploaded, upload_batch
 from photo_pipeline.core.project import Project
 from photo_pipeline.core.storage.checksum import sha256_hex
-from photo_pipeline.core.storage.store import PhotoStore, StoredObject
+from photo_pipeline.core.storage.store import PhotoStore, StoredObject, data_timeout_s
 from photo_pipeline.demo.servers import EmbeddedServers, RunningServers
 from photo_pipeline_tests.conftest import ACCESS_KEY, SECRET_KEY, MakeSite
 from photo_pipeline_tests.core.storage.conftest import StoreAt
@@ -247,18 +247,26 @@ def test_a_failing_server_is_not_taken_for_refused_credentials(
             store.put_new(key, b"x", content_type=JPEG)
 
 
-def test_credentials_refused_later_are_said_to_be_so(settings_for: StoreAt, store: PhotoStore) -> None:
-    refused = S3Store(
-        store.bucket,
-        endpoint=store.endpoint,
-        region="us-east-1",
-        access_key_id=ACCESS_KEY,
-        secret_access_key="rotated",
-        virtual_hosted_style_request=False,
-        client_options={"allow_http": True},
-    )
+def test_credentials_refused_later_are_said_to_be_so(store: PhotoStore) -> None:
+    rotated = boto3.Session(aws_access_key_id=ACCESS_KEY, aws_secret_access_key="rotated")
     with pytest.raises(StoreError, match="heck the credentials"):
-        PhotoStore(store.settings, s3=store.s3, data=refused).put_new("a", b"x", content_type=JPEG)
+        PhotoStore(store.settings, s3=store.s3, session=rotated).put_new("a", b"x", content_type=JPEG)
+
+
+def test_a_large_body_gets_the_time_that_a_slow_uplink_needs() -> None:
+    limits = [data_timeout_s(size) for size in (0, 100 * 1024, 3 * 1024**2, 20 * 1024**2, 50 * 1024**2)]
+    assert limits == sorted(limits)
+    assert limits[1] == 20
+    assert all(
+        limit * 32 * 1024 >= size
+        for limit, size in zip(limits[2:], (3 << 20, 20 << 20, 50 << 20), strict=True)
+    )
+
+
+def test_a_body_beyond_the_smallest_time_limit_arrives_whole(store: PhotoStore) -> None:
+    body = b"0123456789abcdef" * 65_536
+    assert store.put_new("large", body, content_type=JPEG)
+    assert store.read("large", size=len(body)) == body
 
 
 # --- a batch on a server that fails
