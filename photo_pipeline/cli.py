@@ -18,7 +18,7 @@ from photo_pipeline.core.catalog.batches import assign_batches
 from photo_pipeline.core.catalog.checksums import hash_matched_files
 from photo_pipeline.core.catalog.inventory import last_inventory, take_inventory
 from photo_pipeline.core.catalog.schema import schema_exists
-from photo_pipeline.core.catalog.tables import PhotoClass
+from photo_pipeline.core.catalog.tables import BatchState, PhotoClass, PhotoState
 from photo_pipeline.core.config import DEFAULT_CONFIG_NAME, find_config
 from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError, PhotoPipelineError
 from photo_pipeline.core.migration.rollback import RolledBack
@@ -32,7 +32,7 @@ from photo_pipeline.core.migration.run import (
     new_run_id,
     roll_back_batch,
 )
-from photo_pipeline.core.migration.state import batch_statuses, migration_row
+from photo_pipeline.core.migration.state import BatchStatus, batch_statuses, migration_row
 from photo_pipeline.core.migration.validate import validate_batch
 from photo_pipeline.core.project import Project
 from photo_pipeline.core.report.write import write_report
@@ -61,6 +61,7 @@ _PROBLEM_CLASSES = (
     PhotoClass.UNREADABLE,
     PhotoClass.OUTSIDE_ROOT,
 )
+_PROBLEM_STATES = (PhotoState.QUARANTINED, PhotoState.CONFLICT)
 
 
 class _Options:
@@ -200,7 +201,7 @@ def migrate(
         with terminal.progress("inventory") as progress:
             inventory = take_inventory(project.database, project.config, progress=progress)
             hash_matched_files(project.database, project.config, rehash=rehash, progress=progress)
-            batches = assign_batches(project.database, project.config)
+            assign_batches(project.database, project.config)
         terminal.inventory(inventory)
         keys = batches_to_migrate(project.database, wanted=batch, retry_failed=retry_failed)
         outcomes = []
@@ -217,7 +218,10 @@ def migrate(
             _show_batch(terminal, outcome)
             outcomes.append(outcome)
         files = write_report(project.database, project.config, project.cdn)
-    _say_what_next(terminal, keys, files.html, known=len(batches.keys))
+        statuses = batch_statuses(project.database)
+    problems = sum(inventory.by_class[name] for name in _PROBLEM_CLASSES)
+    problems += sum(each.photos.get(state, 0) for each in statuses for state in _PROBLEM_STATES)
+    _say_what_next(terminal, keys, files.html, statuses=statuses, problems=problems)
     terminal.result(
         {
             "inventory": inventory,
@@ -225,7 +229,6 @@ def migrate(
             "report": files.html,
         }
     )
-    problems = sum(inventory.by_class[name] for name in _PROBLEM_CLASSES)
     return FINDINGS if problems or any(outcome.has_findings for outcome in outcomes) else DONE
 
 
@@ -387,9 +390,19 @@ def _batch_document(outcome: MigratedBatch) -> dict[str, Any]:
     return document | {"processed": made, "uploaded": sent}
 
 
-def _say_what_next(terminal: Terminal, keys: list[str], report: Path, *, known: int) -> None:
+def _say_what_next(
+    terminal: Terminal, keys: list[str], report: Path, *, statuses: list[BatchStatus], problems: int
+) -> None:
+    rolled_back = [each.key for each in statuses if each.state == BatchState.ROLLED_BACK]
     if not keys:
-        terminal.say(f"All {known} batches are done; there was nothing to migrate.")
+        terminal.say("No batch is open; there was nothing to migrate.")
+    if rolled_back:
+        terminal.say(
+            f"{len(rolled_back)} batches are rolled back and stay so; to migrate one again: "
+            f"photo-pipeline migrate --batch {rolled_back[0]}"
+        )
+    if problems:
+        terminal.say(f"{problems} findings need a look (exit code 1); the report lists each with its fix.")
     terminal.say(f"\nReport: {report}")
     terminal.say("Next: photo-pipeline status | validate | rollback --all")
 
