@@ -18,12 +18,13 @@ from photo_pipeline.core.catalog.batches import assign_batches
 from photo_pipeline.core.catalog.checksums import hash_matched_files
 from photo_pipeline.core.catalog.inventory import last_inventory, take_inventory
 from photo_pipeline.core.catalog.schema import schema_exists
-from photo_pipeline.core.catalog.tables import BatchState, PhotoClass, PhotoState
+from photo_pipeline.core.catalog.tables import BatchState, PhotoClass
 from photo_pipeline.core.config import DEFAULT_CONFIG_NAME, find_config
 from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError, PhotoPipelineError
 from photo_pipeline.core.migration.rollback import RolledBack
 from photo_pipeline.core.migration.run import (
     MigratedBatch,
+    batches_never_validated,
     batches_to_migrate,
     batches_to_roll_back,
     batches_to_validate,
@@ -32,8 +33,14 @@ from photo_pipeline.core.migration.run import (
     new_run_id,
     roll_back_batch,
 )
-from photo_pipeline.core.migration.state import BatchStatus, batch_statuses, migration_row
-from photo_pipeline.core.migration.validate import validate_batch
+from photo_pipeline.core.migration.state import (
+    BatchStatus,
+    batch_statuses,
+    migration_row,
+    photos_in_trouble,
+    unbatched_states,
+)
+from photo_pipeline.core.migration.validate import Validated, validate_batch
 from photo_pipeline.core.project import Project
 from photo_pipeline.core.report.write import write_report
 from photo_pipeline.core.sources.presets import PRESETS, preset_text
@@ -61,7 +68,6 @@ _PROBLEM_CLASSES = (
     PhotoClass.UNREADABLE,
     PhotoClass.OUTSIDE_ROOT,
 )
-_PROBLEM_STATES = (PhotoState.QUARANTINED, PhotoState.CONFLICT)
 
 
 class _Options:
@@ -212,15 +218,19 @@ def migrate(
                     key,
                     run=new_run_id(),
                     retry_failed=retry_failed,
+                    include_rolled_back=bool(batch),
                     validation_sample=sample,
                     progress=progress,
                 )
             _show_batch(terminal, outcome)
             outcomes.append(outcome)
+        # A run that was interrupted after its rewrite left its batch unproven from outside.
+        late = _validate(project, terminal, batches_never_validated(project.database), sample=sample)
         files = write_report(project.database, project.config, project.cdn)
         statuses = batch_statuses(project.database)
-    problems = sum(inventory.by_class[name] for name in _PROBLEM_CLASSES)
-    problems += sum(each.photos.get(state, 0) for each in statuses for state in _PROBLEM_STATES)
+        problems = photos_in_trouble(project.database) + sum(each.failed for each in late.values())
+    problems += sum(inventory.by_class[name] for name in _PROBLEM_CLASSES)
+    problems += sum(each.state == BatchState.FAILED for each in statuses)
     _say_what_next(terminal, keys, files.html, statuses=statuses, problems=problems)
     terminal.result(
         {
@@ -247,13 +257,18 @@ def status(json_: AsJson = False) -> int:
             return DONE
         inventory = last_inventory(project.database)
         batches = batch_statuses(project.database)
+        unbatched = unbatched_states(project.database)
     terminal.say(f"Migration: {row.status}. Last inventory: {row.inventoried_at:%Y-%m-%d %H:%M:%S} UTC.")
     if inventory is not None:
         terminal.inventory(inventory)
     terminal.heading("Batches")
     rows = [[b.key, b.state, _states(b.photos), b.error or ""] for b in batches]
+    if unbatched:
+        rows.append(["in no batch", "-", _states(unbatched), "see the report for the reasons"])
     terminal.table(("batch", "state", "photos", "note"), rows)
-    terminal.result({"status": row.status, "inventory": inventory, "batches": batches})
+    terminal.result(
+        {"status": row.status, "inventory": inventory, "batches": batches, "unbatched": unbatched}
+    )
     return DONE
 
 
@@ -311,18 +326,8 @@ def validate(
     terminal = Terminal(as_json=json_)
     with _project() as project:
         _require_state(project)
-        results = {}
-        for key in batches_to_validate(project.database, wanted=batch):
-            with terminal.progress(key) as progress:
-                results[key] = validate_batch(
-                    project.database,
-                    project.config,
-                    project.cdn,
-                    key,
-                    run=new_run_id(),
-                    sample=sample,
-                    progress=progress,
-                )
+        keys = batches_to_validate(project.database, wanted=batch)
+        results = _validate(project, terminal, keys, sample=sample)
     terminal.table(
         ("batch", "photos", "checked", "passed", "failed"),
         [[key, r.photos, r.checked, r.passed, r.failed] for key, r in results.items()],
@@ -347,6 +352,24 @@ def report(json_: AsJson = False) -> int:
     terminal.say(f"Report: {files.html}")
     terminal.result({"html": files.html, "json": files.json, "csv": files.csv})
     return DONE
+
+
+def _validate(
+    project: Project, terminal: Terminal, keys: list[str], *, sample: float
+) -> dict[str, Validated]:
+    results = {}
+    for key in keys:
+        with terminal.progress(key) as progress:
+            results[key] = validate_batch(
+                project.database,
+                project.config,
+                project.cdn,
+                key,
+                run=new_run_id(),
+                sample=sample,
+                progress=progress,
+            )
+    return results
 
 
 def _require_reachable(project: Project) -> None:

@@ -12,7 +12,7 @@ from photo_pipeline.core.errors import PhotoError
 from photo_pipeline.core.imaging.decode import decode
 from photo_pipeline.core.imaging.header import read_header
 from photo_pipeline.core.migration.process import MadeSample
-from photo_pipeline.core.migration.rewrite import RowChange
+from photo_pipeline.core.migration.row_rewrite import RowChange
 
 # The text is stored whole in the event log: at most 12 pictures of at most 8 KB (facts/dagster.md).
 MAX_PICTURES = 6

@@ -18,6 +18,11 @@ class VariantConfig(dg.Config):
     """What to do with photos that failed before."""
 
     retry_failed: bool = Field(default=False, description="Try this batch's quarantined photos again.")
+    include_rolled_back: bool = Field(
+        default=False,
+        description="Also migrate photos again that were rolled back one by one. A batch that was rolled back "
+        "as a whole is migrated again by being run at all.",
+    )
 
 
 @dg.asset(
@@ -50,6 +55,7 @@ def processed_variants(
             lease,
             image_workers.open,
             retry_failed=config.retry_failed,
+            include_rolled_back=config.include_rolled_back,
             progress=log_progress(context),
         )
     return dg.MaterializeResult(

@@ -111,6 +111,12 @@ class WorkerCrashError(PhotoError):
     error_type = "worker_crash"
 
 
+class StorageConflictError(PhotoError):
+    """The store holds something else under the photo's content-addressed key; it is left alone."""
+
+    error_type = "storage_conflict"
+
+
 class PhotoChangedError(PhotoError):
     """The local file is no longer the one that was catalogued (or is gone); re-run the inventory."""
 

@@ -97,10 +97,11 @@ def _hash_one(file: Any, root: Path) -> _Hashed:
     return _Hashed(file.file_id, info.st_size, sha256=digest)
 
 
-def _matched() -> sa.Exists:
+def _matched(after: str = "") -> sa.Exists:
     photo = photo_table.c
     return sa.exists().where(
         photo.file_id == file_table.c.file_id,
+        photo.file_id > after,  # implied, and lets a planner without statistics start at the right place
         photo["class"] == PhotoClass.MATCHED,
         photo.state != PhotoState.SUPERSEDED,
     )
@@ -121,7 +122,7 @@ def _pending(database: Database) -> Iterator[Any]:
             sa.select(
                 columns.file_id, columns.root, columns.path, columns.size, columns.mtime_ns, columns.inode
             )
-            .where(columns.sha256.is_(None), columns.file_id > after, _matched())
+            .where(columns.sha256.is_(None), columns.file_id > after, _matched(after))
             .order_by(columns.file_id)
             .limit(_CHUNK_FILES)
         )

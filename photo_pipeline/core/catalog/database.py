@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchTableError, OperationalError
 from sqlalchemy.types import NullType
@@ -20,6 +21,8 @@ from photo_pipeline.core.errors import ConfigurationError, DatabaseError
 # SQLite waiters need more than 30 s under disk pressure (facts/backends.md, section 2).
 _BUSY_TIMEOUT_MS = 60_000
 _CONNECT_TIMEOUT_S = 10
+# A row that the application keeps locked must cost that row, and not freeze the chunk and everyone behind it.
+_LOCK_TIMEOUT_S = 5
 _POSTGRES_TEXT_FORMS = (
     "TimeZone = 'UTC'",
     "DateStyle = 'ISO'",
@@ -28,6 +31,10 @@ _POSTGRES_TEXT_FORMS = (
     "bytea_output = 'hex'",
 )
 _WRITE = "photo_pipeline_write"
+
+
+class UndecodableText(bytes):
+    """A text value of SQLite that is not valid UTF-8, as its bytes; SQLite stores any bytes as text."""
 
 
 class Database:
@@ -78,8 +85,11 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, lock_timeout_s: int | None = _LOCK_TIMEOUT_S) -> Iterator[Connection]:
         """Give a connection in a write transaction: committed at the end, rolled back on an exception.
+
+        Args:
+            lock_timeout_s: How long a statement waits for a lock on PostgreSQL; None: as long as it takes.
 
         Raises:
             DatabaseError: the database went away, is full or is locked; the transaction was undone.
@@ -89,6 +99,8 @@ class Database:
             self.engine.connect().execution_options(**{_WRITE: True}) as connection,
             connection.begin(),
         ):
+            if lock_timeout_s is not None and connection.dialect.name == "postgresql":
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{lock_timeout_s}s'")
             yield connection
 
     @contextmanager
@@ -141,13 +153,28 @@ def _parsed(url: str, name: str) -> URL:
             url.replace("postgres://", "postgresql://", 1) if url[:11] == "postgres://" else url
         )
         parsed.get_dialect()
-    except (ArgumentError, ImportError, ValueError) as error:
+    except (ArgumentError, ImportError, ValueError):
+        _refuse_stray_at(url, name)
+        # Without its cause, which may quote a part of the URL, and that may be a part of the password.
         raise ConfigurationError(
             name,
             cause="its URL is not a database URL that can be used here",
             fix="write postgresql://user:password@host/name or sqlite:////absolute/path.db",
-        ) from error
+        ) from None
+    if parsed.get_backend_name() != "sqlite":
+        _refuse_stray_at(url, name, parsed.host or "", parsed.database or "")
     return parsed
+
+
+def _refuse_stray_at(url: str, name: str, *shown: str) -> None:
+    """Refuse a URL in which a part of the password would be taken for the host or the name (and be shown)."""
+    before_query = url.partition("://")[2].partition("?")[0]
+    if before_query.count("@") > 1 or any("@" in part for part in shown):
+        raise ConfigurationError(
+            name,
+            cause="its URL has an @ that belongs to no part of it",
+            fix="percent-encode @ in the password (as %40)",
+        ) from None
 
 
 def _require_sqlite_file(url: URL, name: str) -> None:
@@ -175,9 +202,18 @@ def _engine(url: URL) -> Engine:
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # SQLAlchemy's BEGIN below is the only one.
+    connection.text_factory = _sqlite_text
     connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA schema_version")  # The first look into the file: is it a database at all?
+
+
+def _sqlite_text(stored: bytes) -> str | UndecodableText:
+    # One such value, say a Latin-1 file name, must not make the whole table unreadable.
+    try:
+        return stored.decode()
+    except UnicodeDecodeError:
+        return UndecodableText(stored)
 
 
 def _prepare_postgres(connection: Any, _record: Any) -> None:
@@ -212,4 +248,26 @@ def _connection_error(error: DBAPIError, url: URL, name: str) -> ConfigurationEr
         name,
         cause=f"it does not answer at {place} ({text})",
         fix="start it or correct its URL, then run again",
+    )
+
+
+def insert_or_update(
+    connection: Connection, table: sa.Table, rows: list[dict[str, Any]], *, only_if: Any = None
+) -> None:
+    """Insert the rows; where the primary key is there already (also by another run), update it.
+
+    Args:
+        connection: In a write transaction.
+        table: A state table.
+        rows: All with the same columns.
+        only_if: Condition on the present row for updating it.
+    """
+    if not rows:
+        return
+    maker = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    statement = maker(table)
+    keys = [column.name for column in table.primary_key]
+    updates = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=keys, set_=updates, where=only_if), rows
     )

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog import raw
 from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.fence import ScanFence
 from photo_pipeline.core.catalog.files import (
     KnownFile,
     best_file,
@@ -22,7 +23,7 @@ from photo_pipeline.core.catalog.files import (
     lookup_id,
     store_sniffed,
 )
-from photo_pipeline.core.catalog.rows import RowAddress, SourceRow, read_rows
+from photo_pipeline.core.catalog.rows import RowAddress, SourceRow, read_rows, row_id
 from photo_pipeline.core.catalog.tables import PhotoClass, PhotoState, file_table, photo_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.delivery.urls import UrlScheme
@@ -32,6 +33,9 @@ from photo_pipeline.core.sources.spelling import Refused, RootSpelling
 
 # States that an inventory may take back to pending when the photo is there (again).
 _REOPENED = (PhotoState.FOUND, PhotoState.SUPERSEDED, PhotoState.CONFLICT)
+# States of photos whose new value a row may (still, or again) show.
+_WAS_MIGRATED = (PhotoState.MIGRATED, PhotoState.ROLLED_BACK, PhotoState.SUPERSEDED)
+_PAGE = 500
 # States in which a changed file has to be processed anew.
 _BEFORE_REWRITE = (
     PhotoState.PENDING,
@@ -67,11 +71,6 @@ class Finding:
     file: Any | None = None  # a row of pp_file
 
 
-def row_id(source: str, row_key: str) -> str:
-    """Return the digest by which all photos of one application row are found together."""
-    return hashlib.sha256(f"{source}\0{row_key}".encode()).hexdigest()
-
-
 @dataclass
 class ReferenceCounts:
     """What the sources hold: rows read, references found, fields without a value."""
@@ -84,10 +83,11 @@ class ReferenceCounts:
 class Reconciler:
     """Reconciles the sources' rows with the files of one scan."""
 
-    def __init__(self, database: Database, config: PipelineConfig, scan: str) -> None:
+    def __init__(self, database: Database, config: PipelineConfig, fence: ScanFence) -> None:
         self._database = database
         self._config = config
-        self._scan = scan
+        self._fence = fence
+        self._scan = fence.scan
         self._roots = {r.name: RootSpelling(r.name, r.dir, r.url_prefixes) for r in config.roots}
         self._urls = UrlScheme.of(config)
 
@@ -101,8 +101,9 @@ class Reconciler:
                 counts.references += len(references)
                 self._record(references)
                 progress("rows", counts.rows, None)
-        self._record_unreferenced()
+        counts.references += self._keep_migrated_rows()
         self._supersede_vanished()
+        self._record_unreferenced()
         return counts
 
     def _record(self, references: list[Reference]) -> None:
@@ -110,6 +111,7 @@ class Reconciler:
         with self._database.read() as connection:
             findings = self._classify(connection, references)
         with self._database.write() as connection:
+            self._fence.hold(connection)
             known = _known_photos(connection, references)
             new, updates, sniffed = [], [], {}
             for read, found in zip(references, findings, strict=True):
@@ -253,13 +255,50 @@ class Reconciler:
             *("class", "class_detail", "state", "scan", "updated_at"),
         ]
         with self._database.write() as connection:
+            self._fence.hold(connection)
             connection.execute(sa.delete(photo_table).where(photo.source.is_(None)))
             connection.execute(sa.insert(photo_table).from_select(names, chosen))
+
+    def _keep_migrated_rows(self) -> int:
+        """Keep migrated photos whose row still shows our value although `where` no longer selects it.
+
+        A condition on the rewritten column itself (such as `like '/uploads/%'`) deselects every row that
+        was migrated. Returns how many were kept; they count as references.
+        """
+        photo, kept, after = photo_table.c, 0, 0
+        sources = {source.name: source for source in self._config.sources}
+        unseen = sa.select(photo_table).where(
+            photo.scan != self._scan, photo.state == PhotoState.MIGRATED, photo.source.in_(sources)
+        )
+        while True:
+            with self._database.write() as connection:
+                self._fence.hold(connection)
+                page = connection.execute(
+                    unseen.where(photo.id > after).order_by(photo.id).limit(_PAGE)
+                ).all()
+                if not page:
+                    return kept
+                after = page[-1].id
+                ours = [each.id for each in page if self._still_shows(connection, sources, each)]
+                connection.execute(
+                    sa.update(photo_table)
+                    .where(photo.id.in_(ours))
+                    .values({"scan": self._scan, "class": PhotoClass.ALREADY_MIGRATED})
+                )
+                kept += len(ours)
+
+    def _still_shows(self, connection: Connection, sources: dict[str, Source], photo: Any) -> bool:
+        address = RowAddress.of(self._database, sources[photo.source], photo.row_key)
+        if photo.field not in address.table.columns:
+            return False
+        values = address.read(connection, [photo.field], lock=False)
+        return values is not None and values[photo.field] == photo.new_value
 
     def _supersede_vanished(self) -> None:
         """Close references that this inventory did not see: the row is gone or says something else."""
         photo = photo_table.c
         with self._database.write() as connection:
+            self._fence.hold(connection)
             connection.execute(
                 sa.update(photo_table)
                 .where(photo.scan != self._scan, photo.state != PhotoState.SUPERSEDED)
@@ -294,7 +333,9 @@ def _known_photos(connection: Connection, references: list[Reference]) -> KnownP
     rows = {row_id(reference.source.name, reference.row.row_key) for reference in references}
     query = sa.select(photo_table).where(photo_table.c.row_id.in_(rows)).with_for_update()
     found = connection.execute(query).all()
-    migrated = [photo for photo in found if photo.state in (PhotoState.MIGRATED, PhotoState.ROLLED_BACK)]
+    migrated = [photo for photo in found if photo.new_value and photo.state in _WAS_MIGRATED]
+    # The same value may have been written before; the photo that is migrated now comes last, and counts.
+    migrated.sort(key=lambda photo: (photo.state == PhotoState.MIGRATED, photo.id))
     return KnownPhotos(
         by_reference={photo.reference_id: photo for photo in found},
         by_new_value={(photo.row_id, photo.field, photo.new_value): photo for photo in migrated},
@@ -310,11 +351,11 @@ def _photo_of(known: KnownPhotos, reference: Reference) -> Any | None:
 def _updated(photo: Any, row: dict[str, Any]) -> dict[str, Any]:
     """Return the columns of a known photo after this inventory."""
     shown = (row["value"], row["new_value"])
-    if photo.state == PhotoState.MIGRATED and photo.new_value in shown:
+    if photo.state in (PhotoState.MIGRATED, PhotoState.SUPERSEDED) and photo.new_value in shown:
         # Ours, also under an earlier CDN address: it keeps its file and local value, for the way back.
         kept = ("file_id", "root", "path", "value", "size", "mtime_ns", "inode", "sha256", "format")
-        row = row | {name: getattr(photo, name) for name in (*kept, "new_value", "state", "reference_id")}
-        row |= {"class": PhotoClass.ALREADY_MIGRATED, "class_detail": None}
+        row = row | {name: getattr(photo, name) for name in (*kept, "new_value", "reference_id")}
+        row |= {"class": PhotoClass.ALREADY_MIGRATED, "class_detail": None, "state": PhotoState.MIGRATED}
     elif row["class"] is PhotoClass.MATCHED:
         row = row | _continued_state(photo, row)
     return row

@@ -1,5 +1,6 @@
 """Finds and reads the application's rows as the source mapping declares them. Never writes."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
@@ -9,11 +10,11 @@ from sqlalchemy import ColumnElement, Connection
 from sqlalchemy.exc import DBAPIError
 
 from photo_pipeline.core.catalog import raw
-from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.database import Database, UndecodableText
 from photo_pipeline.core.errors import ConfigurationError, DatabaseError
 from photo_pipeline.core.sources.mapping import Source, Where
 
-_CHUNK_ROWS = 500
+_CHUNK_ROWS = 500  # per page of keys, and per list handed out
 # What a BIGINT holds; milliseconds since 1970 are common positions.
 _POSITION_LIMIT = 2**63
 
@@ -66,6 +67,11 @@ class RowAddress:
         return None if found is None else dict(zip(columns, found, strict=True))
 
 
+def row_id(source: str, row_key: str) -> str:
+    """Return the digest by which all photos of one application row are found together."""
+    return hashlib.sha256(f"{source}\0{row_key}".encode()).hexdigest()
+
+
 def check_source(database: Database, source: Source) -> sa.Table:
     """Check that the database has the table and every column that the source names; return the table.
 
@@ -92,27 +98,90 @@ def count_rows(database: Database, source: Source) -> int:
 
 
 def read_rows(database: Database, source: Source) -> Iterator[list[SourceRow]]:
-    """Yield the source's rows in chunks, ordered by key, in constant memory.
+    """Yield the source's rows in chunks, ordered by key; no transaction stays open between chunks.
+
+    Rows with a NULL in their key come first, and only they are held in memory all at once.
 
     Raises:
         ConfigurationError: two rows share the declared key.
         DatabaseError: the query fails.
     """
     table = check_source(database, source)
-    previous: str | None = None
     try:
-        with database.read() as connection:
-            result = connection.execution_options(yield_per=_CHUNK_ROWS).execute(
-                _select(database, table, source)
-            )
-            for partition in result.mappings().partitions():
-                chunk = [_as_source_row(source, row) for row in partition]
-                previous = _require_unique_keys(source, previous, chunk)
-                yield chunk
+        for page in _KeyPages(database, table, source):
+            _require_unique_keys(source, page)
+            for start in range(0, len(page), _CHUNK_ROWS):
+                yield page[start : start + _CHUNK_ROWS]
     except DBAPIError as error:
         raise DatabaseError(
             f"source {source.name}", cause=f"its rows cannot be read ({error.orig})", fix="check `where`"
         ) from error
+
+
+class _KeyPages:
+    """A source's rows in ranges of their key, each read in a short transaction of its own.
+
+    One cursor over all rows would be one transaction, and SQLite cannot shorten its write-ahead log past
+    the oldest open one. Each range ends at the key of its 500th row and includes every row whose key
+    compares equal to that: keys that are equal but spelled differently ('a' and 'A' under NOCASE, 1.0 and
+    1.00) share a page, so `>` the border skips none of them, and two rows with one key always meet.
+    """
+
+    def __init__(self, database: Database, table: sa.Table, source: Source) -> None:
+        self._database = database
+        self._source = source
+        self._key = [table.columns[name] for name in source.key]
+        self._conditions = _conditions(table, source)
+        self._rows = _select(database, table, source).order_by(*self._key)
+
+    def __iter__(self) -> Iterator[list[SourceRow]]:
+        with self._database.read() as connection:
+            # Nothing compares with NULL, so these rows have no place in any range.
+            unplaced = self._read(connection, [sa.or_(*(column.is_(None) for column in self._key))])
+        yield unplaced
+        page, border = self._next(None)
+        yield page
+        while border is not None:
+            page, border = self._next(border)
+            yield page
+
+    def _next(self, after: sa.Tuple | None) -> tuple[list[SourceRow], sa.Tuple | None]:
+        """Return the rows after that key, and the key where the page ends (None after the last page)."""
+        key = sa.tuple_(*self._key)
+        place: list[ColumnElement[bool]] = [column.is_not(None) for column in self._key]
+        if after is not None:
+            place.append(key > after)
+        with self._database.read() as connection:
+            border = self._border(connection, place)
+            if border is not None:
+                place.append(key <= border)
+            return self._read(connection, place), border
+
+    def _read(self, connection: Connection, place: list[ColumnElement[bool]]) -> list[SourceRow]:
+        found = connection.execute(self._rows.where(*place)).mappings()
+        return [_as_source_row(self._source, row) for row in found]
+
+    def _border(self, connection: Connection, place: list[ColumnElement[bool]]) -> sa.Tuple | None:
+        is_sqlite = self._database.is_sqlite
+        keys = [
+            raw.read_expression(column, is_sqlite=is_sqlite).label(f"key_{i}")
+            for i, column in enumerate(self._key)
+        ]
+        query = sa.select(*keys).where(*self._conditions, *place).order_by(*self._key)
+        found = connection.execute(query.offset(_CHUNK_ROWS - 1).limit(1)).first()
+        if found is None:
+            return None
+        pairs = zip(self._key, found, strict=True)
+        return sa.tuple_(*(_bound(column, value, is_sqlite=is_sqlite) for column, value in pairs))
+
+
+def _bound(column: sa.Column[Any], value: raw.RawValue, *, is_sqlite: bool) -> ColumnElement[Any]:
+    bound = raw.write_expression(column, value, is_sqlite=is_sqlite)
+    if isinstance(value, UndecodableText):
+        # Bytes are bound as a blob, which sorts after every text. A bare CAST would, as the comparison's
+        # other side, turn numbers in an untyped column into text; an operator's result does not.
+        return sa.cast(bound, sa.Text).op("||")(sa.literal(""))
+    return bound
 
 
 def _select(database: Database, table: sa.Table, source: Source) -> sa.Select[Any]:
@@ -127,8 +196,7 @@ def _select(database: Database, table: sa.Table, source: Source) -> sa.Select[An
         raw.read_expression(table.columns[name], is_sqlite=database.is_sqlite).label(label)
         for label, name in wanted.items()
     ]
-    order = [table.columns[name] for name in source.key]
-    return sa.select(*expressions).where(*_conditions(table, source)).order_by(*order)
+    return sa.select(*expressions).where(*_conditions(table, source))
 
 
 def _as_source_row(source: Source, row: Any) -> SourceRow:
@@ -149,16 +217,17 @@ def _as_position(value: Any) -> int | None:
     return position if abs(position) < _POSITION_LIMIT else None
 
 
-def _require_unique_keys(source: Source, previous: str | None, chunk: list[SourceRow]) -> str | None:
-    for row in chunk:
-        if row.row_key == previous:
+def _require_unique_keys(source: Source, page: list[SourceRow]) -> None:
+    # Not only neighbours: a collation may order 'a', 'A' and 'a' in any way.
+    seen: set[str] = set()
+    for row in page:
+        if row.row_key in seen:
             raise ConfigurationError(
                 f"source {source.name}: key {list(source.key)}",
                 cause=f"it does not identify one row: {row.row_key} appears more than once",
                 fix="name all the columns that identify a row of this table",
             )
-        previous = row.row_key
-    return previous
+        seen.add(row.row_key)
 
 
 def _conditions(table: sa.Table, source: Source) -> list[ColumnElement[bool]]:

@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.fence import ScanFence
 from photo_pipeline.core.catalog.tables import PhotoClass, file_table
 from photo_pipeline.core.errors import GuardRefusedError, InfrastructureError
 from photo_pipeline.core.progress import Progress, no_progress
@@ -46,17 +47,18 @@ def scan_roots(
     database: Database,
     roots: tuple[Root, ...],
     *,
-    scan: str,
+    fence: ScanFence,
     max_file_bytes: int,
     progress: Progress = no_progress,
 ) -> int:
-    """Record every file below the roots in `pp_file` under the id `scan`; return how many there are.
+    """Record every file below the roots in `pp_file` under the fence's scan id; return how many there are.
 
     A file whose size, mtime and inode are unchanged keeps its checksum. Files that are gone are forgotten.
 
     Raises:
         InfrastructureError: a root does not exist or cannot be listed (nothing is forgotten then).
-        GuardRefusedError: a root that had files is empty now, as an unmounted disk looks.
+        GuardRefusedError: a root that had files is empty now, as an unmounted disk looks; or a newer
+            inventory has begun.
     """
     require_listable(roots)
     count = 0
@@ -64,13 +66,14 @@ def scan_roots(
         before = count
         entries = walk(root, max_file_bytes=max_file_bytes)
         while chunk := list(islice(entries, _CHUNK_FILES)):
-            _record(database, chunk, scan)
+            _record(database, chunk, fence)
             count += len(chunk)
             progress("files", count, None)
         if count == before:
             _refuse_sudden_emptiness(database, root)
     with database.write() as connection:
-        connection.execute(sa.delete(file_table).where(file_table.c.scan != scan))
+        fence.hold(connection)
+        connection.execute(sa.delete(file_table).where(file_table.c.scan != fence.scan))
     return count
 
 
@@ -169,10 +172,12 @@ def _problem(root: Root, relative: str, problem: PhotoClass, detail: str) -> Sca
     return ScannedFile(root.name, relative, None, None, None, problem=problem, detail=detail)
 
 
-def _record(database: Database, chunk: list[ScannedFile], scan: str) -> None:
+def _record(database: Database, chunk: list[ScannedFile], fence: ScanFence) -> None:
+    scan = fence.scan
     rows = {file_id(item.root, item.path): item for item in chunk}
     columns = file_table.c
     with database.write() as connection:
+        fence.hold(connection)
         known = {
             row.file_id: (row.size, row.mtime_ns, row.inode)
             for row in connection.execute(

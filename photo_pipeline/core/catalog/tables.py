@@ -133,6 +133,7 @@ photo_table = sa.Table(
     sa.Column("path", sa.Text),
     sa.Column("value", sa.Text),  # the column's value while it is local
     sa.Column("new_value", sa.Text),  # the column's value while it is migrated
+    sa.Column("recipe", sa.String(32)),  # the recipe that new_value was made under
     sa.Column("size", sa.BigInteger),
     sa.Column("mtime_ns", sa.BigInteger),
     sa.Column("inode", sa.BigInteger),
@@ -151,7 +152,8 @@ photo_table = sa.Table(
     sa.Column("updated_at", UtcDateTime, nullable=False),
     sa.Index(None, "batch", "state"),
     sa.Index(None, "row_id"),
-    sa.Index(None, "file_id"),
+    # Both columns: else SQLite prefers the index on scan, and looks at all photos for each file.
+    sa.Index(None, "file_id", "scan"),
     sa.Index(None, "sha256"),
     sa.Index(None, "scan", "class"),
 )
@@ -177,6 +179,7 @@ migration_table = sa.Table(
     metadata,
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("current_scan", sa.String(32)),  # the inventory that may write; a newer one replaces it
     sa.Column("last_scan", sa.String(32)),
     sa.Column("inventory", sa.JSON),  # the last inventory's totals
     sa.Column("inventoried_at", UtcDateTime),
@@ -209,6 +212,16 @@ object_table = sa.Table(
     sa.Index(None, "source_sha256", "recipe"),
 )
 
+recipe_table = sa.Table(
+    "pp_recipe",
+    metadata,
+    sa.Column("digest", sa.String(32), primary_key=True),
+    sa.Column("variants", sa.JSON, nullable=False),  # the names that rows migrated under it may show
+    sa.Column("formats", sa.JSON, nullable=False),
+    sa.Column("definition", sa.JSON, nullable=False),  # the preset, for people
+    sa.Column("first_used_at", UtcDateTime, nullable=False),
+)
+
 rewrite_table = sa.Table(
     "pp_rewrite",
     metadata,
@@ -216,6 +229,7 @@ rewrite_table = sa.Table(
     sa.Column("batch", sa.String(32), nullable=False),
     sa.Column("photo_id", sa.BigInteger),  # null for write-back and touched columns
     sa.Column("source", sa.String(128), nullable=False),
+    sa.Column("row_id", _Sha, nullable=False, index=True),  # digest of source and row_key
     sa.Column("row_key", sa.Text, nullable=False),
     sa.Column("column", sa.String(128), nullable=False),
     sa.Column("before", sa.Text),

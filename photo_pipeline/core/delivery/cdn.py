@@ -10,7 +10,16 @@ from photo_pipeline.core.storage.checksum import sha256_hex
 
 # Fail over in < 30 s in all: three attempts of at most 9 s.
 _TIMEOUT = urllib3.Timeout(connect=3, read=6)
-_RETRIES = urllib3.Retry(total=2, backoff_factor=0.5, status_forcelist=(500, 502, 503, 504), redirect=0)
+# After the last attempt the answer is returned as it is, errors and redirects too.
+_RETRIES = urllib3.Retry(
+    total=2,
+    backoff_factor=0.5,
+    status_forcelist=(500, 502, 503, 504),
+    redirect=0,
+    raise_on_status=False,
+    raise_on_redirect=False,
+    respect_retry_after_header=False,  # It may ask for hours.
+)
 
 
 @dataclass(frozen=True)

@@ -91,12 +91,15 @@ def every_rewritten_row_is_backed(database: Database, config: PipelineConfig, ba
 
 
 def validation_passed(database: Database, batch: str) -> Invariant:
-    """Return whether every photo that the batch's validation looked at passed."""
+    """Return whether every photo passed that the batch's validation looked at and that is still migrated."""
     columns = validation_table.c
+    query = (
+        sa.select(columns.ok, columns.photo_id, columns.problems)
+        .join(photo_table, photo_table.c.id == columns.photo_id)
+        .where(columns.batch == batch, photo_table.c.state == PhotoState.MIGRATED)
+    )
     with database.read() as connection:
-        rows = connection.execute(
-            sa.select(columns.ok, columns.photo_id, columns.problems).where(columns.batch == batch)
-        ).all()
+        rows = connection.execute(query).all()
     failed = [f"photo {row.photo_id}: {'; '.join(row.problems)}" for row in rows if not row.ok]
     return Invariant(
         "Each validated photo is delivered intact by the CDN.", len(rows), len(failed), _sample(failed)

@@ -29,6 +29,8 @@ class BatchLease:
         self.batch = batch
         self.run = run
         self._token = 0
+        self.previous_state = ""
+        """The batch's state when the lease was taken."""
 
     def __enter__(self) -> Self:
         """Take the lease, from a dead or expired owner if need be.
@@ -51,6 +53,7 @@ class BatchLease:
                     fix=f"wait for it to end; its lease expires at {row.lease_expires_at:%H:%M:%S} UTC",
                 )
             self._token = row.lease_token + 1
+            self.previous_state = row.state
             connection.execute(
                 sa.update(batch_table)
                 .where(columns.key == self.batch)

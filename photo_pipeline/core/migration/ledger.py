@@ -4,7 +4,7 @@ Every change is a compare-and-swap on the values read, and its ledger rows are w
 transaction (DESIGN rules 3 and 4). Which values to write is decided by `rewrite` and `rollback`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog import raw
 from photo_pipeline.core.catalog.raw import RawValue
-from photo_pipeline.core.catalog.rows import RowAddress
+from photo_pipeline.core.catalog.rows import RowAddress, row_id
 from photo_pipeline.core.catalog.tables import RewriteOutcome, rewrite_table, utc_now
 
 
@@ -91,6 +91,7 @@ def entry(
         "batch": batch,
         "photo_id": photo_id,
         "source": address.source.name,
+        "row_id": row_id(address.source.name, address.row_key),
         "row_key": address.row_key,
         "column": column,
         "before": before_text,
@@ -108,3 +109,33 @@ def record(connection: Connection, entries: list[dict[str, Any]]) -> None:
     """Write ledger rows, in the caller's transaction."""
     if entries:
         connection.execute(sa.insert(rewrite_table), entries)
+
+
+def before_of(entry: Any) -> RawValue:
+    """Return the value that a ledger row's column had before the rewrite."""
+    return raw.decode(entry.before, entry.before_type)
+
+
+def after_of(entry: Any) -> RawValue:
+    """Return the value that a ledger row's column had after the rewrite."""
+    return raw.decode(entry.after, entry.after_type)
+
+
+def walk_back(value: RawValue, chain: Sequence[Any]) -> tuple[RawValue, list[Any]]:
+    """Undo rewrites of one cell, as far as they follow from each other.
+
+    Args:
+        value: What the cell holds.
+        chain: Its ledger rows, the newest first.
+
+    Returns:
+        The value before the oldest rewrite that was undone, and the rewrites that were. It stops where the
+        application wrote a value of its own in between: that one is to be kept.
+    """
+    undone: list[Any] = []
+    for entry in chain:
+        if value != after_of(entry):
+            break
+        value = before_of(entry)
+        undone.append(entry)
+    return value, undone

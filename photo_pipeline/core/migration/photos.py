@@ -1,7 +1,7 @@
 """A batch's photos, and the objects that each of them needs in the store."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,20 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from photo_pipeline.core.catalog.database import Database
-from photo_pipeline.core.catalog.tables import PhotoClass, PhotoState, object_table, photo_table, utc_now
+from photo_pipeline.core.catalog.database import Database, insert_or_update
+from photo_pipeline.core.catalog.tables import (
+    PhotoClass,
+    PhotoState,
+    object_table,
+    photo_table,
+    recipe_table,
+    utc_now,
+)
 from photo_pipeline.core.config import PipelineConfig, VariantSettings
 from photo_pipeline.core.delivery.urls import UrlScheme
-from photo_pipeline.core.errors import PhotoError
+from photo_pipeline.core.errors import ConfigurationError, PhotoError
 from photo_pipeline.core.imaging.recipe import ImageFormat, Recipe, VariantSpec
+from photo_pipeline.core.sources.mapping import Source
 
 # Extension and media type of an untouched original, by the format that its content has.
 ORIGINAL_TYPES = {
@@ -45,6 +53,7 @@ class Photo:
     path: str
     value: str
     new_value: str | None
+    recipe: str | None
     size: int
     mtime_ns: int
     inode: int
@@ -133,8 +142,10 @@ def _recipe(variants: tuple[tuple[str, VariantSettings], ...], max_pixels: int) 
 class ObjectNaming:
     """Which objects each photo needs, by the configuration's presets and prefixes."""
 
-    def __init__(self, config: PipelineConfig) -> None:
+    def __init__(self, config: PipelineConfig, database: Database) -> None:
         self._config = config
+        self._database = database
+        self._earlier: dict[str, RecipeShape] = {}
         self.urls = UrlScheme.of(config)
 
     def recipe(self, source: str) -> Recipe:
@@ -144,22 +155,39 @@ class ObjectNaming:
 
     def variants(self, photo: Photo) -> list[WantedObject]:
         """Return the variant objects of one (primary) photo: every variant in every format."""
-        recipe = self.recipe(photo.source)
+        shape = self._shape(photo)
         return [
             WantedObject(
-                key=self.variant_key(photo, spec.name, image_format.extension),
+                key=self.variant_key(photo, variant, image_format.extension),
                 source_sha256=photo.sha256,
-                recipe=recipe.digest,
-                variant=spec.name,
+                recipe=shape.digest,
+                variant=variant,
                 format=image_format.value,
             )
-            for spec in recipe.variants
-            for image_format in recipe.formats
+            for variant in shape.variants
+            for image_format in shape.formats
         ]
 
     def variant_key(self, photo: Photo, variant: str, extension: str) -> str:
         """Return the key of one variant of a photo."""
-        return self.urls.variant_key(photo.sha256, self.recipe(photo.source).digest, variant, extension)
+        return self.urls.variant_key(photo.sha256, self.recipe_digest(photo), variant, extension)
+
+    def recipe_digest(self, photo: Photo) -> str:
+        """Return the recipe that names the photo's objects: the present one, or its own if it is migrated.
+
+        A changed preset (or library) makes a new recipe; rows that were migrated before keep showing the
+        objects of theirs.
+        """
+        return self._shape(photo).digest
+
+    def _shape(self, photo: Photo) -> "RecipeShape":
+        present = self.recipe(photo.source)
+        if photo.state != PhotoState.MIGRATED or photo.recipe in (None, present.digest):
+            names = tuple(spec.name for spec in present.variants)
+            return RecipeShape(present.digest, names, present.formats)
+        if photo.recipe not in self._earlier:
+            self._earlier[photo.recipe] = _earlier_recipe(self._database, photo.recipe)
+        return self._earlier[photo.recipe]
 
     def original(self, photo: Photo) -> WantedObject | None:
         """Return the original object, or None where the configuration discards originals."""
@@ -183,19 +211,76 @@ class ObjectNaming:
         original = self.original(photo)
         return wanted + ([original] if original else [])
 
-    def value_format(self, source: str) -> tuple[str, ImageFormat]:
-        """Return the extension that rewritten values end in, and the format whose facts are written back."""
-        name = self._config.source(source).rewrite.format
-        image_format = ImageFormat.JPEG if name == "auto" else ImageFormat(name)
-        return ("auto" if name == "auto" else image_format.extension), image_format
+
+def value_format(source: Source) -> tuple[str, ImageFormat]:
+    """Return the extension that rewritten values end in, and the format whose facts are written back."""
+    name = source.rewrite.format
+    image_format = ImageFormat.JPEG if name == "auto" else ImageFormat(name)
+    return ("auto" if name == "auto" else image_format.extension), image_format
 
 
-def primaries(photos: Sequence[Photo]) -> dict[str, Photo]:
-    """Return, by row, the first primary photo of each row."""
+@dataclass(frozen=True)
+class RecipeShape:
+    """Which objects a recipe makes of a photo."""
+
+    digest: str
+    variants: tuple[str, ...]
+    formats: tuple[ImageFormat, ...]
+
+
+def _earlier_recipe(database: Database, digest: str) -> RecipeShape:
+    with database.read() as connection:
+        row = connection.execute(sa.select(recipe_table).where(recipe_table.c.digest == digest)).one_or_none()
+    if row is None:
+        raise ConfigurationError(
+            f"recipe {digest}",
+            cause="rows were migrated under it, but pp_recipe does not know it",
+            fix="restore the pp_recipe table from a backup",
+        )
+    return RecipeShape(digest, tuple(row.variants), tuple(ImageFormat(name) for name in row.formats))
+
+
+def remember_recipe(connection: Connection, recipe: Recipe) -> None:
+    """Keep what the recipe makes, for the time when the configuration says something else."""
+    known = connection.execute(
+        sa.select(recipe_table.c.digest).where(recipe_table.c.digest == recipe.digest)
+    ).one_or_none()
+    if known is None:
+        insert_or_update(
+            connection,
+            recipe_table,
+            [
+                {
+                    "digest": recipe.digest,
+                    "variants": [spec.name for spec in recipe.variants],
+                    "formats": [each.value for each in recipe.formats],
+                    "definition": {spec.name: asdict(spec) for spec in recipe.variants},
+                    "first_used_at": utc_now(),
+                }
+            ],
+        )
+
+
+def row_primaries(database: Database, config: PipelineConfig, photos: Iterable[Photo]) -> dict[str, Photo]:
+    """Return, by row, the photo that the row's resized copies are copies of, if it can be shown.
+
+    That is the photo of the source's first field with role primary, in whichever batch it is, once it is
+    processed, uploaded or migrated. Any other photo of the row would be the wrong picture.
+    """
+    columns = photo_table.c
+    rows = list(dict.fromkeys(photo.row_id for photo in photos))
     found: dict[str, Photo] = {}
-    for photo in photos:
-        if photo.role == "primary":
-            found.setdefault(photo.row_id, photo)
+    with database.read() as connection:
+        for start in range(0, len(rows), 500):
+            query = sa.select(*(columns[name] for name in Photo.__dataclass_fields__)).where(
+                columns.row_id.in_(rows[start : start + 500]),
+                columns.role == "primary",
+                columns.state.in_([PhotoState.PROCESSED, PhotoState.UPLOADED, PhotoState.MIGRATED]),
+            )
+            for row in connection.execute(query.order_by(columns.id)):
+                photo = Photo(*row)
+                if photo.field == config.source(photo.source).primary_column:
+                    found[photo.row_id] = photo
     return found
 
 

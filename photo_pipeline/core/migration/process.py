@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog.checksums import hash_file
-from photo_pipeline.core.catalog.database import Database
-from photo_pipeline.core.catalog.tables import PhotoState, object_table, photo_table, utc_now
+from photo_pipeline.core.catalog.database import Database, insert_or_update
+from photo_pipeline.core.catalog.tables import BatchState, PhotoState, object_table, photo_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import PhotoChangedError, PhotoError
 from photo_pipeline.core.imaging.pool import ImageWorkers, PhotoTask
@@ -29,14 +29,15 @@ from photo_pipeline.core.migration.photos import (
     WantedObject,
     batch_photos,
     object_rows,
-    primaries,
     quarantine,
+    remember_recipe,
+    row_primaries,
     set_state,
 )
 from photo_pipeline.core.progress import Progress, no_progress
 
-# Photos in these states may (still) move forward.
-FORWARD = (PhotoState.PENDING, PhotoState.PROCESSED, PhotoState.UPLOADED, PhotoState.ROLLED_BACK)
+# Photos in these states move forward; rolled-back ones only when somebody asks for it.
+FORWARD = (PhotoState.PENDING, PhotoState.PROCESSED, PhotoState.UPLOADED)
 
 
 class Workers(Protocol):
@@ -86,6 +87,7 @@ def process_batch(
     workers: Workers,
     *,
     retry_failed: bool = False,
+    include_rolled_back: bool = False,
     progress: Progress = no_progress,
 ) -> Processed:
     """Make every missing variant of the batch.
@@ -99,6 +101,8 @@ def process_batch(
         lease: The held lease on the batch.
         workers: Opens the worker pool.
         retry_failed: Try quarantined photos of this batch again.
+        include_rolled_back: Move single photos that were rolled back forward again; a batch that was rolled
+            back as a whole moves forward by being run at all.
         progress: Told after each photo.
 
     Raises:
@@ -106,22 +110,25 @@ def process_batch(
         InfrastructureError: the staging folder cannot be written, or the pool broke.
     """
     if retry_failed:
-        _release_quarantined(database, lease)
+        _release(database, lease, PhotoState.QUARANTINED)
+    if include_rolled_back or lease.previous_state == BatchState.ROLLED_BACK:
+        _release(database, lease, PhotoState.ROLLED_BACK)
     photos = batch_photos(database, lease.batch, FORWARD)
     outcome = Processed(photos=len(photos))
     maker = _BatchMaker(database, config, lease, outcome)
     maker.run([photo for photo in photos if not photo.is_copy], workers, progress)
-    maker.settle_copies([photo for photo in photos if photo.is_copy], photos)
+    maker.settle_copies([photo for photo in photos if photo.is_copy])
     return outcome
 
 
-def _release_quarantined(database: Database, lease: BatchLease) -> None:
+def _release(database: Database, lease: BatchLease, state: PhotoState) -> None:
+    """Make the batch's photos in that state pending again."""
     photo = photo_table.c
     with database.write() as connection:
         lease.hold(connection)
         connection.execute(
             sa.update(photo_table)
-            .where(photo.batch == lease.batch, photo.state == PhotoState.QUARANTINED)
+            .where(photo.batch == lease.batch, photo.state == state)
             .values(state=PhotoState.PENDING, error_type=None, error_detail=None)
         )
 
@@ -136,8 +143,9 @@ class _BatchMaker:
         self._config = config
         self._lease = lease
         self._outcome = outcome
-        self._naming = ObjectNaming(config)
+        self._naming = ObjectNaming(config, database)
         self._twins: dict[str, list[Photo]] = defaultdict(list)
+        self._again: list[str] = []
 
     def run(self, photos: list[Photo], workers: Workers, progress: Progress) -> None:
         for photo in photos:
@@ -150,10 +158,14 @@ class _BatchMaker:
         if not missing:
             return
         with workers() as pool:
-            for task, result in pool.process(self._tasks(missing)):
-                self._store(task, result)
-                done += 1
-                progress("variants", done, total)
+            while missing:
+                for task, result in pool.process(self._tasks(missing)):
+                    self._store(task, result)
+                    done += 1
+                    progress("variants", done, total)
+                # Twins whose first file changed while it was worked on, to be made from another one's file.
+                missing = {name: missing[name] for name in self._again}
+                self._again = []
 
     def _missing(self) -> dict[str, list[WantedObject]]:
         """Return, by task name, the variants that are neither proven in the store nor whole in staging."""
@@ -177,17 +189,14 @@ class _BatchMaker:
     def _tasks(self, missing: dict[str, list[WantedObject]]) -> Iterator[PhotoTask]:
         # Largest first: a big photo that starts last would keep one core busy alone.
         for name, variants in sorted(missing.items(), key=lambda item: -self._twins[item[0]][0].size):
-            twins = self._twins[name]
+            twins = self._keep_intact(name)
+            if not twins:
+                continue
             recipe = self._naming.recipe(twins[0].source)
             specs = {spec.name: spec for spec in recipe.variants}
-            try:
-                source = _unchanged_source(twins, self._config)
-            except PhotoError as error:
-                self._fail(twins, error)
-                continue
             yield PhotoTask(
                 id=name,
-                source=source,
+                source=twins[0].location(self._config),
                 recipe=recipe,
                 wanted=tuple((specs[each.variant], ImageFormat(each.format)) for each in variants),
                 staging={
@@ -196,8 +205,25 @@ class _BatchMaker:
                 },
             )
 
+    def _keep_intact(self, name: str) -> list[Photo]:
+        """Quarantine the twins whose file is no longer what was catalogued; return the others."""
+        intact = []
+        for photo in self._twins[name]:
+            try:
+                require_unchanged(photo, self._config)
+                intact.append(photo)
+            except PhotoChangedError as error:
+                self._fail([photo], error)
+        self._twins[name] = intact
+        return intact
+
     def _store(self, task: PhotoTask, result: MadePhoto | PhotoError) -> None:
-        twins = self._twins[task.id]
+        before = self._twins[task.id]
+        # The worker read the file after it was hashed. Only if it is still the same was it the right one.
+        twins = self._keep_intact(task.id)
+        if twins[:1] != before[:1]:
+            self._again += [task.id] if twins else []
+            return
         if isinstance(result, PhotoError):
             self._fail(twins, result)
             return
@@ -231,10 +257,15 @@ class _BatchMaker:
                 "met_target": each.met_target,
                 "checksum": each.sha256,
                 "made_at": utc_now(),
+                "verified_at": None,
+                "deleted_at": None,
             }
             for each in made.variants
         ]
-        replace_object_rows(connection, bucket, rows)
+        # A proven object stays as it is: rows of another batch may be showing it.
+        unproven = object_table.c.verified_at.is_(None) | object_table.c.deleted_at.is_not(None)
+        insert_or_update(connection, object_table, rows, only_if=unproven)
+        remember_recipe(connection, self._naming.recipe(photo.source))
 
     def _count(self, task: PhotoTask, twins: list[Photo], made: MadePhoto) -> None:
         outcome = self._outcome
@@ -259,9 +290,9 @@ class _BatchMaker:
             quarantine(connection, photos, error)
         self._outcome.quarantined += len(photos)
 
-    def settle_copies(self, copies: list[Photo], photos: list[Photo]) -> None:
+    def settle_copies(self, copies: list[Photo]) -> None:
         """A resized copy needs no variants of its own; it goes where its row's primary photo goes."""
-        ready = primaries(batch_photos(self._database, self._lease.batch, (*FORWARD, PhotoState.MIGRATED)))
+        ready = row_primaries(self._database, self._config, copies)
         with_primary = [copy for copy in copies if copy.row_id in ready]
         without = [copy for copy in copies if copy.row_id not in ready]
         with self._database.write() as connection:
@@ -269,7 +300,7 @@ class _BatchMaker:
             waiting = [copy for copy in with_primary if copy.state != PhotoState.UPLOADED]
             set_state(connection, waiting, PhotoState.PROCESSED)
             for copy in without:
-                quarantine(connection, [copy], _primary_unavailable(copy))
+                quarantine(connection, [copy], primary_unavailable(copy))
         self._outcome.done += len(with_primary)
         self._outcome.quarantined += len(without)
 
@@ -284,34 +315,23 @@ def is_at_hand(config: PipelineConfig, row: Any | None) -> bool:
     return staged.is_file() and staged.stat().st_size == row.bytes
 
 
-def replace_object_rows(connection: Connection, bucket: str, rows: list[dict[str, Any]]) -> None:
-    """Insert `pp_object` rows, replacing those of the same keys."""
-    keys = [row["key"] for row in rows]
-    connection.execute(
-        sa.delete(object_table).where(object_table.c.bucket == bucket, object_table.c.key.in_(keys))
-    )
-    connection.execute(sa.insert(object_table), rows)
-
-
-def _unchanged_source(twins: list[Photo], config: PipelineConfig) -> Path:
-    """Return a local file that still has the catalogued content.
+def require_unchanged(photo: Photo, config: PipelineConfig) -> None:
+    """Check that the local file still has the catalogued content.
 
     Raises:
-        PhotoChangedError: every file of these twins is gone, unreadable or different.
+        PhotoChangedError: it is gone, unreadable or different.
     """
-    cause = ""
-    for photo in twins:
-        path = photo.location(config)
-        try:
-            if hash_file(path) == photo.sha256:
-                return path
-            cause = "its content is not the one that was catalogued"
-        except OSError as error:
-            cause = f"it cannot be read ({error.strerror})"
-    raise PhotoChangedError(twins[0].path, cause=cause, fix="run the inventory again")
+    try:
+        if hash_file(photo.location(config)) == photo.sha256:
+            return
+        cause = "its content is not the one that was catalogued"
+    except OSError as error:
+        cause = f"it cannot be read ({error.strerror})"
+    raise PhotoChangedError(photo.path, cause=cause, fix="run the inventory again")
 
 
-def _primary_unavailable(copy: Photo) -> PhotoError:
+def primary_unavailable(copy: Photo) -> PhotoError:
+    """Return why a resized copy whose row's primary photo does not move cannot move either."""
     return PhotoError(
         copy.path,
         cause="the primary photo of its row cannot be migrated, so there is nothing to make this copy from",

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from photo_pipeline.core.catalog import raw
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.rows import RowAddress
+from photo_pipeline.core.catalog.scan import require_listable
 from photo_pipeline.core.catalog.tables import (
     PhotoState,
     RewriteOutcome,
@@ -26,15 +27,19 @@ from photo_pipeline.core.catalog.tables import (
     utc_now,
 )
 from photo_pipeline.core.config import PipelineConfig
-from photo_pipeline.core.errors import PhotoError, PhotoPipelineError
+from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError, PhotoError, StoreError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.ledger import RowRefusedError
 from photo_pipeline.core.migration.photos import ObjectNaming, Photo, batch_photos
-from photo_pipeline.core.migration.rewrite import RowChange
+from photo_pipeline.core.migration.row_rewrite import LOCK_NOT_AVAILABLE, RowChange
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.checksum import sha256_hex
 from photo_pipeline.core.storage.store import PhotoStore
+
+_EDITED = "the application changed the value since"
+_GONE = "the row was deleted"
+_NO_COLUMN = "the column no longer exists"
 
 
 class OpenStore:
@@ -94,7 +99,7 @@ class _BatchRollback:
         self._config = config
         self._lease = lease
         self._store = store
-        self._naming = ObjectNaming(config)
+        self._naming = ObjectNaming(config, database)
         self._outcome = RolledBack()
         self._photos = {photo.id: photo for photo in batch_photos(database, lease.batch)}
 
@@ -133,7 +138,7 @@ class _BatchRollback:
                 photo = self._photos.get(entry.photo_id)
                 if photo is not None and self._restore_file(photo):
                     self._outcome.files_restored += 1
-        except (PhotoPipelineError, OSError) as error:
+        except (PhotoError, StoreError, ConfigurationError, OSError) as error:
             self._give_up(row, str(error))
             return False
         return True
@@ -148,6 +153,7 @@ class _BatchRollback:
         path = photo.location(self._config)
         if path.is_file():
             return False
+        self._require_root(photo.root)
         original = self._naming.original(photo)
         data = self._store().read(original.key, size=photo.size) if original else None
         if data is None or sha256_hex(data) != photo.sha256:
@@ -156,8 +162,24 @@ class _BatchRollback:
         _write_durably(path, data, mtime_ns=photo.mtime_ns)
         return True
 
+    def _require_root(self, name: str) -> None:
+        """Refuse to restore files where a disk seems not to be mounted.
+
+        Raises:
+            InfrastructureError: the root does not exist.
+            GuardRefusedError: the root is empty.
+        """
+        root = self._config.root(name)
+        require_listable((root,))
+        if not any(root.dir.iterdir()):
+            raise GuardRefusedError(
+                f"root {root.name!r} ({root.dir})",
+                cause="it is empty, as an unmounted disk looks, and files would be restored into it",
+                fix="mount it; to restore into an empty folder on purpose, put any file into it first",
+            )
+
     def _give_up(self, row: list[Any], reason: str) -> None:
-        photos = [self._photos[e.photo_id] for e in row if e.photo_id in self._photos]
+        photos = self._photos_of(row)
         with self._database.write() as connection:
             self._lease.hold(connection)
             for photo in photos:
@@ -182,63 +204,148 @@ class _BatchRollback:
         try:
             with connection.begin_nested():
                 self._swap_row_back(connection, row, counted)
-        except (RowRefusedError, DBAPIError) as error:
-            if isinstance(error, OperationalError):
+        except (RowRefusedError, ConfigurationError, DBAPIError) as error:
+            locked = getattr(getattr(error, "orig", None), "sqlstate", None) == LOCK_NOT_AVAILABLE
+            if isinstance(error, OperationalError) and not locked:
                 raise
             reason = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
-            photos = [self._photos[e.photo_id] for e in row if e.photo_id in self._photos]
+            photos = self._photos_of(row)
             for photo in photos:
                 self._mark(connection, photo, None, error_type="rollback_failed", error_detail=reason)
             counted.failed += len(photos)
 
+    def _photos_of(self, row: list[Any]) -> list[Photo]:
+        ids = dict.fromkeys(entry.photo_id for entry in row)
+        return [self._photos[photo_id] for photo_id in ids if photo_id in self._photos]
+
     def _swap_row_back(self, connection: Connection, row: list[Any], counted: RolledBack) -> None:
         source = self._config.source(row[0].source)
         address = RowAddress.of(self._database, source, row[0].row_key)
-        current = address.read(connection, [entry.column for entry in row])
-        intact = [e for e in row if current is not None and current[e.column] == _after(e)]
-        restored = any(entry.photo_id is not None for entry in intact)
-        if restored and current is not None:
-            before = {entry.column: _before(entry) for entry in intact}
-            if not ledger.swap(connection, address, before=current, after=before):
-                # Locked rows cannot change under us; a trigger may still refuse.
-                raise RowRefusedError(f"{source.name} {row[0].row_key} changed during its rollback")
-        self._settle(connection, row, intact if restored else [], current, counted)
+        present = [entry for entry in row if entry.column in address.table.columns]
+        names = list(dict.fromkeys(entry.column for entry in present))
+        current = address.read(connection, names) if names else None
+        verdicts: dict[int, str | None] = {e.id: _GONE if e in present else _NO_COLUMN for e in row}
+        if current is not None:
+            verdicts |= self._restore_cells(connection, address, present, current)
+        self._settle(connection, row, verdicts, counted)
+
+    def _restore_cells(
+        self,
+        connection: Connection,
+        address: RowAddress,
+        row: list[Any],
+        current: dict[str, raw.RawValue],
+    ) -> dict[int, str | None]:
+        """Set back what still is as it was written; return, by entry, None or why it was left."""
+        later = self._later_entries(connection, row)
+        cells = _cells(row)
+        verdicts: dict[int, str | None] = {}
+        targets: dict[str, raw.RawValue] = {}
+        for name, chain in cells.items():
+            if name in later:
+                verdicts |= _left(chain, f"batch {later[name].batch} has rewritten it again since")
+                continue
+            target, walked = ledger.walk_back(current[name], chain)
+            verdicts |= _left(chain, _EDITED) | {entry.id: None for entry in walked}
+            if walked:
+                targets[name] = target
+        if not any(verdicts[e.id] is None and e.photo_id is not None for e in row):
+            return _left(row, _EDITED) | {k: v for k, v in verdicts.items() if v}
+        verdicts |= self._splice(connection, cells, later)
+        if not ledger.swap(connection, address, before=current, after=targets):
+            # Locked rows cannot change under us; a trigger may still refuse.
+            raise RowRefusedError(f"{row[0].source} {row[0].row_key} changed during its rollback")
+        return verdicts | self._set_again(connection, address, cells, targets)
+
+    def _set_again(
+        self,
+        connection: Connection,
+        address: RowAddress,
+        cells: dict[str, list[Any]],
+        targets: dict[str, raw.RawValue],
+    ) -> dict[int, str | None]:
+        """Read back what the database stored; return the entries of columns that it set to something else.
+
+        Raises:
+            RowRefusedError: a photo column, or the row itself, is not what it was set to.
+        """
+        stored = address.read(connection, list(targets))
+        verdicts: dict[int, str | None] = {}
+        for name, target in targets.items():
+            if stored is None or stored[name] != target:
+                if stored is None or any(entry.photo_id is not None for entry in cells[name]):
+                    raise RowRefusedError(f"the database did not keep the old value of {name!r} (a trigger?)")
+                verdicts |= _left(cells[name], "the database set it again (a trigger?)")
+        return verdicts
+
+    def _later_entries(self, connection: Connection, row: list[Any]) -> dict[str, Any]:
+        """Return, by column, the next entry of another batch that stands on top of this batch's."""
+        columns = rewrite_table.c
+        newest = {name: chain[0].id for name, chain in _cells(row).items()}
+        query = (
+            sa.select(rewrite_table)
+            .where(
+                columns.row_id == row[0].row_id,
+                columns.outcome == RewriteOutcome.APPLIED,
+                columns.batch != self._lease.batch,
+            )
+            .order_by(columns.id.desc())
+        )
+        return {e.column: e for e in connection.execute(query) if e.id > newest.get(e.column, e.id)}
+
+    def _splice(
+        self, connection: Connection, cells: dict[str, list[Any]], later: dict[str, Any]
+    ) -> dict[int, str | None]:
+        """Hand the older value of a touched or written-back column on to the later batch's entry.
+
+        So that rolling back both batches, in either order, ends at the value before the first.
+        """
+        verdicts: dict[int, str | None] = {}
+        for name, newer in later.items():
+            chain = cells.get(name, [])
+            if any(entry.photo_id is not None for entry in chain):
+                continue
+            target, walked = ledger.walk_back(ledger.before_of(newer), chain)
+            if walked:
+                text, kind = raw.encode(target)
+                connection.execute(
+                    sa.update(rewrite_table)
+                    .where(rewrite_table.c.id == newer.id)
+                    .values(before=text, before_type=kind)
+                )
+                verdicts |= {entry.id: None for entry in walked}
+        return verdicts
 
     def _settle(
         self,
         connection: Connection,
         row: list[Any],
-        restored: list[Any],
-        current: dict[str, Any] | None,
+        verdicts: dict[int, str | None],
         counted: RolledBack,
     ) -> None:
-        reason = "the row was deleted" if current is None else "the application changed the value since"
-        done = {entry.id for entry in restored}
-        counted.rows += bool(restored)
+        """Write the outcome of each entry into the ledger, and of each photo into the catalog."""
+        counted.rows += any(reason is None for reason in verdicts.values())
+        restored = {entry.photo_id for entry in row if verdicts[entry.id] is None}
         for entry in row:
-            outcome = RewriteOutcome.ROLLED_BACK if entry.id in done else RewriteOutcome.ROLLBACK_CONFLICT
+            reason = verdicts[entry.id]
+            outcome = RewriteOutcome.ROLLBACK_CONFLICT if reason else RewriteOutcome.ROLLED_BACK
             connection.execute(
                 sa.update(rewrite_table)
                 .where(rewrite_table.c.id == entry.id)
-                .values(
-                    outcome=outcome,
-                    rolled_back_at=utc_now(),
-                    reason=None if entry.id in done else reason,
-                )
+                .values(outcome=outcome, rolled_back_at=utc_now(), reason=reason)
             )
-            photo = self._photos.get(entry.photo_id)
-            if photo is None:
-                counted.kept_columns += entry.id not in done
-            elif entry.id in done:
+            counted.kept_columns += bool(reason) and entry.photo_id is None
+        for photo in self._photos_of(row):
+            entry = next(each for each in row if each.photo_id == photo.id)
+            if photo.id in restored:
                 self._mark(connection, photo, PhotoState.ROLLED_BACK)
-                # A value that the application took back by itself was rewritten, and is listed, twice.
-                counted.rolled_back += photo.id not in {each.photo_id for each in row[: row.index(entry)]}
+                counted.rolled_back += 1
                 counted.samples.append(
                     RowChange(entry.source, entry.row_key, entry.column, entry.after, entry.before)
                 )
             else:
-                detail = f"{entry.source} {entry.row_key} {entry.column}: {reason}; it was left as it is."
-                self._mark(connection, photo, PhotoState.CONFLICT, error_type="conflict", error_detail=detail)
+                reason = f"{entry.source} {entry.row_key} {entry.column}: {verdicts[entry.id]}; it was left."
+                self._mark(connection, photo, PhotoState.CONFLICT, error_type="conflict", error_detail=reason)
                 counted.conflicts += 1
 
     def _mark(self, connection: Connection, photo: Photo, state: PhotoState | None, **values: Any) -> None:
@@ -249,12 +356,16 @@ class _BatchRollback:
         connection.execute(sa.update(photo_table).where(photo_table.c.id == photo.id).values(**changes))
 
 
-def _before(entry: Any) -> raw.RawValue:
-    return raw.decode(entry.before, entry.before_type)
+def _cells(row: list[Any]) -> dict[str, list[Any]]:
+    """Return the entries by column, the newest first."""
+    cells: dict[str, list[Any]] = defaultdict(list)
+    for entry in sorted(row, key=lambda each: -each.id):
+        cells[entry.column].append(entry)
+    return cells
 
 
-def _after(entry: Any) -> raw.RawValue:
-    return raw.decode(entry.after, entry.after_type)
+def _left(entries: list[Any], reason: str) -> dict[int, str | None]:
+    return {entry.id: reason for entry in entries}
 
 
 def _write_durably(path: Path, data: bytes, *, mtime_ns: int) -> None:

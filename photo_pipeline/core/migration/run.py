@@ -78,6 +78,7 @@ def migrate_batch(
     *,
     run: str,
     retry_failed: bool = False,
+    include_rolled_back: bool = False,
     validation_sample: float = 1.0,
     progress: Progress = no_progress,
 ) -> MigratedBatch:
@@ -91,7 +92,13 @@ def migrate_batch(
     with BatchLease(database, batch, run=run) as lease, working_on(database, lease, BatchState.RUNNING):
         with watch.step("variants"):
             processed = process_batch(
-                database, config, lease, project.workers, retry_failed=retry_failed, progress=progress
+                database,
+                config,
+                lease,
+                project.workers,
+                retry_failed=retry_failed,
+                include_rolled_back=include_rolled_back,
+                progress=progress,
             )
         with watch.step("upload"):
             uploaded = upload_batch(
@@ -137,7 +144,7 @@ def roll_back_batch(
 def batches_to_migrate(
     database: Database, *, wanted: Sequence[str] | None = None, retry_failed: bool = False
 ) -> list[str]:
-    """Return the wanted batches, or all that are neither completed nor rolled back.
+    """Return the wanted batches, or all that are neither completed nor rolled (or rolling) back.
 
     Going forward again after a rollback is a decision: such a batch has to be named. With `retry_failed`,
     completed batches with quarantined photos count as open.
@@ -147,7 +154,7 @@ def batches_to_migrate(
     """
     if wanted:
         return _known(database, wanted)
-    closed = (BatchState.COMPLETED, BatchState.ROLLED_BACK)
+    closed = (BatchState.COMPLETED, BatchState.ROLLED_BACK, BatchState.ROLLING_BACK)
     return [
         each.key
         for each in batch_statuses(database)
@@ -183,6 +190,20 @@ def batches_to_validate(database: Database, *, wanted: Sequence[str] | None = No
     if wanted:
         return _known(database, wanted)
     return [each.key for each in batch_statuses(database) if each.photos.get(PhotoState.MIGRATED)]
+
+
+def batches_never_validated(database: Database) -> list[str]:
+    """Return the batches with migrated photos none of which was validated since its rewrite."""
+    photo = photo_table.c
+    with database.read() as connection:
+        keys = connection.execute(
+            sa.select(photo.batch)
+            .where(photo.state == PhotoState.MIGRATED, photo.batch.is_not(None))
+            .group_by(photo.batch)
+            .having(sa.func.count(photo.validated_at) == 0)
+            .order_by(photo.batch)
+        )
+        return list(keys.scalars())
 
 
 def locate_photos(database: Database, photos: Sequence[int]) -> dict[str, list[int]]:

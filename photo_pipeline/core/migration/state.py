@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from photo_pipeline.core.catalog.database import Database
-from photo_pipeline.core.catalog.inventory import MIGRATION
+from photo_pipeline.core.catalog.fence import MIGRATION
 from photo_pipeline.core.catalog.tables import (
     BatchState,
     PhotoState,
@@ -20,7 +20,7 @@ from photo_pipeline.core.catalog.tables import (
     rewrite_table,
     utc_now,
 )
-from photo_pipeline.core.errors import PhotoPipelineError
+from photo_pipeline.core.errors import GuardRefusedError, PhotoPipelineError
 from photo_pipeline.core.migration.lease import BatchLease
 
 _UNFINISHED = (PhotoState.PENDING, PhotoState.PROCESSED, PhotoState.UPLOADED)
@@ -38,23 +38,42 @@ class BatchStatus:
 
 @contextmanager
 def working_on(database: Database, lease: BatchLease, state: BatchState) -> Iterator[None]:
-    """Mark the batch as `state` while the body runs; an exception marks it failed, with its message."""
+    """Mark the batch as `state` while the body runs; an exception marks it failed, with its message.
+
+    A rollback that fails stays `rolling_back`: it has to be finished, not migrated over.
+
+    Raises:
+        GuardRefusedError: the batch shall move forward, but its rollback was interrupted.
+    """
+    forward = state is BatchState.RUNNING
+    if forward and lease.previous_state == BatchState.ROLLING_BACK:
+        raise GuardRefusedError(
+            lease.batch,
+            cause="its rollback was interrupted",
+            fix=f"finish it first: photo-pipeline rollback --batch {lease.batch}",
+        )
+    after_failure = BatchState.FAILED if forward else state
     _set(database, lease, state, error=None)
     try:
         yield
     except PhotoPipelineError as error:
-        _set(database, lease, BatchState.FAILED, error=str(error))
+        _set(database, lease, after_failure, error=str(error))
         raise
     except KeyboardInterrupt:
-        _set(database, lease, BatchState.FAILED, error="interrupted; run it again to continue")
+        _set(database, lease, after_failure, error="interrupted; run it again to continue")
         raise
 
 
 def settle_forward(database: Database, lease: BatchLease) -> BatchState:
-    """Close a batch after its rewrite: completed, or failed if photos are left unfinished."""
+    """Close a batch after its rewrite: completed, or failed if photos are left unfinished.
+
+    A batch whose photos are rolled back, and none migrated, stays rolled back.
+    """
     counts = photo_states(database, lease.batch)
     left = sum(counts[state] for state in _UNFINISHED)
     state = BatchState.FAILED if left else BatchState.COMPLETED
+    if not left and counts[PhotoState.ROLLED_BACK] and not counts[PhotoState.MIGRATED]:
+        state = BatchState.ROLLED_BACK
     error = f"{left} photos are not migrated yet; run it again" if left else None
     _set(database, lease, state, error=error)
     return state
@@ -95,6 +114,28 @@ def photo_states(database: Database, batch: str) -> Counter[str]:
             sa.select(columns.state, sa.func.count()).where(columns.batch == batch).group_by(columns.state)
         )
         return Counter({str(row[0]): int(row[1]) for row in connection.execute(grouped)})
+
+
+def photos_in_trouble(database: Database) -> int:
+    """Return how many photos are quarantined or in conflict, in whichever batch or in none."""
+    photo = photo_table.c
+    with database.read() as connection:
+        query = sa.select(sa.func.count()).where(
+            photo.source.is_not(None), photo.state.in_([PhotoState.QUARANTINED, PhotoState.CONFLICT])
+        )
+        return int(connection.execute(query).scalar_one())
+
+
+def unbatched_states(database: Database) -> dict[str, int]:
+    """Return how many photos that are in no batch need a look, by state."""
+    photo = photo_table.c
+    with database.read() as connection:
+        query = (
+            sa.select(photo.state, sa.func.count())
+            .where(photo.batch.is_(None), photo.state == PhotoState.QUARANTINED, photo.source.is_not(None))
+            .group_by(photo.state)
+        )
+        return {str(row[0]): int(row[1]) for row in connection.execute(query)}
 
 
 def batch_statuses(database: Database) -> list[BatchStatus]:

@@ -15,10 +15,10 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.database import Database, insert_or_update
 from photo_pipeline.core.catalog.tables import PhotoState, object_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
-from photo_pipeline.core.errors import PhotoChangedError, PhotoError, StoreError
+from photo_pipeline.core.errors import PhotoChangedError, PhotoError, StorageConflictError, StoreError
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.photos import (
     ORIGINAL_TYPES,
@@ -27,11 +27,17 @@ from photo_pipeline.core.migration.photos import (
     WantedObject,
     batch_photos,
     object_rows,
-    primaries,
     quarantine,
+    row_primaries,
     set_state,
 )
-from photo_pipeline.core.migration.process import Workers, is_at_hand, process_batch, staged_path
+from photo_pipeline.core.migration.process import (
+    Workers,
+    is_at_hand,
+    primary_unavailable,
+    process_batch,
+    staged_path,
+)
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.checksum import sha256_hex
 from photo_pipeline.core.storage.probe import StoreProbe, probe_store
@@ -113,7 +119,7 @@ def upload_batch(
 
 
 def _staging_has_gaps(database: Database, config: PipelineConfig, batch: str) -> bool:
-    naming = ObjectNaming(config)
+    naming = ObjectNaming(config, database)
     photos = batch_photos(database, batch, (PhotoState.PROCESSED, PhotoState.UPLOADED))
     keys = [each.key for photo in photos if not photo.is_copy for each in naming.variants(photo)]
     with database.read() as connection:
@@ -129,7 +135,7 @@ class _BatchUploader:
         self._config = config
         self._lease = lease
         self._store = store
-        self._naming = ObjectNaming(config)
+        self._naming = ObjectNaming(config, database)
         self._outcome = Uploaded()
         self._by_content: dict[str, list[Photo]] = defaultdict(list)
         self._failure: StoreError | None = None
@@ -220,6 +226,8 @@ class _BatchUploader:
         key = job.wanted.key
         if not probe.honours_if_none_match and self._is_proven(job, probe):
             return _Proven(job, created=False, size=self._size(job))
+        if self._was_proven_meanwhile(job):
+            return _Proven(job, created=False, size=self._size(job))
         data = self._data(job)
         self._outcome.count("PUT")
         created = self._store.put_new(
@@ -229,11 +237,23 @@ class _BatchUploader:
             cache_control=CACHE_CONTROL.get(job.wanted.format) if job.wanted.recipe else "private",
             metadata=_metadata(job),
         )
-        if not self._is_proven(job, probe):
-            cause = "the store holds other bytes under this content-addressed key"
-            fix = "find out who else writes into this bucket; delete the foreign object, then run again"
-            raise StoreError(f"s3://{self._store.bucket}/{key}", cause=cause, fix=fix)
-        return _Proven(job, created=created, size=len(data))
+        if self._is_proven(job, probe):
+            return _Proven(job, created=created, size=len(data))
+        thing = f"s3://{self._store.bucket}/{key}"
+        if created:
+            cause = "the store does not give back what it was given"
+            raise StoreError(thing, cause=cause, fix="do not trust this store before that is explained")
+        cause = "the store holds other bytes under this content-addressed key"
+        fix = "find out who else writes into this bucket; delete the foreign object, then retry"
+        raise StorageConflictError(thing, cause=cause, fix=fix)
+
+    def _was_proven_meanwhile(self, job: _Job) -> bool:
+        """Return whether another batch with an equal photo has proven the object, and cleared staging."""
+        if not job.wanted.recipe or staged_path(self._config, job.wanted.key).is_file():
+            return False
+        with self._database.read() as connection:
+            row = object_rows(connection, self._store.bucket, [job.wanted.key]).get(job.wanted.key)
+        return row is not None and row.verified_at is not None and row.deleted_at is None
 
     def _data(self, job: _Job) -> bytes:
         """Return the bytes to upload.
@@ -289,8 +309,8 @@ class _BatchUploader:
                     ),
                     [{"k": each.job.wanted.key} for each in known],
                 )
-            if new:
-                connection.execute(sa.insert(object_table), new)
+            # Another batch with an equal photo may have been first.
+            insert_or_update(connection, object_table, new)
         self._outcome.uploaded += sum(each.created for each in proven)
         self._outcome.adopted += sum(not each.created for each in proven)
         self._outcome.bytes += sum(each.size for each in proven if each.created)
@@ -301,17 +321,22 @@ class _BatchUploader:
         batch = self._lease.batch
         current = batch_photos(self._database, batch, (PhotoState.PROCESSED, PhotoState.UPLOADED))
         ready = ready_photos(self._database, self._config, batch, current)
+        leading = row_primaries(self._database, self._config, [p for p in current if p.is_copy])
+        stranded = [p for p in current if p.is_copy and p.row_id not in leading]
         with self._database.write() as connection:
             self._lease.hold(connection)
             set_state(connection, [p for p in ready if p.state != PhotoState.UPLOADED], PhotoState.UPLOADED)
+            for copy in stranded:
+                quarantine(connection, [copy], primary_unavailable(copy))
+        self._outcome.quarantined += len(stranded)
 
 
 def ready_photos(
     database: Database, config: PipelineConfig, batch: str, photos: Sequence[Photo]
 ) -> list[Photo]:
     """Return the photos each of whose needed objects is proven in the store (DESIGN rule 1)."""
-    naming = ObjectNaming(config)
-    leading = primaries(batch_photos(database, batch, (*_WITH_OBJECTS, PhotoState.MIGRATED)))
+    naming = ObjectNaming(config, database)
+    leading = row_primaries(database, config, [photo for photo in photos if photo.is_copy])
     needed = {
         photo.id: naming.needed(photo, leading.get(photo.row_id))
         for photo in photos
@@ -322,9 +347,6 @@ def ready_photos(
         rows = object_rows(connection, config.store.bucket, keys)
     proven = {key for key, row in rows.items() if row.verified_at is not None and row.deleted_at is None}
     return [p for p in photos if p.id in needed and all(each.key in proven for each in needed[p.id])]
-
-
-_WITH_OBJECTS = (PhotoState.PROCESSED, PhotoState.UPLOADED, PhotoState.ROLLED_BACK)
 
 
 def is_proven(
@@ -356,7 +378,11 @@ def _job(wanted: WantedObject, photo: Photo, row: Any | None) -> _Job:
 
 
 def _metadata(job: _Job) -> dict[str, str]:
-    """Return the object's user metadata, enough to rebuild the catalog from the bucket alone (F5)."""
+    """Return the object's user metadata, enough to rebuild the catalog from the bucket alone (F5).
+
+    Percent-encoded, since HTTP headers are ASCII without control characters, and short, since S3 takes
+    2 KB of metadata in all.
+    """
     photo, wanted = job.photo, job.wanted
     facts = {
         "source-sha256": photo.sha256,
@@ -364,15 +390,10 @@ def _metadata(job: _Job) -> dict[str, str]:
         "recipe": wanted.recipe,
         "variant": wanted.variant,
         "photo-id": str(photo.id),
-        "entity": f"{photo.entity_type or ''}/{photo.entity_id or ''}",
-        # HTTP headers are ASCII; paths are not.
-        "path": quote(f"{photo.root}/{photo.path}")[:1024],
+        "entity": quote(f"{photo.entity_type or ''}/{photo.entity_id or ''}")[:200],
+        "path": quote(f"{photo.root}/{photo.path}")[:1000],
     }
-    return {
-        name: quote(value, safe="/%") if not value.isascii() else value
-        for name, value in facts.items()
-        if value
-    }
+    return {name: value for name, value in facts.items() if value}
 
 
 def _original_row(bucket: str, proven: _Proven, how: str) -> dict[str, Any]:

@@ -20,9 +20,17 @@ from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.tables import PhotoState, photo_table, utc_now, validation_table
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.delivery.canary import Expected, delivery_problems
-from photo_pipeline.core.delivery.cdn import Cdn, Delivered
+from photo_pipeline.core.delivery.cdn import Cdn
+from photo_pipeline.core.delivery.routing import AUTO_SUFFIX
 from photo_pipeline.core.imaging.recipe import ImageFormat
-from photo_pipeline.core.migration.photos import ObjectNaming, Photo, batch_photos, object_rows, primaries
+from photo_pipeline.core.migration.photos import (
+    ObjectNaming,
+    Photo,
+    WantedObject,
+    batch_photos,
+    object_rows,
+    row_primaries,
+)
 from photo_pipeline.core.migration.upload import CACHE_CONTROL
 from photo_pipeline.core.progress import Progress, no_progress
 
@@ -81,6 +89,14 @@ def validate_batch(
     return _BatchValidator(database, config, cdn, batch, run).run(sample, progress)
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """What is left of one answer of the CDN once it was looked at; a batch's bodies would fill the memory."""
+
+    problems: tuple[str, ...]
+    bytes: int
+
+
 class _BatchValidator:
     def __init__(self, database: Database, config: PipelineConfig, cdn: Cdn, batch: str, run: str) -> None:
         self._database = database
@@ -88,56 +104,69 @@ class _BatchValidator:
         self._cdn = cdn
         self._batch = batch
         self._run = run
-        self._naming = ObjectNaming(config)
+        self._naming = ObjectNaming(config, database)
         self._outcome = Validated()
+        self._proven: dict[str, Any] = {}  # `pp_object` rows by key
 
     def run(self, sample: float, progress: Progress) -> Validated:
         photos = batch_photos(self._database, self._batch, (PhotoState.MIGRATED,))
-        leading = primaries(photos)
+        leading = row_primaries(self._database, self._config, photos)
         chosen = _sampled(photos, sample)
         self._outcome.photos = len(photos)
-        keys = [each.key for p in chosen for each in self._naming.needed(p, leading.get(p.row_id))]
-        with self._database.read() as connection:
-            objects = object_rows(connection, self._config.store.bucket, keys)
-        # Each delivered file is fetched once, however many rows show it.
-        fetched = self._fetch_all(chosen, progress)
+        self._load_proven(chosen, leading)
+        judged = self._fetch_all(chosen, progress)
         for photo in chosen:
-            self._judge(photo, leading.get(photo.row_id), objects, fetched)
+            self._judge(photo, leading.get(photo.row_id), judged)
         self._record(chosen)
         return self._outcome
 
-    def _fetch_all(self, photos: Sequence[Photo], progress: Progress) -> dict[str, Delivered]:
-        keys = list(
-            dict.fromkeys(
-                each.key for photo in photos if not photo.is_copy for each in self._naming.variants(photo)
-            )
-        )
-        fetched = {}
+    def _load_proven(self, photos: Sequence[Photo], leading: dict[str, Photo]) -> None:
+        keys = {each.key for p in photos for each in self._naming.needed(p, leading.get(p.row_id))}
+        keys.update(key for photo in photos for key in self._named(photo))
+        with self._database.read() as connection:
+            rows = object_rows(connection, self._config.store.bucket, keys)
+        self._proven = {
+            key: row for key, row in rows.items() if row.verified_at is not None and row.deleted_at is None
+        }
+
+    def _named(self, photo: Photo) -> list[str]:
+        """Return the keys that the photo's new value names: one, or one per format for `.auto`."""
+        key = (photo.new_value or "").removeprefix(f"{self._naming.urls.base_url}/")
+        if not key.endswith(AUTO_SUFFIX):
+            return [key]
+        stem = key.removesuffix(AUTO_SUFFIX)
+        return [f"{stem}.{each.extension}" for each in ImageFormat]
+
+    def _fetch_all(self, photos: Sequence[Photo], progress: Progress) -> dict[str, _Judged]:
+        # Each delivered file is fetched once, however many rows show it. What is not proven is never asked
+        # for: a CDN keeps the error that it would answer.
+        variants = (each for p in photos if not p.is_copy for each in self._naming.variants(p))
+        wanted = list({each.key: each for each in variants if each.key in self._proven}.values())
+        judged = {}
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="validate") as pool:
-            for done, answer in enumerate(pool.map(self._fetch, keys), start=1):
-                fetched[keys[done - 1]] = answer
-                progress("urls", done, len(keys))
-        self._outcome.urls_fetched = len(fetched)
-        self._outcome.bytes_fetched = sum(len(answer.body) for answer in fetched.values())
-        return fetched
+            for done, result in enumerate(pool.map(self._fetch, wanted), start=1):
+                judged[wanted[done - 1].key] = result
+                progress("urls", done, len(wanted))
+        self._outcome.urls_fetched = len(judged)
+        self._outcome.bytes_fetched = sum(result.bytes for result in judged.values())
+        return judged
 
-    def _fetch(self, key: str) -> Delivered:
-        return self._cdn.fetch(self._naming.urls.url(key))
+    def _fetch(self, wanted: WantedObject) -> _Judged:
+        row = self._proven[wanted.key]
+        answer = self._cdn.fetch(self._naming.urls.url(wanted.key))
+        expected = Expected(answer.url, row.checksum, row.mime, CACHE_CONTROL[row.format])
+        problems = delivery_problems(answer, expected)
+        if answer.status == 200:
+            problems += _picture_problems(f"{wanted.variant} {wanted.format}", answer.body, row)
+        return _Judged(tuple(problems), len(answer.body))
 
-    def _judge(
-        self, photo: Photo, primary: Photo | None, objects: dict[str, Any], fetched: dict[str, Delivered]
-    ) -> None:
+    def _judge(self, photo: Photo, primary: Photo | None, judged: dict[str, _Judged]) -> None:
         problems = self._row_problems(photo)
         for each in self._naming.needed(photo, primary):
-            row = objects.get(each.key)
-            if row is None or row.verified_at is None or row.deleted_at is not None:
+            if each.key not in self._proven:
                 problems.append(f"{each.variant} {each.format}: no proven object {each.key}")
-            elif each.recipe and each.key in fetched:
-                answer = fetched[each.key]
-                expected = Expected(answer.url, row.checksum, row.mime, CACHE_CONTROL[row.format])
-                problems += delivery_problems(answer, expected)
-                if answer.status == 200:
-                    problems += _picture_problems(f"{each.variant} {each.format}", answer.body, row)
+            elif each.key in judged:
+                problems += judged[each.key].problems
         self._outcome.checked += 1
         if problems:
             self._outcome.failed += 1
@@ -156,7 +185,8 @@ class _BatchValidator:
             return ["the row was deleted since"]
         if current[photo.field] != photo.new_value:
             return [f"the row's {photo.field} says {current[photo.field]!r}, not {photo.new_value!r}"]
-        return []
+        unproven = [key for key in self._named(photo) if key not in self._proven]
+        return [f"the row names an object that is not proven ({', '.join(unproven)})"] if unproven else []
 
     def _record(self, photos: Sequence[Photo]) -> None:
         now = utc_now()

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from photo_pipeline.core.catalog.raw import RawValue
-from photo_pipeline.core.migration.photos import ObjectNaming, Photo
+from photo_pipeline.core.migration.photos import ObjectNaming, Photo, value_format
 from photo_pipeline.core.sources.mapping import Source
 
 ObjectRows = Mapping[str, Any]
@@ -19,12 +19,20 @@ class RowValues:
         self._naming = naming
         self._source = source
         self._bucket = bucket
-        self._extension, self._format = naming.value_format(source.name)
+        self._extension, self._format = value_format(source)
 
     def field_value(self, photo: Photo, primary: Photo | None) -> str:
         """Return what the photo's column receives; a resized copy names a variant of its row's primary."""
         shown = primary if photo.is_copy and primary is not None else photo
         return self._value(shown, self._source.field(photo.field).variant)
+
+    def named_keys(self, photo: Photo, primary: Photo | None) -> list[str]:
+        """Return the keys of the objects that the photo's new value may lead a browser to."""
+        shown = primary if photo.is_copy and primary is not None else photo
+        variant = self._source.field(photo.field).variant
+        if self._extension == "auto":
+            return [each.key for each in self._naming.variants(shown) if each.variant == variant]
+        return [self._naming.variant_key(shown, variant, self._extension)]
 
     def write_back(self, primary: Photo, objects: ObjectRows) -> dict[str, RawValue]:
         """Return the value of each write-back column, taken from the row's primary photo."""
@@ -57,14 +65,7 @@ class RowValues:
         return facts[quantity]
 
     def _formats(self, primary: Photo) -> str:
-        recipe = self._naming.recipe(primary.source)
-        document = {
-            spec.name: {
-                each.value: self._naming.urls.url(
-                    self._naming.variant_key(primary, spec.name, each.extension)
-                )
-                for each in recipe.formats
-            }
-            for spec in recipe.variants
-        }
+        document: dict[str, dict[str, str]] = {}
+        for each in self._naming.variants(primary):
+            document.setdefault(each.variant, {})[each.format] = self._naming.urls.url(each.key)
         return json.dumps(document, separators=(",", ":"))

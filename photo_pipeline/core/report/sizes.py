@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from photo_pipeline.core.catalog.tables import PhotoState, object_table, photo_table
 from photo_pipeline.core.config import PipelineConfig, VariantSettings
 from photo_pipeline.core.imaging.recipe import ImageFormat
-from photo_pipeline.core.migration.photos import ObjectNaming
+from photo_pipeline.core.migration.photos import value_format
 from photo_pipeline.core.report.measures import counted
 
 _FORMATS = [each.value for each in ImageFormat]
@@ -166,7 +166,7 @@ def _format_rank(name: str) -> tuple[int, str]:
 
 
 def _rows_format(connection: Connection, config: PipelineConfig) -> str:
-    photo, naming = photo_table.c, ObjectNaming(config)
+    photo = photo_table.c
     grouped = (
         sa.select(photo.source, sa.func.count())
         .where(photo.state == PhotoState.MIGRATED)
@@ -174,7 +174,7 @@ def _rows_format(connection: Connection, config: PipelineConfig) -> str:
     )
     migrated, votes = counted(connection, grouped), Counter[str]()
     for source in config.sources:
-        votes[naming.value_format(source.name)[1].value] += migrated.get(source.name, 0)
+        votes[value_format(source)[1].value] += migrated.get(source.name, 0)
     return votes.most_common(1)[0][0]
 
 

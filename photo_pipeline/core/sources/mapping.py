@@ -124,6 +124,11 @@ class Source(_Model):
             named.append(self.position)
         return tuple(dict.fromkeys(named))
 
+    @property
+    def primary_column(self) -> str | None:
+        """The first field with role primary: the photo that resized copies and write-back speak of."""
+        return next((field.column for field in self.fields if field.role == "primary"), None)
+
     def field(self, column: str) -> UrlField | PathField:
         """Return the field on `column` (KeyError if there is none)."""
         for field in self.fields:

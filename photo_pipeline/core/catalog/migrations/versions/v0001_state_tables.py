@@ -55,6 +55,7 @@ def upgrade() -> None:
         "pp_migration",
         sa.Column("name", sa.String(length=64), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("current_scan", sa.String(length=32), nullable=True),
         sa.Column("last_scan", sa.String(length=32), nullable=True),
         sa.Column("inventory", sa.JSON(), nullable=True),
         sa.Column("inventoried_at", sa.DateTime(timezone=True), nullable=True),
@@ -105,6 +106,7 @@ def upgrade() -> None:
         sa.Column("path", sa.Text(), nullable=True),
         sa.Column("value", sa.Text(), nullable=True),
         sa.Column("new_value", sa.Text(), nullable=True),
+        sa.Column("recipe", sa.String(length=32), nullable=True),
         sa.Column("size", sa.BigInteger(), nullable=True),
         sa.Column("mtime_ns", sa.BigInteger(), nullable=True),
         sa.Column("inode", sa.BigInteger(), nullable=True),
@@ -125,16 +127,26 @@ def upgrade() -> None:
         sa.UniqueConstraint("reference_id", name=op.f("uq_pp_photo_reference_id")),
     )
     op.create_index(op.f("ix_pp_photo_batch_state"), "pp_photo", ["batch", "state"], unique=False)
-    op.create_index(op.f("ix_pp_photo_file_id"), "pp_photo", ["file_id"], unique=False)
+    op.create_index(op.f("ix_pp_photo_file_id_scan"), "pp_photo", ["file_id", "scan"], unique=False)
     op.create_index(op.f("ix_pp_photo_row_id"), "pp_photo", ["row_id"], unique=False)
     op.create_index(op.f("ix_pp_photo_scan_class"), "pp_photo", ["scan", "class"], unique=False)
     op.create_index(op.f("ix_pp_photo_sha256"), "pp_photo", ["sha256"], unique=False)
+    op.create_table(
+        "pp_recipe",
+        sa.Column("digest", sa.String(length=32), nullable=False),
+        sa.Column("variants", sa.JSON(), nullable=False),
+        sa.Column("formats", sa.JSON(), nullable=False),
+        sa.Column("definition", sa.JSON(), nullable=False),
+        sa.Column("first_used_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_pp_recipe")),
+    )
     op.create_table(
         "pp_rewrite",
         sa.Column("id", _ID, autoincrement=True, nullable=False),
         sa.Column("batch", sa.String(length=32), nullable=False),
         sa.Column("photo_id", sa.BigInteger(), nullable=True),
         sa.Column("source", sa.String(length=128), nullable=False),
+        sa.Column("row_id", sa.String(length=64), nullable=False),
         sa.Column("row_key", sa.Text(), nullable=False),
         sa.Column("column", sa.String(length=128), nullable=False),
         sa.Column("before", sa.Text(), nullable=True),
@@ -150,6 +162,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_pp_rewrite_batch_outcome"), "pp_rewrite", ["batch", "outcome"], unique=False)
     op.create_index(op.f("ix_pp_rewrite_photo_id"), "pp_rewrite", ["photo_id"], unique=False)
+    op.create_index(op.f("ix_pp_rewrite_row_id"), "pp_rewrite", ["row_id"], unique=False)
     op.create_table(
         "pp_store",
         sa.Column("endpoint", sa.String(length=255), nullable=False),
@@ -178,6 +191,7 @@ def downgrade() -> None:
     op.drop_table("pp_store")
     op.drop_table("pp_validation")
     op.drop_table("pp_rewrite")
+    op.drop_table("pp_recipe")
     op.drop_table("pp_object")
     op.drop_table("pp_migration")
     op.drop_table("pp_batch")

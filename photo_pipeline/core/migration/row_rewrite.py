@@ -1,0 +1,313 @@
+"""Rewrites one application row, inside the caller's transaction; what cannot be done costs this row only.
+
+Which rows are ready, and in which chunks they go, is decided in `rewrite`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.raw import RawValue
+from photo_pipeline.core.catalog.rows import RowAddress
+from photo_pipeline.core.catalog.tables import PhotoState, RewriteOutcome, photo_table, utc_now
+from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.errors import PhotoChangedError
+from photo_pipeline.core.migration import ledger
+from photo_pipeline.core.migration.ledger import RowRefusedError
+from photo_pipeline.core.migration.photos import ObjectNaming, Photo, quarantine
+from photo_pipeline.core.migration.touch import touched
+from photo_pipeline.core.migration.values import RowValues
+
+# PostgreSQL's code for a lock that was not had in time: the application holds the row.
+LOCK_NOT_AVAILABLE = "55P03"
+
+_EDITED = "the application changed the value after the inventory read it"
+_DELETED = "the row was deleted"
+_RACED = "the application changed the row during the rewrite"
+_PRIMARY_EDITED = "the row's primary photo is no longer the one that this copy was made of"
+
+
+@dataclass(frozen=True)
+class RowChange:
+    """One rewritten column, for samples and reports."""
+
+    source: str
+    row_key: str
+    column: str
+    before: str
+    after: str
+
+
+@dataclass
+class RowCounts:
+    """What became of some rows; photos are counted by reference."""
+
+    rewritten: int = 0
+    conflicts: int = 0
+    failed: int = 0
+    not_ready: int = 0
+    rows: int = 0
+    samples: list[RowChange] = field(default_factory=list)
+
+    def add(self, other: "RowCounts") -> None:
+        """Add another row's counts."""
+        for name in ("rewritten", "conflicts", "failed", "not_ready", "rows"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.samples += other.samples[: max(0, 10 - len(self.samples))]
+
+
+class RowRewriter:
+    """Rewrites rows of one batch on the strength of the proven `objects` (`pp_object` rows by key)."""
+
+    def __init__(
+        self,
+        database: Database,
+        config: PipelineConfig,
+        naming: ObjectNaming,
+        objects: Mapping[str, Any],
+        *,
+        batch: str,
+        run: str,
+    ) -> None:
+        self._database = database
+        self._config = config
+        self._naming = naming
+        self._objects = objects
+        self._batch = batch
+        self._run = run
+        self._values: dict[str, RowValues] = {}
+
+    def rewrite(self, connection: Connection, photos: list[Photo], primary: Photo | None) -> RowCounts:
+        """Rewrite the row of these photos, and return what became of it.
+
+        Args:
+            connection: In the chunk's write transaction.
+            photos: The row's photos that are ready.
+            primary: The photo that the row's resized copies are copies of, if it can be shown.
+        """
+        current, left = self._still_current(connection, photos)
+        if not current:
+            return left
+        address = RowAddress.of(self._database, self._config.source(photos[0].source), photos[0].row_key)
+        try:
+            with connection.begin_nested():
+                counts = self._swap(connection, address, current, primary)
+        except (RowRefusedError, DBAPIError) as error:
+            counts = self._failed(connection, address, current, error)
+        counts.add(left)
+        return counts
+
+    def _still_current(self, connection: Connection, photos: list[Photo]) -> tuple[list[Photo], RowCounts]:
+        """Leave out photos that an inventory took back, or whose file changed, since they were proven."""
+        columns, counts = photo_table.c, RowCounts()
+        query = sa.select(columns.id, columns.state, columns.sha256).where(
+            columns.id.in_([photo.id for photo in photos])
+        )
+        live = {row.id: (row.state, row.sha256) for row in connection.execute(query.with_for_update())}
+        current = []
+        for photo in photos:
+            if live.get(photo.id) != (PhotoState.UPLOADED, photo.sha256):
+                counts.not_ready += 1
+            elif self._file_changed(photo):
+                cause = "the file was changed after it was uploaded"
+                error = PhotoChangedError(photo.path, cause=cause, fix="run the inventory again")
+                quarantine(connection, [photo], error)
+                counts.failed += 1
+            else:
+                current.append(photo)
+        return current, counts
+
+    def _file_changed(self, photo: Photo) -> bool:
+        """Return whether another file is there now; that none is there any more does no harm."""
+        try:
+            info = photo.location(self._config).stat()
+        except OSError:
+            return False
+        return (info.st_size, info.st_mtime_ns) != (photo.size, photo.mtime_ns)
+
+    def _failed(
+        self, connection: Connection, address: RowAddress, photos: list[Photo], error: Exception
+    ) -> RowCounts:
+        if isinstance(error, OperationalError):
+            if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+                raise error
+            return RowCounts(not_ready=len(photos))
+        reason = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
+        self._refuse(connection, address, photos, RewriteOutcome.FAILED, reason)
+        return RowCounts(failed=len(photos))
+
+    def _swap(
+        self, connection: Connection, address: RowAddress, photos: list[Photo], primary: Photo | None
+    ) -> RowCounts:
+        before = address.read(connection, list(address.source.written_columns))
+        if before is None:
+            self._refuse(connection, address, photos, RewriteOutcome.CONFLICT, _DELETED)
+            return RowCounts(conflicts=len(photos))
+        good = self._unedited(connection, address, photos, primary, before)
+        if not good:
+            return RowCounts(conflicts=len(photos))
+        wanted = self._wanted(connection, address, good, primary, before)
+        changed = {name: value for name, value in wanted.items() if value != before[name]}
+        if not ledger.swap(connection, address, before=before, after=changed):
+            self._refuse(connection, address, good, RewriteOutcome.CONFLICT, _RACED)
+            return RowCounts(conflicts=len(photos))
+        self._confirm(connection, address, good, primary, before, changed)
+        first = good[0]
+        sample = RowChange(first.source, first.row_key, first.field, first.value, str(changed[first.field]))
+        return RowCounts(rewritten=len(good), conflicts=len(photos) - len(good), rows=1, samples=[sample])
+
+    def _unedited(
+        self,
+        connection: Connection,
+        address: RowAddress,
+        photos: list[Photo],
+        primary: Photo | None,
+        before: Mapping[str, RawValue],
+    ) -> list[Photo]:
+        """Return the photos that the row still shows; refuse the others as conflicts."""
+        edited = [photo for photo in photos if before[photo.field] != photo.value]
+        good = [photo for photo in photos if before[photo.field] == photo.value]
+        orphaned = [p for p in good if p.is_copy and not self._primary_stands(primary, good, before)]
+        self._refuse(connection, address, edited, RewriteOutcome.CONFLICT, _EDITED)
+        self._refuse(connection, address, orphaned, RewriteOutcome.CONFLICT, _PRIMARY_EDITED)
+        return [photo for photo in good if photo not in orphaned]
+
+    def _primary_stands(
+        self, primary: Photo | None, good: list[Photo], before: Mapping[str, RawValue]
+    ) -> bool:
+        if primary is None:
+            return False
+        migrated = primary.state == PhotoState.MIGRATED and before[primary.field] == primary.new_value
+        return migrated or any(photo.id == primary.id for photo in good)
+
+    def _wanted(
+        self,
+        connection: Connection,
+        address: RowAddress,
+        good: list[Photo],
+        primary: Photo | None,
+        before: Mapping[str, RawValue],
+    ) -> dict[str, RawValue]:
+        """Return the new value of every column that the row's rewrite sets.
+
+        Raises:
+            RowRefusedError: a value would name an object that is not proven, or does not fit its column.
+        """
+        values = self._row_values(address)
+        for photo in good:
+            for key in values.named_keys(photo, primary):
+                row = self._objects.get(key)
+                if row is None or row.verified_at is None or row.deleted_at is not None:
+                    raise RowRefusedError(f"the new value would name {key}, which is not proven")
+        wanted: dict[str, RawValue] = {p.field: values.field_value(p, primary) for p in good}
+        leader = self._leader(address, good, primary)
+        if leader is not None:
+            wanted |= values.write_back(leader, self._objects)
+        now = utc_now()
+        for name in address.source.rewrite.touch:
+            wanted[name] = touched(connection, address.table.columns[name], before[name], now)
+        for name, value in wanted.items():
+            ledger.check_length(address, name, value)
+        return wanted
+
+    def _row_values(self, address: RowAddress) -> RowValues:
+        source = address.source
+        if source.name not in self._values:
+            self._values[source.name] = RowValues(self._naming, source, self._config.store.bucket)
+        return self._values[source.name]
+
+    def _leader(self, address: RowAddress, good: list[Photo], primary: Photo | None) -> Photo | None:
+        """Return the photo whose facts are written back: the row's primary, never another one's."""
+        if address.source.primary_column is None:
+            return good[0]
+        return next((photo for photo in good if primary is not None and photo.id == primary.id), None)
+
+    def _confirm(
+        self,
+        connection: Connection,
+        address: RowAddress,
+        good: list[Photo],
+        primary: Photo | None,
+        before: Mapping[str, RawValue],
+        changed: Mapping[str, RawValue],
+    ) -> None:
+        """Record what the database really stored, and mark the photos as migrated."""
+        stored = address.read(connection, list(changed))
+        if stored is None:
+            raise RowRefusedError("the row's key changed with its values (a trigger?)")
+        by_field = {photo.field: photo for photo in good}
+        ledger.require_text(address, stored, {name: changed[name] for name in by_field})
+        entries = [
+            self._entry(
+                address,
+                name,
+                by_field.get(name),
+                RewriteOutcome.APPLIED,
+                before=before[name],
+                after=stored[name],
+            )
+            for name in changed
+        ]
+        ledger.record(connection, entries)
+        for photo in good:
+            shown = primary if photo.is_copy and primary is not None else photo
+            self._mark(
+                connection,
+                photo,
+                PhotoState.MIGRATED,
+                new_value=str(stored[photo.field]),
+                recipe=self._naming.recipe_digest(shown),
+                validated_at=None,
+            )
+
+    def _refuse(
+        self,
+        connection: Connection,
+        address: RowAddress,
+        photos: list[Photo],
+        outcome: RewriteOutcome,
+        reason: str,
+    ) -> None:
+        """Record why the photos' columns were left as they are."""
+        entries = [self._entry(address, p.field, p, outcome, before=p.value, reason=reason) for p in photos]
+        ledger.record(connection, entries)
+        is_conflict = outcome is RewriteOutcome.CONFLICT
+        for photo in photos:
+            self._mark(
+                connection,
+                photo,
+                PhotoState.CONFLICT if is_conflict else PhotoState.QUARANTINED,
+                error_type="conflict" if is_conflict else "rewrite_failed",
+                error_detail=f"{photo.source} {photo.row_key} {photo.field}: {reason}.",
+            )
+
+    def _entry(
+        self,
+        address: RowAddress,
+        column: str,
+        photo: Photo | None,
+        outcome: RewriteOutcome,
+        **values: Any,
+    ) -> dict[str, Any]:
+        return ledger.entry(
+            batch=self._batch,
+            run=self._run,
+            address=address,
+            column=column,
+            photo_id=photo.id if photo else None,
+            outcome=outcome,
+            **values,
+        )
+
+    def _mark(self, connection: Connection, photo: Photo, state: PhotoState, **values: Any) -> None:
+        changes: dict[str, Any] = {"error_type": None, "error_detail": None, **values}
+        connection.execute(
+            sa.update(photo_table)
+            .where(photo_table.c.id == photo.id)
+            .values(state=state, updated_at=utc_now(), **changes)
+        )
