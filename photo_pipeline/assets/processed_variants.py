@@ -20,8 +20,8 @@ class VariantConfig(dg.Config):
     retry_failed: bool = Field(default=False, description="Try this batch's quarantined photos again.")
     include_rolled_back: bool = Field(
         default=False,
-        description="Also migrate photos again that were rolled back one by one. A batch that was rolled back "
-        "as a whole is migrated again by being run at all.",
+        description="Also migrate photos again that were rolled back one by one. "
+        "A batch that was rolled back as a whole is migrated again by being run at all.",
     )
 
 

@@ -1,6 +1,6 @@
 """A batch's photos, and the objects that each of them needs in the store."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -261,11 +261,19 @@ def remember_recipe(connection: Connection, recipe: Recipe) -> None:
         )
 
 
-def row_primaries(database: Database, config: PipelineConfig, photos: Iterable[Photo]) -> dict[str, Photo]:
-    """Return, by row, the photo that the row's resized copies are copies of, if it can be shown.
+_SHOWABLE = (PhotoState.PROCESSED, PhotoState.UPLOADED, PhotoState.MIGRATED)
 
-    That is the photo of the source's first field with role primary, in whichever batch it is, once it is
-    processed, uploaded or migrated. Any other photo of the row would be the wrong picture.
+
+def row_primaries(
+    database: Database,
+    config: PipelineConfig,
+    photos: Iterable[Photo],
+    states: Sequence[PhotoState] = _SHOWABLE,
+) -> dict[str, Photo]:
+    """Return, by row, the photo that the row's resized copies are copies of, if it is in one of the states.
+
+    That is the photo of the source's first field with role primary, in whichever batch it is. Any other
+    photo of the row would be the wrong picture.
     """
     columns = photo_table.c
     rows = list(dict.fromkeys(photo.row_id for photo in photos))
@@ -275,7 +283,7 @@ def row_primaries(database: Database, config: PipelineConfig, photos: Iterable[P
             query = sa.select(*(columns[name] for name in Photo.__dataclass_fields__)).where(
                 columns.row_id.in_(rows[start : start + 500]),
                 columns.role == "primary",
-                columns.state.in_([PhotoState.PROCESSED, PhotoState.UPLOADED, PhotoState.MIGRATED]),
+                columns.state.in_(states),
             )
             for row in connection.execute(query.order_by(columns.id)):
                 photo = Photo(*row)

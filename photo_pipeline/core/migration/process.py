@@ -294,7 +294,9 @@ class _BatchMaker:
         """A resized copy needs no variants of its own; it goes where its row's primary photo goes."""
         ready = row_primaries(self._database, self._config, copies)
         with_primary = [copy for copy in copies if copy.row_id in ready]
-        without = [copy for copy in copies if copy.row_id not in ready]
+        # In another batch, which comes later: the copy waits for it.
+        coming = row_primaries(self._database, self._config, copies, [PhotoState.PENDING])
+        without = [copy for copy in copies if copy.row_id not in ready and copy.row_id not in coming]
         with self._database.write() as connection:
             self._lease.hold(connection)
             waiting = [copy for copy in with_primary if copy.state != PhotoState.UPLOADED]

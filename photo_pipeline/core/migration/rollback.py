@@ -27,7 +27,7 @@ from photo_pipeline.core.catalog.tables import (
     utc_now,
 )
 from photo_pipeline.core.config import PipelineConfig
-from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError, PhotoError, StoreError
+from photo_pipeline.core.errors import ConfigurationError, PhotoError, StoreError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.ledger import RowRefusedError
@@ -153,7 +153,8 @@ class _BatchRollback:
         path = photo.location(self._config)
         if path.is_file():
             return False
-        self._require_root(photo.root)
+        # A root that is missing as a whole looks like an unmounted disk; nothing is restored beside it.
+        require_listable((self._config.root(photo.root),))
         original = self._naming.original(photo)
         data = self._store().read(original.key, size=photo.size) if original else None
         if data is None or sha256_hex(data) != photo.sha256:
@@ -161,22 +162,6 @@ class _BatchRollback:
             raise PhotoError(str(path), cause=cause, fix="put the file back, then roll back again")
         _write_durably(path, data, mtime_ns=photo.mtime_ns)
         return True
-
-    def _require_root(self, name: str) -> None:
-        """Refuse to restore files where a disk seems not to be mounted.
-
-        Raises:
-            InfrastructureError: the root does not exist.
-            GuardRefusedError: the root is empty.
-        """
-        root = self._config.root(name)
-        require_listable((root,))
-        if not any(root.dir.iterdir()):
-            raise GuardRefusedError(
-                f"root {root.name!r} ({root.dir})",
-                cause="it is empty, as an unmounted disk looks, and files would be restored into it",
-                fix="mount it; to restore into an empty folder on purpose, put any file into it first",
-            )
 
     def _give_up(self, row: list[Any], reason: str) -> None:
         photos = self._photos_of(row)
@@ -344,8 +329,9 @@ class _BatchRollback:
                     RowChange(entry.source, entry.row_key, entry.column, entry.after, entry.before)
                 )
             else:
-                reason = f"{entry.source} {entry.row_key} {entry.column}: {verdicts[entry.id]}; it was left."
-                self._mark(connection, photo, PhotoState.CONFLICT, error_type="conflict", error_detail=reason)
+                cell = f"{entry.source} {entry.row_key} {entry.column}"
+                detail = f"{cell}: {verdicts[entry.id]}; it was left as it is."
+                self._mark(connection, photo, PhotoState.CONFLICT, error_type="conflict", error_detail=detail)
                 counted.conflicts += 1
 
     def _mark(self, connection: Connection, photo: Photo, state: PhotoState | None, **values: Any) -> None:

@@ -101,6 +101,7 @@ def test_local_files_that_are_gone_come_back_from_their_originals(make_site: Mak
     files = {path: (digest(path), path.stat().st_mtime_ns) for path in site.uploads.rglob("*.jpg")}
     migrated(site)
     shutil.rmtree(site.uploads)
+    site.uploads.mkdir()  # a root that is missing as a whole would look like an unmounted disk
     outcome = rolled_back(site)
     assert outcome.files_restored == 3
     assert site.dump() == before
@@ -259,6 +260,7 @@ def test_rows_from_before_a_change_of_the_cdn_address_can_still_go_back(
     assert uploaded(site) == []
     assert site.states() == {"migrated": 1}
     shutil.rmtree(site.uploads)
+    site.uploads.mkdir()  # a root that is missing as a whole would look like an unmounted disk
     site.uploads.mkdir()
     outcome = rolled_back(site)
     assert (outcome.rolled_back, outcome.files_restored) == (1, 1)
