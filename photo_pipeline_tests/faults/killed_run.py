@@ -82,8 +82,8 @@ def _arm(fuse: Fuse) -> None:
     write, put_new = Database.write, PhotoStore.put_new
 
     @contextmanager
-    def fused_write(database: Database) -> Iterator[Connection]:
-        with write(database) as connection:
+    def fused_write(database: Database, **options: Any) -> Iterator[Connection]:
+        with write(database, **options) as connection:
             yield connection
             fuse.pass_by("commit", "before")
         fuse.pass_by("commit", "after")
@@ -104,8 +104,8 @@ def _write_ledger_in_a_transaction_of_its_own() -> None:
     owed: list[dict[str, Any]] = []
 
     @contextmanager
-    def late_write(database: Database) -> Iterator[Connection]:
-        with write(database) as connection:
+    def late_write(database: Database, **options: Any) -> Iterator[Connection]:
+        with write(database, **options) as connection:
             yield connection
         if owed:
             entries = [owed.pop() for _ in range(len(owed))]
@@ -151,13 +151,26 @@ def _run_in(environment: dict[str, str], log: str, plan: dict[str, Any]) -> None
     run(Plan(**plan))
 
 
+# What a run imports on its way, half a second of CPU each time.
+_IMPORTED_LATE = (
+    "boto3.s3.inject",
+    "dagster._core.instance.factory",
+    "dagster._core.storage.fs_io_manager",
+    "dagster._core.storage.sqlite_storage",
+    "dagster._daemon.controller",
+    "dagster._grpc.impl",
+    "sqlalchemy.dialects.sqlite.pysqlite",
+    "upath.implementations.local",
+)
+
+
 def serve() -> None:
     """Follow plans, each in a process of its own.
 
     Forked from a server that has imported everything: a fresh interpreter needs 2 to 4 s for that.
     """
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload([__name__])
+    processes.set_forkserver_preload([__name__, *_IMPORTED_LATE])
     for line in sys.stdin:
         process = processes.Process(target=_run_in, kwargs=json.loads(line))
         process.start()
