@@ -38,7 +38,7 @@ MOMENTS = pytest.mark.parametrize("moment", ["before", "after"])
 FORWARD = ("inventory", "migrate")
 # The place (job, asset), and an n-th commit of it that does the asset's own work (not lease or status).
 PLACES = {
-    "local_inventory": ("inventory", "local_inventory", 3),
+    "local_inventory": ("inventory", "local_inventory", 5),
     "checksum_catalog": ("inventory", "checksum_catalog", 3),
     "processed_variants": ("migrate", "processed_variants", 5),
     "s3_objects": ("migrate", "s3_objects", 5),

@@ -22,7 +22,7 @@ from photo_pipeline.core.errors import ConfigurationError, DatabaseError
 _BUSY_TIMEOUT_MS = 60_000
 _CONNECT_TIMEOUT_S = 10
 # A row that the application keeps locked must cost that row, and not freeze the chunk and everyone behind it.
-_LOCK_TIMEOUT_S = 5
+ROW_LOCK_TIMEOUT_S = 5
 _POSTGRES_TEXT_FORMS = (
     "TimeZone = 'UTC'",
     "DateStyle = 'ISO'",
@@ -85,7 +85,7 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self, *, lock_timeout_s: int | None = _LOCK_TIMEOUT_S) -> Iterator[Connection]:
+    def write(self, *, lock_timeout_s: int | None = None) -> Iterator[Connection]:
         """Give a connection in a write transaction: committed at the end, rolled back on an exception.
 
         Args:

@@ -178,9 +178,8 @@ class _KeyPages:
 def _bound(column: sa.Column[Any], value: raw.RawValue, *, is_sqlite: bool) -> ColumnElement[Any]:
     bound = raw.write_expression(column, value, is_sqlite=is_sqlite)
     if isinstance(value, UndecodableText):
-        # Bytes are bound as a blob, which sorts after every text. A bare CAST would, as the comparison's
-        # other side, turn numbers in an untyped column into text; an operator's result does not.
-        return sa.cast(bound, sa.Text).op("||")(sa.literal(""))
+        # Bytes are bound as a blob, which sorts after every text: this page would hold all the rest.
+        return sa.cast(bound, sa.Text)
     return bound
 
 

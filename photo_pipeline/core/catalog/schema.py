@@ -23,7 +23,7 @@ def ensure_schema(database: Database) -> None:
     """
     if _current(database) == _head():
         return
-    with database.write(lock_timeout_s=None) as connection:
+    with database.write() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _POSTGRES_LOCK})
         _refuse_newer(connection)

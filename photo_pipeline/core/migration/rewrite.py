@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.database import ROW_LOCK_TIMEOUT_S, Database
 from photo_pipeline.core.catalog.tables import (
     PhotoState,
     object_table,
@@ -183,7 +183,7 @@ class _BatchRewriter:
     ) -> None:
         """One transaction: changed rows, their ledger entries and the photos' states, or nothing."""
         counts = RowCounts()
-        with self._database.write() as connection:
+        with self._database.write(lock_timeout_s=ROW_LOCK_TIMEOUT_S) as connection:
             self._lease.hold(connection)
             for photos in chunk:
                 counts.add(rewriter.rewrite(connection, photos, leading.get(photos[0].row_id)))

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from photo_pipeline.core.catalog import raw
-from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.database import ROW_LOCK_TIMEOUT_S, Database
 from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.scan import require_listable
 from photo_pipeline.core.catalog.tables import (
@@ -173,7 +173,7 @@ class _BatchRollback:
 
     def _roll_back_chunk(self, chunk: list[list[Any]]) -> None:
         counted = RolledBack()
-        with self._database.write() as connection:
+        with self._database.write(lock_timeout_s=ROW_LOCK_TIMEOUT_S) as connection:
             self._lease.hold(connection)
             for row in chunk:
                 self._roll_back_row(connection, row, counted)

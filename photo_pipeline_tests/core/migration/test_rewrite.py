@@ -420,3 +420,17 @@ def test_a_second_rewrite_changes_nothing(make_site: MakeSite) -> None:
     outcome = rewritten(site)
     assert (outcome.rewritten, outcome.already_done) == (0, 2)
     assert (site.dump(), ledger(site)) == (rows, entries)
+
+
+def test_a_row_that_the_application_keeps_locked_costs_only_itself(make_site: MakeSite) -> None:
+    site = make_site(photos=3, database="postgres")
+    uploaded(site)
+    engine = site.engine()
+    with engine.connect() as application:
+        application.exec_driver_sql("SELECT * FROM item_photos WHERE alt = 'photo 1' FOR UPDATE")
+        outcome = rewritten(site)
+        assert (outcome.rewritten, outcome.not_ready, outcome.conflicts) == (2, 1, 0)
+    engine.dispose()
+    assert on_cdn(site) == {"0", "2"}
+    assert rewritten(site).rewritten == 1
+    assert on_cdn(site) == {"0", "1", "2"}
