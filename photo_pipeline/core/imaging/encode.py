@@ -5,7 +5,9 @@ taken is decided in `search.py`. A new format is one function and one line of EN
 """
 
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -60,10 +62,28 @@ def encode_avif(image: Image.Image, quality: int) -> bytes:
     # One thread: photos are processed side by side, and aom's bytes depend on the number of threads.
     options = {"quality": quality, "codec": codec, "speed": 6, "subsampling": "4:2:0", "max_threads": 1}
     try:
-        return _saved(image, "AVIF", **options)
+        with _ordinary_priority():
+            return _saved(image, "AVIF", **options)
     except RuntimeError as error:
         # The pixels and settings are valid by now: libavif's "encoding failed" is a failed malloc or thread.
         raise MemoryError(f"{codec}: {error}") from error
+
+
+@contextmanager
+def _ordinary_priority() -> Iterator[None]:
+    """Undo what SVT-AV1 does to its caller when it runs as root: real-time scheduling (SCHED_FIFO).
+
+    Left so, the process, and every program that it starts later, starves all others of the machine.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != policy:
+            os.sched_setscheduler(0, policy, parameters)
 
 
 def encode_webp(image: Image.Image, quality: int) -> bytes:
