@@ -261,7 +261,6 @@ def test_rows_from_before_a_change_of_the_cdn_address_can_still_go_back(
     assert site.states() == {"migrated": 1}
     shutil.rmtree(site.uploads)
     site.uploads.mkdir()  # a root that is missing as a whole would look like an unmounted disk
-    site.uploads.mkdir()
     outcome = rolled_back(site)
     assert (outcome.rolled_back, outcome.files_restored) == (1, 1)
     assert site.dump() == before
