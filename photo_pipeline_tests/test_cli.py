@@ -330,7 +330,9 @@ def test_a_database_that_goes_away_in_the_middle_is_one_sentence_and_resumable(
         configured(store={"endpoint_url": proxy.url})(site, None)
         ran = run("migrate", "--json")
     postgres.allow_connections(name, allowed=True)
-    assert_one_clear_error(ran, code=4, words=("the database in $APP_DATABASE_URL", "not currently accepting"))
+    assert_one_clear_error(
+        ran, code=4, words=("the database in $APP_DATABASE_URL", "not currently accepting")
+    )
     assert site.dump() == before
     configured(store={"endpoint_url": servers.s3_url})(site, None)
     assert run("migrate").code == 0

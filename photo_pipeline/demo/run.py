@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import sqlalchemy as sa
 
 from photo_pipeline.core.catalog.inventory import Inventory, last_inventory
+from photo_pipeline.core.catalog.tables import PhotoState, photo_table
 from photo_pipeline.core.config import CONFIG_ENV
 from photo_pipeline.core.errors import InfrastructureError, PhotoPipelineError
 from photo_pipeline.core.migration.state import BatchStatus, batch_statuses
@@ -102,10 +104,6 @@ def _unwrapped_failures() -> Any:
 
 def _example_urls(project: Project) -> list[str]:
     """Return one rewritten URL of each kind (extension), for trying in a browser."""
-    import sqlalchemy as sa
-
-    from photo_pipeline.core.catalog.tables import PhotoState, photo_table
-
     columns = photo_table.c
     with project.database.read() as connection:
         values = connection.execute(

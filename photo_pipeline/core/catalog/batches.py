@@ -1,7 +1,6 @@
 """Groups matched photos into batches. A photo's batch never changes; later photos go to new batches."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -149,13 +148,3 @@ def _reopen(connection: Connection) -> None:
         .where(batch_table.c.state == BatchState.COMPLETED, has_work)
         .values(state=BatchState.PENDING, updated_at=utc_now())
     )
-
-
-def batch_rows(database: Database) -> list[Any]:
-    """Return every row of `pp_batch`, in running order."""
-    with database.read() as connection:
-        return list(
-            connection.execute(
-                sa.select(batch_table).order_by(batch_table.c.priority, batch_table.c.key)
-            ).all()
-        )

@@ -89,14 +89,6 @@ def check_source(database: Database, source: Source) -> sa.Table:
     return table
 
 
-def count_rows(database: Database, source: Source) -> int:
-    """Return how many rows the source selects."""
-    table = check_source(database, source)
-    with database.read() as connection:
-        query = sa.select(sa.func.count()).select_from(table).where(*_conditions(table, source))
-        return int(connection.execute(query).scalar_one())
-
-
 def read_rows(database: Database, source: Source) -> Iterator[list[SourceRow]]:
     """Yield the source's rows in chunks, ordered by key; no transaction stays open between chunks.
 

@@ -80,7 +80,7 @@ def every_photo_is_uploaded_or_explained(database: Database, batch: str) -> Inva
 def every_rewritten_row_is_backed(database: Database, config: PipelineConfig, batch: str) -> Invariant:
     """Return whether each migrated photo of the batch has every object that it needs proven (rule 1)."""
     migrated = batch_photos(database, batch, (PhotoState.MIGRATED,))
-    backed = {photo.id for photo in ready_photos(database, config, batch, migrated)}
+    backed = {photo.id for photo in ready_photos(database, config, migrated)}
     dangling = [photo.path for photo in migrated if photo.id not in backed]
     return Invariant(
         "No rewritten row points to an object that is not proven in the store.",

@@ -292,6 +292,11 @@ def row_primaries(
     return found
 
 
+def is_proven_row(row: Any | None) -> bool:
+    """Return whether a `pp_object` row says that its object is proven in the store and still there."""
+    return row is not None and row.verified_at is not None and row.deleted_at is None
+
+
 def object_rows(connection: Connection, bucket: str, keys: Iterable[str]) -> dict[str, Any]:
     """Return the `pp_object` rows of those keys that have one, by key."""
     columns = object_table.c

@@ -84,10 +84,9 @@ class _BatchRewriter:
         self._objects: dict[str, Any] = {}
 
     def run(self, progress: Progress) -> Rewritten:
-        batch = self._lease.batch
-        photos = batch_photos(self._database, batch)
+        photos = batch_photos(self._database, self._lease.batch)
         uploaded = [photo for photo in photos if photo.state == PhotoState.UPLOADED]
-        ready = ready_photos(self._database, self._config, batch, uploaded)
+        ready = ready_photos(self._database, self._config, uploaded)
         self._outcome.photos = len(photos)
         self._outcome.already_done = sum(photo.state == PhotoState.MIGRATED for photo in photos)
         self._outcome.not_ready = len(uploaded) - len(ready)

@@ -19,7 +19,7 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import PhotoChangedError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.ledger import RowRefusedError
-from photo_pipeline.core.migration.photos import ObjectNaming, Photo, quarantine
+from photo_pipeline.core.migration.photos import ObjectNaming, Photo, is_proven_row, quarantine
 from photo_pipeline.core.migration.touch import touched
 from photo_pipeline.core.migration.values import RowValues
 
@@ -201,8 +201,7 @@ class RowRewriter:
         values = self._row_values(address)
         for photo in good:
             for key in values.named_keys(photo, primary):
-                row = self._objects.get(key)
-                if row is None or row.verified_at is None or row.deleted_at is not None:
+                if not is_proven_row(self._objects.get(key)):
                     raise RowRefusedError(f"the new value would name {key}, which is not proven")
         wanted: dict[str, RawValue] = {p.field: values.field_value(p, primary) for p in good}
         leader = self._leader(address, good, primary)

@@ -26,6 +26,7 @@ from photo_pipeline.core.migration.photos import (
     Photo,
     WantedObject,
     batch_photos,
+    is_proven_row,
     object_rows,
     quarantine,
     row_primaries,
@@ -165,11 +166,10 @@ class _BatchUploader:
             rows = object_rows(connection, self._store.bucket, wanted)
         jobs = []
         for key, (each, photo) in wanted.items():
-            row = rows.get(key)
-            if row is not None and row.verified_at is not None and row.deleted_at is None:
+            if is_proven_row(rows.get(key)):
                 self._outcome.reused += 1
             else:
-                jobs.append(_job(each, photo, row))
+                jobs.append(_job(each, photo, rows.get(key)))
         self._outcome.objects = len(wanted)
         return jobs
 
@@ -252,8 +252,8 @@ class _BatchUploader:
         if not job.wanted.recipe or staged_path(self._config, job.wanted.key).is_file():
             return False
         with self._database.read() as connection:
-            row = object_rows(connection, self._store.bucket, [job.wanted.key]).get(job.wanted.key)
-        return row is not None and row.verified_at is not None and row.deleted_at is None
+            rows = object_rows(connection, self._store.bucket, [job.wanted.key])
+        return is_proven_row(rows.get(job.wanted.key))
 
     def _data(self, job: _Job) -> bytes:
         """Return the bytes to upload.
@@ -318,9 +318,8 @@ class _BatchUploader:
 
     def _advance(self, photos: list[Photo]) -> None:
         """Move on the photos whose every object is proven."""
-        batch = self._lease.batch
-        current = batch_photos(self._database, batch, (PhotoState.PROCESSED, PhotoState.UPLOADED))
-        ready = ready_photos(self._database, self._config, batch, current)
+        current = batch_photos(self._database, self._lease.batch, (PhotoState.PROCESSED, PhotoState.UPLOADED))
+        ready = ready_photos(self._database, self._config, current)
         leading = row_primaries(self._database, self._config, [p for p in current if p.is_copy])
         stranded = [p for p in current if p.is_copy and p.row_id not in leading]
         with self._database.write() as connection:
@@ -331,9 +330,7 @@ class _BatchUploader:
         self._outcome.quarantined += len(stranded)
 
 
-def ready_photos(
-    database: Database, config: PipelineConfig, batch: str, photos: Sequence[Photo]
-) -> list[Photo]:
+def ready_photos(database: Database, config: PipelineConfig, photos: Sequence[Photo]) -> list[Photo]:
     """Return the photos each of whose needed objects is proven in the store (DESIGN rule 1)."""
     naming = ObjectNaming(config, database)
     leading = row_primaries(database, config, [photo for photo in photos if photo.is_copy])
@@ -345,7 +342,7 @@ def ready_photos(
     with database.read() as connection:
         keys = [each.key for objects in needed.values() for each in objects]
         rows = object_rows(connection, config.store.bucket, keys)
-    proven = {key for key, row in rows.items() if row.verified_at is not None and row.deleted_at is None}
+    proven = {key for key, row in rows.items() if is_proven_row(row)}
     return [p for p in photos if p.id in needed and all(each.key in proven for each in needed[p.id])]
 
 

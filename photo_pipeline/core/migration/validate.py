@@ -28,6 +28,7 @@ from photo_pipeline.core.migration.photos import (
     Photo,
     WantedObject,
     batch_photos,
+    is_proven_row,
     object_rows,
     row_primaries,
 )
@@ -125,9 +126,7 @@ class _BatchValidator:
         keys.update(key for photo in photos for key in self._named(photo))
         with self._database.read() as connection:
             rows = object_rows(connection, self._config.store.bucket, keys)
-        self._proven = {
-            key: row for key, row in rows.items() if row.verified_at is not None and row.deleted_at is None
-        }
+        self._proven = {key: row for key, row in rows.items() if is_proven_row(row)}
 
     def _named(self, photo: Photo) -> list[str]:
         """Return the keys that the photo's new value names: one, or one per format for `.auto`."""
