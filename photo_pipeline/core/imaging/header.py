@@ -140,9 +140,12 @@ def describe_content(head: bytes) -> str:
     if not head:
         return "an empty file"
     try:
-        return str(puremagic.magic_string(head)[0].name)
+        guesses = puremagic.magic_string(head)
     except (puremagic.PureError, ValueError):
-        return "text" if _is_text(head) else "unknown data"
+        guesses = []  # what puremagic 1 raises, puremagic 2 (Python 3.12 and later) says with an empty list
+    if guesses:
+        return str(guesses[0].name)
+    return "text" if _is_text(head) else "unknown data"
 
 
 def read_header(path: Path, *, max_pixels: int) -> SourceInfo:
