@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo ui stop test test-all lint bench lock clean
+.PHONY: demo ui stop test test-all lint bench bench-imaging lock clean
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; ok = (3, 11) <= v < (3, 14); sys.exit(0 if ok else "photo_pipeline needs Python 3.11 to 3.13, and $(PYTHON) is %d.%d: run `make PYTHON=python3.12 ...`" % v)'
@@ -43,6 +43,9 @@ lint: $(DEV_STAMP)  ## ruff (lint and format), mypy (strict on the core), the im
 
 bench: $(DEV_STAMP)  ## Where the demo path spends its time; writes benchmarks/results/.
 	$(BIN)/python -m benchmarks.pipeline $(ARGS)
+
+bench-imaging: $(DEV_STAMP)  ## The image engine beside sharp, pyvips and ImageMagick; 25 minutes on two cores.
+	$(BIN)/python -m benchmarks.imaging $(ARGS)
 
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
   --no-strip-extras --no-emit-index-url --no-header --no-annotate --all-extras --group build

@@ -1,6 +1,7 @@
 """The asset checks: statements that must hold, read from the state tables anew.
 
-Blocking within a run. The rewrite does not rely on them: it verifies for itself (facts/dagster.md A0.6).
+Blocking within a run, but for quality, which is an opinion. The rewrite does not rely on them: it verifies
+for itself (facts/dagster.md A0.6).
 """
 
 import warnings
@@ -10,6 +11,7 @@ import dagster as dg
 from photo_pipeline.assets.checksum_catalog import checksum_catalog
 from photo_pipeline.assets.db_url_rewrites import db_url_rewrites
 from photo_pipeline.assets.local_inventory import local_inventory
+from photo_pipeline.assets.processed_variants import processed_variants
 from photo_pipeline.assets.s3_objects import s3_objects
 from photo_pipeline.assets.validation_report import validation_report
 from photo_pipeline.core.migration import invariants
@@ -22,14 +24,18 @@ from photo_pipeline.resources.settings import PipelineSettings
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
 
-def _result(invariant: Invariant) -> dg.AssetCheckResult:
+def _result(
+    invariant: Invariant, severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
+) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=invariant.holds,
+        severity=severity,
         description=invariant.statement,
         metadata={
             "checked": invariant.checked,
             "violations": invariant.violations,
             "sample": invariant.sample or "-",
+            **{name: round(value, 2) for name, value in invariant.figures.items()},
         },
     )
 
@@ -46,6 +52,19 @@ def every_matched_photo_is_batched_or_explained(database: ApplicationDatabase) -
     """Each matched photo has a checksum and a batch, or stands in quarantine with a reason."""
     with database.open() as opened:
         return _result(invariants.every_match_is_batched(opened))
+
+
+@dg.asset_check(asset=processed_variants, blocking=False, partitions_def=photo_batches)
+def visual_quality_is_above_the_floor(
+    context: dg.AssetCheckExecutionContext, settings: PipelineSettings, database: ApplicationDatabase
+) -> dg.AssetCheckResult:
+    """No variant of the measured sample looks worse than `quality.floor`.
+
+    A warning only: a photo below the floor is still the best that fits its byte target.
+    """
+    with database.open() as opened:
+        invariant = invariants.every_score_is_above_the_floor(opened, settings.load(), context.partition_key)
+    return _result(invariant, dg.AssetCheckSeverity.WARN)
 
 
 @dg.asset_check(asset=s3_objects, blocking=True, partitions_def=photo_batches)

@@ -386,7 +386,7 @@ def _require_state(project: Project) -> None:
 
 def _show_batch(terminal: Terminal, outcome: MigratedBatch) -> None:
     made, sent, rows, found = outcome.processed, outcome.uploaded, outcome.rewritten, outcome.validated
-    facts = (
+    facts: tuple[str, ...] = (
         f"{made.variants_made} variants made",
         f"{sent.uploaded} objects uploaded ({human_bytes(sent.bytes)})",
         f"{sent.reused + sent.adopted} already there",
@@ -395,6 +395,8 @@ def _show_batch(terminal: Terminal, outcome: MigratedBatch) -> None:
         f"{made.quarantined + sent.quarantined + rows.failed} quarantined",
         f"{rows.conflicts} conflicts",
     )
+    if made.quality.mean is not None and made.quality.worst is not None:
+        facts += (f"quality {made.quality.mean:.1f} (worst {made.quality.worst:.1f})",)
     seconds = sum(outcome.seconds.values())
     terminal.say(f"{outcome.batch}: {outcome.state} in {seconds:.1f} s. {', '.join(facts)}")
 

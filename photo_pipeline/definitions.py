@@ -15,6 +15,7 @@ from photo_pipeline.checks import (
     every_photo_is_uploaded_or_explained,
     every_reference_and_file_has_one_class,
     no_dangling_url,
+    visual_quality_is_above_the_floor,
 )
 from photo_pipeline.jobs.inventory import inventory
 from photo_pipeline.jobs.migrate import migrate
@@ -41,6 +42,7 @@ defs = dg.Definitions(
     asset_checks=[
         every_reference_and_file_has_one_class,
         every_matched_photo_is_batched_or_explained,
+        visual_quality_is_above_the_floor,
         every_photo_is_uploaded_or_explained,
         no_dangling_url,
         every_photo_is_delivered_intact,

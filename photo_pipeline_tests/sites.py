@@ -192,6 +192,8 @@ def build_site(
         "cdn": {"base_url": servers.cdn_url},
         "batches": {"size": batch_size},
         "workers": {"processes": 2},
+        # Measuring takes 2 s of CPU per batch; the tests of it switch it on.
+        "quality": {"sample": 0},
         "state": {"staging_dir": str(home / "staging"), "report_dir": str(home / "reports")},
     } | settings
     site = Site(home, url, uploads, home / "photo_pipeline.yaml", document, name, table)

@@ -138,14 +138,19 @@ def test_a_second_inventory_reuses_checksums_and_partitions(make_site: MakeSite,
 def test_two_batches_go_to_the_cdn_one_comes_back_and_the_report_tells(
     make_site: MakeSite, dagster: Dagster
 ) -> None:
-    site = make_site(photos=4, batch_size=2)
+    site = make_site(photos=4, batch_size=2, quality={"sample": 0.02})
     before = urls(site)
     dagster.succeed("inventory")
     for batch in (FIRST, SECOND):
         result = dagster.succeed("migrate", batch)
         assert_every_check_passes(
             result,
-            {"every_photo_is_uploaded_or_explained", "no_dangling_url", "every_photo_is_delivered_intact"},
+            {
+                "visual_quality_is_above_the_floor",
+                "every_photo_is_uploaded_or_explained",
+                "no_dangling_url",
+                "every_photo_is_delivered_intact",
+            },
         )
         assert materialized(result, "db_url_rewrites").tags["url_target"] == "cdn"
     migrated = urls(site)
@@ -228,6 +233,28 @@ def test_a_rewritten_row_without_a_proven_object_stops_the_run(make_site: MakeSi
     assert failed["no_dangling_url"].metadata["violations"].value == 2
     assert "items/0.jpg" in str(failed["no_dangling_url"].metadata["sample"].value)
     assert "validation_report" not in started(result)
+
+
+def test_a_variant_below_the_quality_floor_is_a_warning_that_stops_nothing(
+    make_site: MakeSite, dagster: Dagster
+) -> None:
+    site = make_site(photos=2, quality={"sample": 0.02, "floor": 99.5})
+    dagster.succeed("inventory")
+    result = dagster.succeed("migrate", FIRST)
+    (failed,) = [each for each in result.get_asset_check_evaluations() if not each.passed]
+    assert (failed.check_name, failed.severity) == (
+        "visual_quality_is_above_the_floor",
+        dg.AssetCheckSeverity.WARN,
+    )
+    made = facts(result, "processed_variants")
+    assert made["quality_measured"] == failed.metadata["checked"].value == 3
+    assert 50 < made["quality_worst"] < made["quality_mean"] < 99.5
+    assert failed.metadata["worst_score"].value == made["quality_worst"]
+    assert "(avif)" in str(failed.metadata["sample"].value)
+    assert site.states() == {"migrated": 2}
+    again = facts(dagster.succeed("migrate", FIRST), "processed_variants")
+    assert (again["quality_measured"], again["quality_reused"]) == (0, 3)
+    assert again["quality_mean"] == made["quality_mean"]
 
 
 def test_a_photo_left_behind_by_the_upload_stops_the_run_before_any_rewrite(

@@ -6,6 +6,7 @@ changed nothing.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -556,6 +557,13 @@ def test_a_migration_there_and_back_and_there_again(make_site: MakeSite, s3_acce
     assert run("migrate", "--batch", BATCH, "--batch", "batch-000002").code == 0
     assert site.states() == {"migrated": 4}
     assert len(site.puts(s3_access_log)) == puts == 4 * 7
+
+
+def test_a_migration_tells_how_a_sample_of_its_variants_looks(make_site: MakeSite) -> None:
+    make_site(photos=1, quality={"sample": 1.0})
+    ran = run("migrate")
+    assert ran.code == 0
+    assert re.search(r"batch-000001: completed .*, quality \d\d\.\d \(worst \d\d\.\d\)", ran.out)
 
 
 def test_a_migration_with_findings_ends_with_one_and_names_them(make_site: MakeSite) -> None:

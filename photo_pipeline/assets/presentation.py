@@ -13,6 +13,7 @@ from photo_pipeline.core.imaging.decode import decode
 from photo_pipeline.core.imaging.header import read_header
 from photo_pipeline.core.migration.process import MadeSample
 from photo_pipeline.core.migration.row_rewrite import RowChange
+from photo_pipeline.core.migration.visual_quality import MeasuredQuality
 
 # The text is stored whole in the event log: at most 12 pictures of at most 8 KB (facts/dagster.md).
 MAX_PICTURES = 6
@@ -57,6 +58,21 @@ def before_after(samples: Sequence[MadeSample]) -> dg.MarkdownMetadataValue:
         saved = f"{sample.source_bytes:,} → {sample.made_bytes:,}"
         lines.append(f"| {name} | {_picture(sample.source)} | {_picture(sample.thumb)} | {saved} |")
     return dg.MetadataValue.md("\n".join(lines) if len(lines) > 2 else "No new variants in this run.")
+
+
+def quality_facts(quality: MeasuredQuality) -> dict[str, int | float | dg.TableMetadataValue]:
+    """Return what is known of the sample's visual quality; scores only where there are any, for plots."""
+    facts: dict[str, int | float | dg.TableMetadataValue] = {
+        "quality_measured": quality.measured,
+        "quality_reused": quality.reused,
+    }
+    for name, score in (("quality_mean", quality.mean), ("quality_worst", quality.worst)):
+        if score is not None:
+            facts[name] = round(score, 2)
+    if quality.not_measured:
+        rows = quality.not_measured.items()
+        facts["quality_not_measured"] = finding_table(rows, first="variant", second="reason")
+    return facts
 
 
 def _picture(path: Path) -> str:

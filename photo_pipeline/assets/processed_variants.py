@@ -4,7 +4,7 @@ import dagster as dg
 from pydantic import Field
 
 from photo_pipeline.assets.checksum_catalog import checksum_catalog
-from photo_pipeline.assets.presentation import before_after
+from photo_pipeline.assets.presentation import before_after, quality_facts
 from photo_pipeline.assets.running import explained_failures, leased_batch, log_progress
 from photo_pipeline.core.catalog.tables import BatchState
 from photo_pipeline.core.migration.process import process_batch
@@ -42,7 +42,7 @@ def processed_variants(
     """The batch's photos as small web variants (AVIF, WebP, JPEG), upright, sRGB, without metadata.
 
     A photo that cannot be decoded is quarantined with its reason; the batch goes on. Variants that are
-    already there are not made again. Next: `s3_objects`.
+    already there are not made again. The visual quality of a sample is measured. Next: `s3_objects`.
     """
     with (
         explained_failures(),
@@ -70,6 +70,7 @@ def processed_variants(
             "variant_bytes": made.variant_bytes,
             "encodes": made.encodes,
             "missed_targets": made.missed_targets,
+            **quality_facts(made.quality),
             "seconds": {stage: round(value, 3) for stage, value in made.seconds.items()},
         }
     )

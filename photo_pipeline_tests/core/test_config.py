@@ -128,6 +128,10 @@ BAD: dict[str, tuple[Change, str]] = {
         lambda d: d.update(inventory={"max_file_bytes": "9" * 400 + " GB"}),
         "inventory.max_file_bytes",
     ),
+    "a sample of more than everything": (lambda d: d.update(quality={"sample": 2}), "quality.sample"),
+    "a sample of less than nothing": (lambda d: d.update(quality={"sample": -0.1}), "quality.sample"),
+    "a floor above the best": (lambda d: d.update(quality={"floor": 101}), "quality.floor"),
+    "a floor that is no number": (lambda d: d.update(quality={"floor": float("nan")}), "quality.floor"),
     "a batch of no photos": (lambda d: d.update(batches={"size": 0}), "batches.size"),
     "a variant of no width": (
         lambda d: d.update(variants={"default": {"full": {"fit": "inside", "width": 0, "height": 9}}}),

@@ -164,6 +164,8 @@ class Reconciler:
             "entity_type": source.entity.type if source.entity else None,
             "entity_id": row.entity_id,
             "position": row.position,
+            "focal_x": row.focal_point[0] if row.focal_point else None,
+            "focal_y": row.focal_point[1] if row.focal_point else None,
             "file_id": file.file_id if file else None,
             "root": file.root if file else source.field(reference.column).root,
             "path": file.path if file else None,

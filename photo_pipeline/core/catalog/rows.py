@@ -27,6 +27,7 @@ class SourceRow:
     values: dict[str, raw.RawValue]
     entity_id: str | None
     position: int | None
+    focal_point: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,8 @@ def _select(database: Database, table: sa.Table, source: Source) -> sa.Select[An
         wanted["entity_id"] = source.entity.id
     if source.position:
         wanted["position"] = source.position
+    if source.focal_point:
+        wanted |= {"focal_x": source.focal_point.x, "focal_y": source.focal_point.y}
     expressions = [
         raw.read_expression(table.columns[name], is_sqlite=database.is_sqlite).label(label)
         for label, name in wanted.items()
@@ -197,6 +200,7 @@ def _as_source_row(source: Source, row: Any) -> SourceRow:
         values={field.column: row[f"field_{i}"] for i, field in enumerate(source.fields)},
         entity_id=None if entity_id is None else str(entity_id),
         position=_as_position(row.get("position")),
+        focal_point=_as_focal_point(row.get("focal_x"), row.get("focal_y")),
     )
 
 
@@ -206,6 +210,15 @@ def _as_position(value: Any) -> int | None:
     except (TypeError, ValueError, OverflowError):
         return None  # The position only orders the batches; a name or a NULL orders nothing.
     return position if abs(position) < _POSITION_LIMIT else None
+
+
+def _as_focal_point(x: Any, y: Any) -> tuple[float, float] | None:
+    """Return the point, to a hundredth: nobody sees less, and each other one is another set of objects."""
+    try:
+        point = (round(float(x), 2), round(float(y), 2))
+    except (TypeError, ValueError, OverflowError):
+        return None  # Nobody chose a point, or nothing that could be one: the subject is looked for.
+    return point if 0 <= point[0] <= 1 and 0 <= point[1] <= 1 else None
 
 
 def _require_unique_keys(source: Source, page: list[SourceRow]) -> None:

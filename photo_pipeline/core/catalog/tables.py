@@ -128,6 +128,8 @@ photo_table = sa.Table(
     sa.Column("entity_type", sa.String(128)),
     sa.Column("entity_id", sa.Text),
     sa.Column("position", sa.BigInteger),
+    sa.Column("focal_x", sa.Double),  # what crops keep in the middle, 0-1; null to look for the subject
+    sa.Column("focal_y", sa.Double),
     sa.Column("file_id", _Sha),
     sa.Column("root", sa.String(128)),
     sa.Column("path", sa.Text),
@@ -186,6 +188,22 @@ migration_table = sa.Table(
     sa.Column("updated_at", UtcDateTime, nullable=False),
 )
 
+picture_table = sa.Table(
+    "pp_picture",
+    metadata,
+    sa.Column("sha256", _Sha, primary_key=True),  # of the source's content
+    sa.Column("thumbhash", sa.String(64), nullable=False),  # base64
+    sa.Column("placeholder", sa.Text, nullable=False),  # a data: URI
+    sa.Column("dominant_colour", sa.String(7), nullable=False),  # #rrggbb
+    sa.Column("perceptual_hash", sa.String(16), nullable=False),
+    sa.Column("camera", sa.String(255)),
+    sa.Column("taken_at", sa.String(32)),  # ISO 8601, local time as cameras have it
+    sa.Column("latitude", sa.Double),  # only where `images.<preset>.gps` opts in
+    sa.Column("longitude", sa.Double),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.Index(None, "perceptual_hash"),
+)
+
 object_table = sa.Table(
     "pp_object",
     metadata,
@@ -210,6 +228,18 @@ object_table = sa.Table(
     sa.Column("marked_at", UtcDateTime),
     sa.Column("deleted_at", UtcDateTime),
     sa.Index(None, "source_sha256", "recipe"),
+)
+
+quality_table = sa.Table(
+    "pp_quality",
+    metadata,
+    sa.Column("bucket", sa.String(255), primary_key=True),
+    sa.Column("key", sa.String(512), primary_key=True),  # of pp_object
+    sa.Column("batch", sa.String(32), nullable=False),  # the batch whose sample it was in
+    sa.Column("score", sa.Double),  # the metric's points; null where it could not be measured
+    sa.Column("reason", sa.Text),  # why it could not be measured
+    sa.Column("metric", sa.String(64), nullable=False),  # name and version
+    sa.Column("measured_at", UtcDateTime, nullable=False),
 )
 
 recipe_table = sa.Table(

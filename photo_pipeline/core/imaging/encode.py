@@ -1,21 +1,21 @@
-"""One function per output format, and the registry that names them.
+"""One encoder per output format and effort.
 
 An encoder takes pixels and a quality and returns a whole file without any metadata. Which quality is
-taken is decided in `search.py`. A new format is one function and one line of ENCODERS.
+taken is decided in `search.py`. A new format is one function and one case of `encoder`.
 """
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
 
 import pillow_avif
 from PIL import Image
 
-from photo_pipeline.core.imaging.recipe import ImageFormat
+from photo_pipeline.core.imaging.recipe import Effort, ImageFormat
 
 # N. Robidoux's table as shipped by ImageMagick and mozjpeg (quant table 3), for luma and chroma alike:
 # ssimulacra2 69.0 at 100 KB against 66.6 with libjpeg's own tables (facts/imaging.md).
@@ -33,40 +33,87 @@ _ROBIDOUX = (
 # SVT-AV1 refuses sides below 4 px and drops tools at tiny sizes; aom encodes those in 2 ms.
 _SVT_MIN_SIDE = 16
 
+Encode = Callable[[Image.Image, int], bytes]
+"""From an RGB (or RGBA, where alpha is kept) image and a quality of 1-100 to a whole file."""
+
+# libavif's speeds of SVT-AV1. The ssimulacra2 and CPU seconds of each are rows of `make bench-imaging`.
+_AVIF_SPEED = {Effort.SPEED: 8, Effort.BALANCED: 7, Effort.QUALITY: 4}
+_SCOUT_SPEED = 10
+
+# SVT-AV1's tuning for still pictures ("IQ"). At 100 KB and 1200 px it scores 4 to 6 ssimulacra2 points more
+# than the default, which is tuned for PSNR of video (ten photographs, speeds 6 to 8; benchmarks/imaging).
+_STILL_PICTURE = "3"
+
 
 @dataclass(frozen=True)
-class FormatEncoder:
-    """An output format.
+class Encoder:
+    """How to write one format with one effort.
 
     Attributes:
-        encode: From an RGB (or RGBA, where alpha is kept) image and a quality of 1-100 to a whole file.
-        keeps_alpha: Whether the format can hold transparency.
-        bytes_curve: (a, b) of ln(bytes per pixel) = a + b x quality, the mean over 16 photographs of
-            shared/photos/real at 1200 px and qualities of 40-85; a quality search starts from it.
+        name: The encoder's name in the size model.
+        encode: Makes a file.
+        good_fill: The share of a byte budget with which a search is content: higher where a try is cheap.
+        scout: A faster encoder of the same family, whose file size tells a picture's curve; or None.
     """
 
-    encode: Callable[[Image.Image, int], bytes]
-    keeps_alpha: bool
-    bytes_curve: tuple[float, float]
+    name: str
+    encode: Encode
+    good_fill: float
+    scout: Encode | None = None
 
 
-def encode_avif(image: Image.Image, quality: int) -> bytes:
-    """Encodes AVIF 4:2:0 with SVT-AV1 at speed 6, or with aom where SVT is absent or refuses the size.
+def encoder(format: ImageFormat, effort: Effort) -> Encoder:
+    """Returns the encoder of a format.
 
-    SVT 6 takes 0.24 s a photo against aom's 0.9 s at speed 6 (facts/imaging.md).
+    Args:
+        format: The format.
+        effort: How much time a file may cost; only AVIF knows a difference.
+    """
+    if format is ImageFormat.JPEG:
+        return Encoder("jpeg", encode_jpeg, good_fill=0.97)
+    if format is ImageFormat.WEBP:
+        return Encoder("webp", encode_webp, good_fill=0.93)
+    speed = _AVIF_SPEED[effort]
+    return Encoder(
+        f"avif-{effort}",
+        partial(encode_avif, speed=speed),
+        good_fill=0.94,
+        scout=partial(encode_avif, speed=_SCOUT_SPEED),
+    )
+
+
+def keeps_alpha(format: ImageFormat) -> bool:
+    """Whether the format can hold transparency."""
+    return format is not ImageFormat.JPEG
+
+
+def encode_avif(image: Image.Image, quality: int, *, speed: int) -> bytes:
+    """Encodes AVIF 4:2:0 with SVT-AV1, or with aom where SVT is absent or refuses the size.
+
+    SVT-AV1's CRF has quarter steps; qualities of 1-100 spread over its 0-63 (lower is better), so that each
+    step of quality is another file, where libavif's own scale has 64 steps of about 5 % in bytes.
+
+    Args:
+        image: RGB or RGBA.
+        quality: 1-100.
+        speed: libavif's speed, 0 (slowest) to 10.
 
     Raises:
         MemoryError: The encoder could not get its memory or its threads.
     """
-    codec = "svt" if _has_svt() and min(image.size) >= _SVT_MIN_SIDE else "aom"
     # One thread: photos are processed side by side, and aom's bytes depend on the number of threads.
-    options = {"quality": quality, "codec": codec, "speed": 6, "subsampling": "4:2:0", "max_threads": 1}
+    options: dict[str, object] = {"speed": speed, "subsampling": "4:2:0", "max_threads": 1}
+    if _has_svt() and min(image.size) >= _SVT_MIN_SIDE:
+        crf = round(63 * (100 - quality) / 100 * 4) / 4
+        options |= {"codec": "svt", "advanced": {"tune": _STILL_PICTURE, "crf": f"{crf:g}"}}
+    else:
+        options |= {"codec": "aom", "quality": quality}
     try:
         with _ordinary_priority():
             return _saved(image, "AVIF", **options)
     except RuntimeError as error:
         # The pixels and settings are valid by now: libavif's "encoding failed" is a failed malloc or thread.
-        raise MemoryError(f"{codec}: {error}") from error
+        raise MemoryError(f"{options['codec']}: {error}") from error
 
 
 @contextmanager
@@ -91,19 +138,17 @@ def encode_webp(image: Image.Image, quality: int) -> bytes:
     return _saved(image, "WEBP", quality=quality, method=5)
 
 
+def encode_lossless_webp(image: Image.Image) -> bytes:
+    """Encodes WebP without loss, transparent pixels' hidden colours aside."""
+    return _saved(image, "WEBP", lossless=True, quality=75, method=4)
+
+
 def encode_jpeg(image: Image.Image, quality: int) -> bytes:
     """Encodes progressive JPEG 4:2:0 with optimised Huffman tables and Robidoux's quantisation."""
     # Tables come scaled and no quality is passed: Pillow then sizes its buffer at two bytes per pixel.
     # At the one byte of qualities below 95, noise overflows it ("Suspension not allowed here").
     tables = [_quantisation(quality)] * 2
     return _saved(image, "JPEG", qtables=tables, progressive=True, optimize=True, subsampling="4:2:0")
-
-
-ENCODERS: Mapping[ImageFormat, FormatEncoder] = {
-    ImageFormat.AVIF: FormatEncoder(encode_avif, keeps_alpha=True, bytes_curve=(-4.51, 0.034)),
-    ImageFormat.WEBP: FormatEncoder(encode_webp, keeps_alpha=True, bytes_curve=(-3.56, 0.019)),
-    ImageFormat.JPEG: FormatEncoder(encode_jpeg, keeps_alpha=False, bytes_curve=(-3.48, 0.020)),
-}
 
 
 def flattened(image: Image.Image, format: ImageFormat, background: tuple[int, int, int]) -> Image.Image:
@@ -117,7 +162,7 @@ def flattened(image: Image.Image, format: ImageFormat, background: tuple[int, in
     Returns:
         The image itself when nothing had to be done, else an RGB copy.
     """
-    if image.mode != "RGBA" or ENCODERS[format].keeps_alpha:
+    if image.mode != "RGBA" or keeps_alpha(format):
         return image
     ground = Image.new("RGB", image.size, background)
     ground.paste(image, mask=image.getchannel("A"))

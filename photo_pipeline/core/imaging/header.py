@@ -3,7 +3,6 @@
 The file's extension is never consulted. Decoding lives in `decode.py`.
 """
 
-import re
 import resource
 import struct
 import warnings
@@ -26,6 +25,7 @@ from photo_pipeline.core.errors import (
     PhotoTooLargeError,
     UnsupportedFormatError,
 )
+from photo_pipeline.core.imaging.camera import CameraFacts, camera_facts, tag
 
 SNIFF_BYTES = 64
 
@@ -89,8 +89,7 @@ class SourceInfo:
         has_alpha: Whether the file can hold transparent pixels.
         frames: Number of frames; all but the first are dropped.
         mime: The source's media type.
-        taken_at: ISO 8601 local time of the exposure, with offset where the camera wrote one.
-        camera: Make and model.
+        camera: What the camera wrote about the exposure.
     """
 
     format: str
@@ -101,8 +100,7 @@ class SourceInfo:
     has_alpha: bool
     frames: int
     mime: str
-    taken_at: str | None
-    camera: str | None
+    camera: CameraFacts
 
 
 def sniff(path: Path) -> str | None:
@@ -330,8 +328,7 @@ def _describe(image: Image.Image, family: str) -> SourceInfo:
         has_alpha=image.has_transparency_data,
         frames=int(getattr(image, "n_frames", 1)),
         mime=f"image/{family.lower()}",
-        taken_at=_taken_at(exif),
-        camera=_camera(exif),
+        camera=camera_facts(exif),
     )
 
 
@@ -353,37 +350,5 @@ def _orientation(image: Image.Image, exif: Image.Exif) -> int:
     # Pillow's TIFF plugin turns the picture by itself while it loads.
     if image.format == "TIFF":
         return 1
-    value = _tag(exif, ExifTags.Base.Orientation)
+    value = tag(exif, ExifTags.Base.Orientation)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _tag(exif: Image.Exif, tag: int, ifd: int | None = None) -> object:
-    try:
-        return exif.get(tag) if ifd is None else exif.get_ifd(ifd).get(tag)
-    except DAMAGE_ERRORS:
-        return None
-
-
-def _text(value: object) -> str:
-    """A camera's text without NULs and control characters, at most 100 characters of it."""
-    if not isinstance(value, str):
-        return ""
-    return "".join(c for c in value if c.isprintable()).strip()[:100]
-
-
-def _taken_at(exif: Image.Exif) -> str | None:
-    written = _text(_tag(exif, ExifTags.Base.DateTimeOriginal, ExifTags.IFD.Exif))
-    written = written or _text(_tag(exif, ExifTags.Base.DateTime))
-    found = re.fullmatch(r"(\d{4})[:-](\d\d)[:-](\d\d)[ T](\d\d:\d\d:\d\d).*", written)
-    if not found or found[1] == "0000":
-        return None
-    offset = _text(_tag(exif, ExifTags.Base.OffsetTimeOriginal, ExifTags.IFD.Exif))
-    suffix = offset if re.fullmatch(r"[+-]\d\d:\d\d", offset) else ""
-    return f"{found[1]}-{found[2]}-{found[3]}T{found[4]}{suffix}"
-
-
-def _camera(exif: Image.Exif) -> str | None:
-    make, model = _text(_tag(exif, ExifTags.Base.Make)), _text(_tag(exif, ExifTags.Base.Model))
-    # "Canon" + "Canon EOS 20D" repeats the make.
-    name = model if model.lower().startswith(make.lower()) else f"{make} {model}"
-    return name.strip() or None

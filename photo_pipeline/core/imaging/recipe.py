@@ -7,17 +7,22 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import cached_property
 from importlib.util import find_spec
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import PIL
 import pillow_avif
 from PIL import features
 
 from photo_pipeline.core.errors import ConfigurationError
+from photo_pipeline.core.imaging.size_model import model_digest
+
+if TYPE_CHECKING:  # It reads pictures, with modules that stand on this one.
+    from photo_pipeline.core.imaging.finish import Watermark
 
 # Raised by hand whenever a change of this package changes the bytes that it makes.
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 
 # Pillow itself raises above 2 x its MAX_IMAGE_PIXELS default, so a higher limit would not take effect.
 PILLOW_PIXEL_CEILING = 178_956_970
@@ -41,16 +46,25 @@ class ImageFormat(StrEnum):
         return f"image/{self.value}"
 
 
+class Effort(StrEnum):
+    """How much time a file may cost. `make bench-imaging` has a row for each."""
+
+    SPEED = "speed"
+    BALANCED = "balanced"
+    QUALITY = "quality"
+
+
 @dataclass(frozen=True)
 class VariantSpec:
     """One size to make of each photo.
 
     Attributes:
         name: The variant's name, as in file names and catalog ("full", "thumb").
-        fit: "inside" keeps the whole picture within the box; "cover" fills the box and crops the centre.
+        fit: "inside" keeps the whole picture within the box; "cover" fills the box and crops the rest.
         width: Width of the box in pixels.
         height: Height of the box in pixels.
         max_bytes: The byte target of each file; None for no target.
+        crop: Where "cover" crops: "attention" finds the subject, "center" takes the middle.
     """
 
     name: str
@@ -58,6 +72,7 @@ class VariantSpec:
     width: int
     height: int
     max_bytes: int | None
+    crop: Literal["attention", "center"] = "attention"
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1:
@@ -83,6 +98,11 @@ class Recipe:
         formats: The formats that each size is made in.
         quality_min: The lowest quality that may be chosen to meet a byte target (1-100).
         quality_max: The highest quality, taken where the target allows it (1-100).
+        effort: How much time a file may cost.
+        sharpen: Whether variants of SHARPEN_MIN_SIDE px and more are sharpened lightly.
+        watermark: What is laid on every variant, or None.
+        focal_point: What "cover" variants keep in the middle, as fractions of the photo's width and height;
+            None to find it. Belongs to one photo.
         background: RGB colour under transparent pixels, for formats without transparency.
         max_pixels: Photos of more pixels are refused from their header, before any is decoded.
     """
@@ -91,6 +111,10 @@ class Recipe:
     formats: tuple[ImageFormat, ...] = (ImageFormat.AVIF, ImageFormat.WEBP, ImageFormat.JPEG)
     quality_min: int = 20
     quality_max: int = 85
+    effort: Effort = Effort.BALANCED
+    sharpen: bool = False
+    watermark: "Watermark | None" = None
+    focal_point: tuple[float, float] | None = None
     background: tuple[int, int, int] = (255, 255, 255)
     max_pixels: int = 100_000_000
 
@@ -111,7 +135,7 @@ class Recipe:
                 fix=f"Set it to {PILLOW_PIXEL_CEILING} at most",
             )
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The recipe's name in object keys: equal digests mean equal bytes for equal sources.
 
@@ -121,7 +145,13 @@ class Recipe:
         """
         settings = asdict(self)
         del settings["max_pixels"]
-        shape = {"recipe": settings, "libraries": library_versions(), "engine": ENGINE_VERSION}
+        settings["watermark"] = self.watermark.digest() if self.watermark else None
+        shape = {
+            "recipe": settings,
+            "libraries": library_versions(),
+            "size_model": model_digest(),
+            "engine": ENGINE_VERSION,
+        }
         text = json.dumps(shape, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -14,6 +14,10 @@ from photo_pipeline.core.imaging.recipe import VariantSpec
 GAP = 1.5
 
 
+Window = tuple[float, float, float, float]
+"""Left, top, right, bottom in fractions of the picture."""
+
+
 @dataclass(frozen=True)
 class Geometry:
     """How a variant is cut out of the upright source.
@@ -33,7 +37,9 @@ class Geometry:
         return max(self.size[0] / (right - left), self.size[1] / (bottom - top))
 
 
-def plan(spec: VariantSpec, *, width: int, height: int, shrink: float = 1.0) -> Geometry:
+def plan(
+    spec: VariantSpec, *, width: int, height: int, shrink: float = 1.0, window: Window | None = None
+) -> Geometry:
     """Decides a variant's crop and size.
 
     Args:
@@ -41,12 +47,13 @@ def plan(spec: VariantSpec, *, width: int, height: int, shrink: float = 1.0) -> 
         width: The source's displayed width in pixels.
         height: The source's displayed height in pixels.
         shrink: Factor on the variant's size, at most 1: the step down when no quality fits the bytes.
+        window: Where a "cover" variant is cut out; None for the centre. Its size is not taken from here.
 
     Returns:
         The geometry. Its size is at least 1x1 and never larger than the box or the source.
     """
     if spec.fit == "cover":
-        box, (fit_width, fit_height) = _cover(spec, width, height)
+        box, (fit_width, fit_height) = _cover(spec, width, height, window)
     else:
         box, (fit_width, fit_height) = _inside(spec, width, height)
     size = (max(1, round(fit_width * shrink)), max(1, round(fit_height * shrink)))
@@ -83,11 +90,14 @@ def _inside(
 
 
 def _cover(
-    spec: VariantSpec, width: int, height: int
+    spec: VariantSpec, width: int, height: int, window: Window | None
 ) -> tuple[tuple[float, float, float, float], tuple[int, int]]:
     aspect = spec.width / spec.height
     cut_width = min(float(width), max(1.0, height * aspect))
     cut_height = min(float(height), max(1.0, width / aspect))
     left, top = (width - cut_width) / 2, (height - cut_height) / 2
+    if window is not None:
+        left = min(max(0.0, window[0] * width), width - cut_width)
+        top = min(max(0.0, window[1] * height), height - cut_height)
     size = (min(spec.width, round(cut_width)), min(spec.height, round(cut_height)))
     return (left, top, left + cut_width, top + cut_height), size

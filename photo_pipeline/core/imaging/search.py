@@ -1,23 +1,33 @@
 """The highest quality whose file fits a byte budget, in few encodes.
 
-Knows nothing of images: an encoder is any function from a quality to bytes.
+Knows nothing of images: an encoder is any function from a quality to bytes, and a curve any forecast of
+their sizes (`size_model.py` has the real one). The forecast only decides which quality is tried next; what
+is taken is decided by the files themselves, so a wrong forecast costs encodes, never the budget.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import floor, log
+from math import log
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 # Every quality of 1..100 is decided within 7 halvings; one more allows a first try anywhere.
 MAX_ENCODES = 8
 
-# A file that fills this much of its budget is good enough: the last 5 % are worth 1-2 steps of quality.
-GOOD_FILL = 0.95
+# How far above the forecast a size may turn out, in standard deviations, at the quality that is tried.
+_CAUTION = 0.6
 
-# Where the interpolation aims: inside of the window that ends the search.
-_AIM_FILL = 0.975
 
-# Growth of ln(bytes) per step of quality, for want of better (between JPEG's and AVIF's mean).
-TYPICAL_SLOPE = 0.028
+class Forecast(Protocol):
+    """What sizes to expect, corrected by each encode."""
+
+    def log_bytes(self, *, sigmas: float) -> npt.NDArray[np.float64]:
+        """Returns ln(bytes) for each quality of the search's range, `sigmas` above the expected one."""
+
+    def learn(self, quality: int, size: int) -> None:
+        """Takes note of a file's size in bytes."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +53,8 @@ def search_quality(
     max_bytes: int | None,
     low: int,
     high: int,
-    guess: int,
-    slope: float = TYPICAL_SLOPE,
+    forecast: Forecast,
+    good_fill: float = 0.95,
 ) -> SearchResult:
     """Finds the highest quality whose file has at most `max_bytes` bytes.
 
@@ -53,12 +63,12 @@ def search_quality(
         max_bytes: The budget; None for no limit, which takes `high`.
         low: The lowest quality that may be chosen.
         high: The highest quality.
-        guess: The first quality to try; `high` when nothing is known.
-        slope: Expected growth of ln(bytes) per step of quality, used until two sizes are known.
+        forecast: What sizes to expect from `low` to `high`.
+        good_fill: The share of the budget with which a file is good enough.
 
     Returns:
         The file of the highest quality tried that fits. If sizes grow with quality, it is the highest that
-        fits at all, or one that fills at least GOOD_FILL of the budget. When not even `low` fits, the file
+        fits at all, or one that fills at least `good_fill` of the budget. When not even `low` fits, the file
         of `low` with `met` False. Never more than MAX_ENCODES encodes.
 
     Raises:
@@ -68,57 +78,55 @@ def search_quality(
         raise ValueError(f"no search in {low}..{high}")
     if max_bytes is None:
         return SearchResult(quality=high, data=encode(high), encodes=1, met=True)
-    bracket = _Bracket(max_bytes=max_bytes, low=low, high=high, slope=slope)
+    bracket = _Bracket(max_bytes=max_bytes, low=low, high=high, good_fill=good_fill)
     while not bracket.decided:
-        quality = bracket.next_quality(guess)
-        bracket.learn(quality, encode(quality))
+        quality = bracket.next_quality(forecast)
+        data = encode(quality)
+        bracket.learn(quality, data)
+        forecast.learn(quality, len(data))
     return bracket.result()
 
 
 class _Bracket:
     """What is known so far: `below` fits (or is low - 1), `above` does not (or is high + 1)."""
 
-    def __init__(self, *, max_bytes: int, low: int, high: int, slope: float) -> None:
+    def __init__(self, *, max_bytes: int, low: int, high: int, good_fill: float) -> None:
         self.max_bytes = max_bytes
-        self.slope = slope
+        self.good_fill = good_fill
+        self.low = low
         self.below = low - 1
         self.above = high + 1
-        self.tried: dict[int, int] = {}
+        self.encodes = 0
         self.fitting = b""
         self.smallest = b""
 
     @property
     def decided(self) -> bool:
-        return self.below + 1 >= self.above or len(self.fitting) >= GOOD_FILL * self.max_bytes
+        return self.below + 1 >= self.above or len(self.fitting) >= self.good_fill * self.max_bytes
 
     def learn(self, quality: int, data: bytes) -> None:
-        self.tried[quality] = len(data)
+        self.encodes += 1
         if len(data) <= self.max_bytes:
             self.below, self.fitting = quality, data
         else:
             self.above, self.smallest = quality, data
 
-    def next_quality(self, guess: int) -> int:
-        """The interpolated quality, moved so that the tries left can always settle what remains."""
-        target = guess if not self.tried else self._interpolated()
-        reach = 2 ** (MAX_ENCODES - len(self.tried) - 1) - 1
-        floor_ = max(self.below + 1, self.above - 1 - reach)
+    def next_quality(self, forecast: Forecast) -> int:
+        """The forecast's quality, moved so that the tries left can always settle what remains."""
+        reach = (1 << (MAX_ENCODES - self.encodes - 1)) - 1
+        floor = max(self.below + 1, self.above - 1 - reach)
         ceiling = min(self.above - 1, self.below + 1 + reach)
-        return int(max(floor_, min(ceiling, target)))
+        return max(floor, min(ceiling, self._promising(forecast)))
 
-    def _interpolated(self) -> int:
-        """Where the line through the two sizes nearest to the budget reaches the aim."""
-        aim = log(max(1.0, self.max_bytes * _AIM_FILL))
-        sizes = {quality: log(max(1, size)) for quality, size in self.tried.items()}
-        nearest, *others = sorted(sizes, key=lambda quality: abs(sizes[quality] - aim))
-        slope = self.slope
-        # Encoders have plateaus (AVIF has 64 steps for 100 qualities): a flat or falling line says nothing.
-        if others and (rise := (sizes[nearest] - sizes[others[0]]) / (nearest - others[0])) > 0:
-            slope = max(rise, self.slope / 10)
-        return floor(nearest + (aim - sizes[nearest]) / slope)
+    def _promising(self, forecast: Forecast) -> int:
+        """The highest undecided quality that is expected to fit with some caution, or the lowest one."""
+        sizes = forecast.log_bytes(sigmas=_CAUTION)
+        budget = log(max(1, self.max_bytes))
+        fitting = np.flatnonzero(sizes[: self.above - self.low] <= budget)
+        return self.low + int(fitting[-1]) if fitting.size else self.low
 
     def result(self) -> SearchResult:
-        met = self.below in self.tried
+        met = self.below >= self.low
         quality = self.below if met else self.above
         data = self.fitting if met else self.smallest
-        return SearchResult(quality=quality, data=data, encodes=len(self.tried), met=met)
+        return SearchResult(quality=quality, data=data, encodes=self.encodes, met=met)

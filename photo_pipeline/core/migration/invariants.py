@@ -3,14 +3,21 @@
 Used by Dagster's asset checks and by tests. Reads only; repairs nothing.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.inventory import last_inventory
-from photo_pipeline.core.catalog.tables import PhotoClass, PhotoState, photo_table, validation_table
+from photo_pipeline.core.catalog.tables import (
+    PhotoClass,
+    PhotoState,
+    object_table,
+    photo_table,
+    quality_table,
+    validation_table,
+)
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.migration.photos import batch_photos
 from photo_pipeline.core.migration.upload import ready_photos
@@ -20,12 +27,13 @@ _SAMPLE = 5
 
 @dataclass(frozen=True)
 class Invariant:
-    """One statement, how many things it was checked on, and what violates it."""
+    """One statement, how many things it was checked on, what violates it, and numbers worth following."""
 
     statement: str
     checked: int
     violations: int
     sample: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def holds(self) -> bool:
@@ -87,6 +95,30 @@ def every_rewritten_row_is_backed(database: Database, config: PipelineConfig, ba
         len(migrated),
         len(dangling),
         _sample(dangling),
+    )
+
+
+def every_score_is_above_the_floor(database: Database, config: PipelineConfig, batch: str) -> Invariant:
+    """Return whether no measured variant of the batch's photos, whoever measured it, is below the floor."""
+    quality, stored, photo = quality_table.c, object_table.c, photo_table.c
+    query = (
+        sa.select(quality.score, stored.format, sa.func.min(photo.path).label("path"))
+        .join(object_table, sa.and_(stored.bucket == quality.bucket, stored.key == quality.key))
+        .join(photo_table, photo.sha256 == stored.source_sha256)
+        .where(quality.bucket == config.store.bucket, quality.score.is_not(None), stored.deleted_at.is_(None))
+        .where(photo.batch == batch, photo.role != "variant")
+        .group_by(quality.key, quality.score, stored.format)
+        .order_by(quality.score, quality.key)
+    )
+    with database.read() as connection:
+        rows = connection.execute(query).all()
+    below = [f"{row.path} ({row.format}) {row.score:.1f}" for row in rows if row.score < config.quality.floor]
+    return Invariant(
+        f"No measured variant looks worse than the floor of {config.quality.floor:g} points.",
+        len(rows),
+        len(below),
+        _sample(below),
+        {"worst_score": rows[0].score} if rows else {},
     )
 
 

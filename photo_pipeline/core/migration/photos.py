@@ -1,12 +1,13 @@
 """A batch's photos, and the objects that each of them needs in the store."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from PIL import ImageColor
 from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog.database import Database, insert_or_update
@@ -18,10 +19,11 @@ from photo_pipeline.core.catalog.tables import (
     recipe_table,
     utc_now,
 )
-from photo_pipeline.core.config import PipelineConfig, VariantSettings
+from photo_pipeline.core.config import ImageSettings, PipelineConfig, VariantSettings
 from photo_pipeline.core.delivery.urls import UrlScheme
 from photo_pipeline.core.errors import ConfigurationError, PhotoError
-from photo_pipeline.core.imaging.recipe import ImageFormat, Recipe, VariantSpec
+from photo_pipeline.core.imaging.finish import Watermark
+from photo_pipeline.core.imaging.recipe import Effort, ImageFormat, Recipe, VariantSpec
 from photo_pipeline.core.sources.mapping import Source
 
 # Extension and media type of an untouched original, by the format that its content has.
@@ -53,6 +55,8 @@ class Photo:
     path: str
     value: str
     new_value: str | None
+    focal_x: float | None
+    focal_y: float | None
     recipe: str | None
     size: int
     mtime_ns: int
@@ -69,6 +73,11 @@ class Photo:
     def is_copy(self) -> bool:
         """Whether it is a resized copy that the application made of the row's primary photo."""
         return self.role == "variant"
+
+    @property
+    def focal_point(self) -> tuple[float, float] | None:
+        """What crops keep in the middle, as fractions of width and height."""
+        return None if self.focal_x is None or self.focal_y is None else (self.focal_x, self.focal_y)
 
     def location(self, config: PipelineConfig) -> Path:
         """Return where the local file is."""
@@ -131,12 +140,23 @@ def quarantine(connection: Connection, photos: Iterable[Photo], error: PhotoErro
 
 
 @lru_cache(maxsize=32)
-def _recipe(variants: tuple[tuple[str, VariantSettings], ...], max_pixels: int) -> Recipe:
-    specs = tuple(
-        VariantSpec(name=name, fit=spec.fit, width=spec.width, height=spec.height, max_bytes=spec.max_bytes)
-        for name, spec in variants
+def _recipe(
+    variants: tuple[tuple[str, VariantSettings], ...], images: ImageSettings, max_pixels: int
+) -> Recipe:
+    specs = tuple(VariantSpec(name=name, **spec.model_dump()) for name, spec in variants)
+    return Recipe(
+        variants=specs,
+        effort=Effort(images.effort),
+        sharpen=images.sharpen,
+        watermark=Watermark(**images.watermark.model_dump()) if images.watermark else None,
+        background=ImageColor.getrgb(images.background)[:3],
+        max_pixels=max_pixels,
     )
-    return Recipe(variants=specs, max_pixels=max_pixels)
+
+
+@lru_cache(maxsize=4096)
+def _focused(recipe: Recipe, focal_point: tuple[float, float]) -> Recipe:
+    return replace(recipe, focal_point=focal_point)
 
 
 class ObjectNaming:
@@ -148,10 +168,14 @@ class ObjectNaming:
         self._earlier: dict[str, RecipeShape] = {}
         self.urls = UrlScheme.of(config)
 
-    def recipe(self, source: str) -> Recipe:
-        """Return the recipe of a source's preset."""
-        preset = self._config.variants[self._config.source(source).preset]
-        return _recipe(tuple(preset.items()), self._config.workers.max_pixels)
+    def recipe(self, photo: Photo) -> Recipe:
+        """Return the recipe of the photo: its source's preset, cropped around its own focal point."""
+        name = self._config.source(photo.source).preset
+        preset, images = self._config.variants[name], self._config.images.get(name, ImageSettings())
+        recipe = _recipe(tuple(preset.items()), images, self._config.workers.max_pixels)
+        if photo.focal_point is None or not any(spec.fit == "cover" for spec in recipe.variants):
+            return recipe
+        return _focused(recipe, photo.focal_point)
 
     def variants(self, photo: Photo) -> list[WantedObject]:
         """Return the variant objects of one (primary) photo: every variant in every format."""
@@ -181,7 +205,7 @@ class ObjectNaming:
         return self._shape(photo).digest
 
     def _shape(self, photo: Photo) -> "RecipeShape":
-        present = self.recipe(photo.source)
+        present = self.recipe(photo)
         if photo.state != PhotoState.MIGRATED or photo.recipe in (None, present.digest):
             names = tuple(spec.name for spec in present.variants)
             return RecipeShape(present.digest, names, present.formats)
@@ -290,6 +314,11 @@ def row_primaries(
                 if photo.field == config.source(photo.source).primary_column:
                     found[photo.row_id] = photo
     return found
+
+
+def staged_path(config: PipelineConfig, key: str) -> Path:
+    """Return where the variant with that key waits for its upload."""
+    return config.state.staging_dir / key
 
 
 def is_proven_row(row: Any | None) -> bool:

@@ -16,8 +16,15 @@ from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog.checksums import hash_file
 from photo_pipeline.core.catalog.database import Database, insert_or_update
-from photo_pipeline.core.catalog.tables import BatchState, PhotoState, object_table, photo_table, utc_now
-from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.catalog.tables import (
+    BatchState,
+    PhotoState,
+    object_table,
+    photo_table,
+    picture_table,
+    utc_now,
+)
+from photo_pipeline.core.config import ImageSettings, PipelineConfig
 from photo_pipeline.core.errors import PhotoChangedError, PhotoError
 from photo_pipeline.core.imaging.pool import ImageWorkers, PhotoTask
 from photo_pipeline.core.imaging.recipe import ImageFormat
@@ -33,7 +40,9 @@ from photo_pipeline.core.migration.photos import (
     remember_recipe,
     row_primaries,
     set_state,
+    staged_path,
 )
+from photo_pipeline.core.migration.visual_quality import MeasuredQuality, measure_batch
 from photo_pipeline.core.progress import Progress, no_progress
 
 # Photos in these states move forward; rolled-back ones only when somebody asks for it.
@@ -73,11 +82,7 @@ class Processed:
     missed_targets: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     samples: list[MadeSample] = field(default_factory=list)
-
-
-def staged_path(config: PipelineConfig, key: str) -> Path:
-    """Return where the variant with that key waits for its upload."""
-    return config.state.staging_dir / key
+    quality: MeasuredQuality = field(default_factory=MeasuredQuality)
 
 
 def process_batch(
@@ -93,7 +98,8 @@ def process_batch(
     """Make every missing variant of the batch.
 
     A photo that cannot be processed is quarantined with its reason, with the rows that show it; the others
-    go on. A photo is `processed` once all its variants are whole.
+    go on. A photo is `processed` once all its variants are whole. Then the visual quality of a sample is
+    measured, where that was not done before.
 
     Args:
         database: The application's database.
@@ -118,6 +124,7 @@ def process_batch(
     maker = _BatchMaker(database, config, lease, outcome)
     maker.run([photo for photo in photos if not photo.is_copy], workers, progress)
     maker.settle_copies([photo for photo in photos if photo.is_copy])
+    outcome.quality = measure_batch(database, config, lease, retry_failed=retry_failed, progress=progress)
     return outcome
 
 
@@ -149,7 +156,7 @@ class _BatchMaker:
 
     def run(self, photos: list[Photo], workers: Workers, progress: Progress) -> None:
         for photo in photos:
-            self._twins[f"{photo.sha256}/{self._naming.recipe(photo.source).digest}"].append(photo)
+            self._twins[f"{photo.sha256}/{self._naming.recipe(photo).digest}"].append(photo)
         missing = self._missing()
         finished = [twins for name, twins in self._twins.items() if name not in missing]
         self._reuse(finished)
@@ -192,7 +199,7 @@ class _BatchMaker:
             twins = self._keep_intact(name)
             if not twins:
                 continue
-            recipe = self._naming.recipe(twins[0].source)
+            recipe = self._naming.recipe(twins[0])
             specs = {spec.name: spec for spec in recipe.variants}
             yield PhotoTask(
                 id=name,
@@ -245,7 +252,7 @@ class _BatchMaker:
                 "bucket": bucket,
                 "key": self._naming.variant_key(photo, each.variant, each.format.extension),
                 "source_sha256": photo.sha256,
-                "recipe": self._naming.recipe(photo.source).digest,
+                "recipe": self._naming.recipe(photo).digest,
                 "variant": each.variant,
                 "format": each.format.value,
                 "mime": each.format.mime,
@@ -265,7 +272,27 @@ class _BatchMaker:
         # A proven object stays as it is: rows of another batch may be showing it.
         unproven = object_table.c.verified_at.is_(None) | object_table.c.deleted_at.is_not(None)
         insert_or_update(connection, object_table, rows, only_if=unproven)
-        remember_recipe(connection, self._naming.recipe(photo.source))
+        remember_recipe(connection, self._naming.recipe(photo))
+        self._remember_picture(connection, photo, made)
+
+    def _remember_picture(self, connection: Connection, photo: Photo, made: MadePhoto) -> None:
+        """Keep what the content looks like and what its camera said, once per content."""
+        preset = self._config.source(photo.source).preset
+        with_gps = self._config.images.get(preset, ImageSettings()).gps
+        camera, placeholder = made.info.camera, made.placeholder
+        row = {
+            "sha256": photo.sha256,
+            "thumbhash": placeholder.thumbhash,
+            "placeholder": placeholder.data_uri,
+            "dominant_colour": placeholder.dominant_colour,
+            "perceptual_hash": made.perceptual_hash,
+            "camera": camera.name,
+            "taken_at": camera.taken_at,
+            "latitude": camera.latitude if with_gps else None,
+            "longitude": camera.longitude if with_gps else None,
+            "updated_at": utc_now(),
+        }
+        insert_or_update(connection, picture_table, [row])
 
     def _count(self, task: PhotoTask, twins: list[Photo], made: MadePhoto) -> None:
         outcome = self._outcome

@@ -23,8 +23,14 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.delivery.canary import Expected, run_canary
 from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.migration.lease import BatchLease
-from photo_pipeline.core.migration.photos import ObjectNaming, Photo, batch_photos, object_rows, row_primaries
-from photo_pipeline.core.migration.process import staged_path
+from photo_pipeline.core.migration.photos import (
+    ObjectNaming,
+    Photo,
+    batch_photos,
+    object_rows,
+    row_primaries,
+    staged_path,
+)
 from photo_pipeline.core.migration.row_rewrite import RowChange, RowCounts, RowRewriter
 from photo_pipeline.core.migration.upload import CACHE_CONTROL, is_proven, ready_photos
 from photo_pipeline.core.progress import Progress, no_progress

@@ -31,13 +31,13 @@ from photo_pipeline.core.migration.photos import (
     quarantine,
     row_primaries,
     set_state,
+    staged_path,
 )
 from photo_pipeline.core.migration.process import (
     Workers,
     is_at_hand,
     primary_unavailable,
     process_batch,
-    staged_path,
 )
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.checksum import sha256_hex

@@ -27,6 +27,7 @@ from photo_pipeline.core.report.measures import (
 )
 from photo_pipeline.core.report.sizes import Sizes, VariantFiles, collect_sizes, variant_files
 from photo_pipeline.core.report.verdict import NOT_STARTED, WAITING, Verdict, judge
+from photo_pipeline.core.report.visual_quality import VisualQuality, collect_quality
 
 MAX_LISTED_FINDINGS = 500
 """How many photos the report lists by name; the counts are always complete, and so is photos.csv."""
@@ -46,6 +47,7 @@ class ReportData:
         batches: Every batch with its state, its photos by state and its error.
         sizes: Bytes before and after.
         variants: The variants by name and format.
+        quality: How a sample of the variants looks: scores by format, and the worst.
         objects: The objects in the store and how they were proven.
         rewrites: Photo columns in the ledger by outcome.
         validation: Migrated photos by their last validation.
@@ -63,6 +65,7 @@ class ReportData:
     batches: tuple[BatchStatus, ...] = ()
     sizes: Sizes = field(default_factory=Sizes)
     variants: tuple[VariantFiles, ...] = ()
+    quality: VisualQuality = field(default_factory=VisualQuality)
     objects: Objects = field(default_factory=Objects)
     rewrites: Rewrites = field(default_factory=Rewrites)
     validation: Validation = field(default_factory=Validation)
@@ -114,6 +117,7 @@ def collect(
             batches=batches,
             sizes=collect_sizes(connection, config),
             variants=variant_files(connection, config),
+            quality=collect_quality(connection, config),
             objects=measures.objects(connection, config),
             rewrites=measures.rewrites(connection),
             validation=validation,

@@ -19,6 +19,7 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.migration.state import BatchStatus
 from photo_pipeline.core.report.data import ReportData
 from photo_pipeline.core.report.pictures import Comparison
+from photo_pipeline.core.report.quality_pictures import QualityPair
 from photo_pipeline.core.report.sizes import VariantFiles
 
 MAX_LISTED_BATCHES = 200
@@ -51,13 +52,19 @@ STATE_LABELS: Mapping[str, tuple[str, str]] = {
 _BATCH_ORDER = (BatchState.FAILED, BatchState.ROLLING_BACK, BatchState.RUNNING)
 
 
-def render(data: ReportData, config: PipelineConfig, comparisons: tuple[Comparison, ...] = ()) -> str:
+def render(
+    data: ReportData,
+    config: PipelineConfig,
+    comparisons: tuple[Comparison, ...] = (),
+    worst: tuple[QualityPair, ...] = (),
+) -> str:
     """Return the report as one HTML page.
 
     Args:
         data: What the report says.
         config: Names the bucket and the CDN; only links below the CDN's URL become links.
         comparisons: Before/after pictures to show.
+        worst: The worst measured variants beside their photos.
     """
     script = (_TEMPLATES / "slider.js").read_text(encoding="utf-8")
     return (
@@ -67,6 +74,7 @@ def render(data: ReportData, config: PipelineConfig, comparisons: tuple[Comparis
             data=data,
             config=config,
             comparisons=comparisons,
+            worst=worst,
             batches=_listed(data.batches),
             batch_states=_batch_states(data.batches),
             class_labels=CLASS_LABELS,

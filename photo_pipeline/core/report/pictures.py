@@ -5,9 +5,11 @@ picture cannot be had, a sentence says why.
 """
 
 import base64
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from PIL import Image
@@ -27,11 +29,19 @@ SAMPLE = 12
 WIDTH = 480
 """Width of the pictures in the report, in pixels; twelve pairs then take about half a megabyte."""
 
-# Decoded here, not in a worker with a memory limit: 50 megapixels take 150 MB.
-_MAX_PIXELS = 50_000_000
+MAX_SHOWN_PIXELS = 50_000_000
+"""Decoded here, not in a worker with a memory limit: 50 megapixels take 150 MB."""
+
 _JPEG_QUALITY = 78
 _WEBP_QUALITY = 80
 _EXTENSIONS = {"jpg": "image/jpeg", "webp": "image/webp", "avif": "image/avif"}
+
+
+Read = TypeVar("Read")
+
+
+class NoPictureError(Exception):
+    """There is no picture to show; the text is a sentence that says why."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ def compare_sample(
     database: Database, config: PipelineConfig, cdn: Cdn, *, limit: int = SAMPLE
 ) -> tuple[Comparison, ...]:
     """Return before/after pairs of at most `limit` migrated photos; reads local files and the CDN."""
-    delivered = _Deliveries(config, cdn)
+    delivered = Deliveries(config, cdn)
     return tuple(_compare(row, config, delivered) for row in _sample(database, limit))
 
 
@@ -93,7 +103,7 @@ def _sample(database: Database, limit: int) -> list[Any]:
         return list(connection.execute(query))
 
 
-def _compare(row: Any, config: PipelineConfig, delivered: "_Deliveries") -> Comparison:
+def _compare(row: Any, config: PipelineConfig, delivered: "Deliveries") -> Comparison:
     url, image_format, accept = delivered.address(row)
     return Comparison(
         photo_id=row.id,
@@ -108,26 +118,40 @@ def _compare(row: Any, config: PipelineConfig, delivered: "_Deliveries") -> Comp
 
 
 def _before(row: Any, config: PipelineConfig) -> Picture:
-    known = {"bytes": row.size, "width": row.width, "height": row.height}
+    def shrunk(path: Path) -> Picture:
+        info = read_header(path, max_pixels=MAX_SHOWN_PIXELS)
+        image = decode(path, info, scale=min(1.0, WIDTH / info.width))
+        return Picture(_shrunk_uri(image, "JPEG"), row.size, info.width, info.height)
+
+    try:
+        return read_local(row, config, shrunk)
+    except NoPictureError as problem:
+        return Picture(bytes=row.size, width=row.width, height=row.height, problem=str(problem))
+
+
+def read_local(row: Any, config: PipelineConfig, read: Callable[[Path], Read]) -> Read:
+    """Return what `read` makes of the local file of a `pp_photo` row.
+
+    Raises:
+        NoPictureError: it is gone, is another one now, or cannot be decoded.
+    """
     root = next((root for root in config.roots if root.name == row.root), None)
     if root is None:
-        return Picture(**known, problem=f"The configuration no longer has the root {row.root!r}.")
+        raise NoPictureError(f"The configuration no longer has the root {row.root!r}.")
     path = root.dir / row.path
     try:
-        if hash_file(path) != row.sha256:
-            return Picture(**known, problem="The local file is no longer the one that was migrated.")
-        info = read_header(path, max_pixels=_MAX_PIXELS)
-        image = decode(path, info, scale=min(1.0, WIDTH / info.width))
-    except FileNotFoundError:
-        return Picture(**known, problem="The local file is gone.")
+        if hash_file(path) == row.sha256:
+            return read(path)
+    except FileNotFoundError as error:
+        raise NoPictureError("The local file is gone.") from error
     except OSError as error:
-        return Picture(**known, problem=f"The local file cannot be read ({error.strerror}).")
+        raise NoPictureError(f"The local file cannot be read ({error.strerror}).") from error
     except PhotoError as error:
-        return Picture(**known, problem=f"The local file cannot be shown: {error.cause}.")
-    return Picture(_data_uri(image, "JPEG"), row.size, info.width, info.height)
+        raise NoPictureError(f"The local file cannot be shown: {error.cause}.") from error
+    raise NoPictureError("The local file is no longer the one that was migrated.")
 
 
-class _Deliveries:
+class Deliveries:
     """Asks the CDN for photos, and stops asking when it does not answer at all."""
 
     def __init__(self, config: PipelineConfig, cdn: Cdn) -> None:
@@ -155,41 +179,56 @@ class _Deliveries:
         """Return what the CDN delivers under `url`."""
         if url is None:
             return Picture(problem="The row's value is no URL of this migration.")
+        try:
+            return _after(self.fetch(url, accept))
+        except NoPictureError as problem:
+            return Picture(problem=str(problem))
+
+    def fetch(self, url: str, accept: str) -> bytes:
+        """Return the bytes that the CDN delivers under `url`.
+
+        Raises:
+            NoPictureError: it delivers none, or did not answer an earlier request.
+        """
         if self._silent:
-            return Picture(problem=self._silent)
+            raise NoPictureError(self._silent)
         try:
             answer = self._cdn.fetch(url, accept=accept)
         except DeliveryError as error:
             self._silent = f"Not fetched: {error.thing}: {error.cause}."
-            return Picture(problem=self._silent)
+            raise NoPictureError(self._silent) from error
         if answer.status != 200:
-            return Picture(problem=f"The CDN answers HTTP {answer.status}.")
-        return _after(answer.body)
+            raise NoPictureError(f"The CDN answers HTTP {answer.status}.")
+        return answer.body
 
 
 def _after(body: bytes) -> Picture:
     try:
         with Image.open(BytesIO(body), formats=["JPEG", "WEBP", "AVIF"]) as image:
             size = image.size
-            if size[0] * size[1] > _MAX_PIXELS:
+            if size[0] * size[1] > MAX_SHOWN_PIXELS:
                 return Picture(
                     bytes=len(body), problem="What the CDN delivers has too many pixels to be shown."
                 )
             image.load()
-            return Picture(_data_uri(image, "WEBP"), len(body), *size)
+            return Picture(_shrunk_uri(image, "WEBP"), len(body), *size)
     except (Image.DecompressionBombError, *DAMAGE_ERRORS):
         return Picture(bytes=len(body), problem="What the CDN delivers is no picture that decodes.")
 
 
-def _data_uri(image: Image.Image, image_format: str) -> str:
+def _shrunk_uri(image: Image.Image, image_format: str) -> str:
     if image.width > WIDTH:
         height = max(1, round(image.height * WIDTH / image.width))
         image = image.resize((WIDTH, height), Image.Resampling.LANCZOS)
-    target = BytesIO()
     if image_format == "JPEG":
-        _on_white(image).save(target, "JPEG", quality=_JPEG_QUALITY, optimize=True)
-    else:
-        image.save(target, "WEBP", quality=_WEBP_QUALITY)
+        return data_uri(_on_white(image), "JPEG", quality=_JPEG_QUALITY, optimize=True)
+    return data_uri(image, "WEBP", quality=_WEBP_QUALITY)
+
+
+def data_uri(image: Image.Image, image_format: str, **options: Any) -> str:
+    """Return the picture, encoded with Pillow's `options`, as a URI that needs no network."""
+    target = BytesIO()
+    image.save(target, image_format, **options)
     encoded = base64.b64encode(target.getvalue()).decode("ascii")
     return f"data:image/{image_format.lower()};base64,{encoded}"
 

@@ -158,10 +158,11 @@ def _by_format(
     found = {
         row[0]: FormatSize(row[0], int(row[1]), int(row[2]), int(row[3])) for row in connection.execute(query)
     }
-    return tuple(found[name] for name in sorted(found, key=_format_rank))
+    return tuple(found[name] for name in sorted(found, key=format_rank))
 
 
-def _format_rank(name: str) -> tuple[int, str]:
+def format_rank(name: str) -> tuple[int, str]:
+    """Return the sort key that puts formats in their usual order, unknown ones last."""
     return (_FORMATS.index(name) if name in _FORMATS else len(_FORMATS), name)
 
 
@@ -194,7 +195,7 @@ def variant_files(connection: Connection, config: PipelineConfig) -> tuple[Varia
     for row in connection.execute(query):
         groups.setdefault((row[0], row[1]), []).append(row)
     mains = main_variants(config)
-    order = sorted(groups, key=lambda key: (key[0] not in mains, key[0], _format_rank(key[1])))
+    order = sorted(groups, key=lambda key: (key[0] not in mains, key[0], format_rank(key[1])))
     return tuple(_variant(key, groups[key]) for key in order)
 
 
@@ -206,14 +207,15 @@ def _variant(key: tuple[str, str], rows: list[Any]) -> VariantFiles:
         format=key[1],
         files=files,
         bytes=sum(int(row[4]) for row in rows),
-        median_quality=_median(qualities),
+        median_quality=median(qualities),
         mean_encodes=sum(int(row[5] or 0) for row in rows) / files,
         missed_targets=sum(int(row[6]) for row in rows),
         qualities=dict(sorted(qualities.items())),
     )
 
 
-def _median(counts: dict[int, int]) -> float | None:
+def median(counts: dict[int, int]) -> float | None:
+    """Return the median of counted values, or None without any."""
     total = sum(counts.values())
     if not total:
         return None

@@ -22,6 +22,7 @@ from photo_pipeline.core.errors import InfrastructureError
 from photo_pipeline.core.report.data import ReportData, collect, to_json
 from photo_pipeline.core.report.html import render
 from photo_pipeline.core.report.pictures import Comparison, compare_sample
+from photo_pipeline.core.report.quality_pictures import worst_pairs
 
 HTML_NAME, JSON_NAME, CSV_NAME = "migration_report.html", "migration_report.json", "photos.csv"
 
@@ -48,7 +49,7 @@ class ReportFiles:
 def write_report(database: Database, config: PipelineConfig, cdn: Cdn) -> ReportFiles:
     """Write the report into `config.state.report_dir`, over an earlier one.
 
-    Reads the state tables, up to a dozen local photos, and as many from the CDN (which may be down).
+    Reads the state tables, up to 18 local photos, and as many files from the CDN (which may be down).
 
     Raises:
         InfrastructureError: the folder cannot be written.
@@ -56,7 +57,12 @@ def write_report(database: Database, config: PipelineConfig, cdn: Cdn) -> Report
     folder = config.state.report_dir
     files = ReportFiles(folder / HTML_NAME, folder / JSON_NAME, folder / CSV_NAME)
     data = collect(database, config)
-    page = render(data, config, _pictures(data, database, config, cdn))
+    page = render(
+        data,
+        config,
+        _pictures(data, database, config, cdn),
+        worst_pairs(database, config, cdn, data.quality.worst) if data.quality.worst else (),
+    )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _replace(files.html, page)

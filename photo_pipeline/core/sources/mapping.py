@@ -55,6 +55,13 @@ class Entity(_Model):
     id: str | None = Field(default=None, description="The column with its id.")
 
 
+class FocalPoint(_Model):
+    """The columns that say what the middle of a cropped photo is, as fractions (0-1) of its size."""
+
+    x: str = Field(description="Column with the fraction of the width, 0 left to 1 right.")
+    y: str = Field(description="Column with the fraction of the height, 0 top to 1 bottom.")
+
+
 class Where(_Model):
     """One structured condition on the rows of a source; all conditions must hold."""
 
@@ -103,6 +110,7 @@ class Source(_Model):
     key: tuple[str, ...] = Field(min_length=1, description="Columns that identify a row.")
     entity: Entity | None = None
     position: str | None = Field(default=None, description="Column with the photo's place within its entity.")
+    focal_point: FocalPoint | None = None
     where: tuple[Where, ...] = ()
     preset: str = "default"
     fields: tuple[FieldSpec, ...] = Field(min_length=1)
@@ -122,6 +130,8 @@ class Source(_Model):
             named.append(self.entity.id)
         if self.position:
             named.append(self.position)
+        if self.focal_point:
+            named += [self.focal_point.x, self.focal_point.y]
         return tuple(dict.fromkeys(named))
 
     @property

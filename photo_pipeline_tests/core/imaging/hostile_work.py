@@ -9,6 +9,7 @@ from pathlib import Path
 
 from photo_pipeline.core.errors import CorruptPhotoError, InfrastructureError
 from photo_pipeline.core.imaging.pool import PhotoTask, make_variants_task
+from photo_pipeline.core.imaging.quality import QualityTask
 from photo_pipeline.core.imaging.variants import MadePhoto
 
 
@@ -96,3 +97,11 @@ def run_a_worker_that_tells_its_pid(pipe: Path) -> None:
     task = PhotoTask(id="tell_pid_and_hang", source=pipe, recipe=recipe, wanted=(), staging={})
     with ImageWorkers(1, timeout_s=600, work=do_as_named) as workers:
         list(workers.process([task]))
+
+
+def be_killed_while_measuring(task: QualityTask) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang_while_measuring(task: QualityTask) -> None:
+    threading.Event().wait()

@@ -4,10 +4,14 @@ from io import BytesIO
 import pytest
 from PIL import ExifTags, Image, ImageChops, ImageStat
 
-from photo_pipeline.core.imaging.encode import ENCODERS, flattened
-from photo_pipeline.core.imaging.recipe import ImageFormat
+from photo_pipeline.core.imaging.encode import Encode, encoder, flattened, keeps_alpha
+from photo_pipeline.core.imaging.recipe import Effort, ImageFormat
 
 formats = pytest.mark.parametrize("format", list(ImageFormat))
+
+
+def encoding(format: ImageFormat, effort: Effort = Effort.BALANCED) -> Encode:
+    return encoder(format, effort).encode
 
 
 def reopened(data: bytes) -> Image.Image:
@@ -18,7 +22,7 @@ def reopened(data: bytes) -> Image.Image:
 
 @formats
 def test_a_picture_survives_encoding(painting: Image.Image, format: ImageFormat) -> None:
-    data = ENCODERS[format].encode(painting, 85)
+    data = encoding(format)(painting, 85)
     again = reopened(data)
     assert again.format == format.name
     assert max(ImageStat.Stat(ImageChops.difference(again.convert("RGB"), painting)).mean) < 6
@@ -26,7 +30,7 @@ def test_a_picture_survives_encoding(painting: Image.Image, format: ImageFormat)
 
 @formats
 def test_equal_pixels_give_equal_bytes(painting: Image.Image, format: ImageFormat) -> None:
-    encode = ENCODERS[format].encode
+    encode = encoding(format)
     assert encode(painting, 60) == encode(painting.copy(), 60)
     assert encode(painting, 60) != encode(painting, 40)
 
@@ -35,30 +39,30 @@ def test_equal_pixels_give_equal_bytes(painting: Image.Image, format: ImageForma
 def test_metadata_on_the_image_does_not_reach_the_file(painting: Image.Image, format: ImageFormat) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Make] = "Spy"
-    clean = ENCODERS[format].encode(painting, 60)
+    clean = encoding(format)(painting, 60)
     painting.info = {"exif": exif.tobytes(), "xmp": b"<x/>", "icc_profile": b"p" * 200, "comment": b"hello"}
-    assert ENCODERS[format].encode(painting, 60) == clean
+    assert encoding(format)(painting, 60) == clean
 
 
 @formats
 def test_every_tiny_or_thin_size_can_be_encoded(painting: Image.Image, format: ImageFormat) -> None:
     for size in ((1, 1), (1, 40), (40, 1), (3, 3), (15, 17), (16, 16), (17, 33)):
-        assert reopened(ENCODERS[format].encode(painting.resize(size), 50)).size == size
+        assert reopened(encoding(format)(painting.resize(size), 50)).size == size
 
 
 @formats
 def test_noise_at_the_highest_qualities_overflows_no_buffer(format: ImageFormat) -> None:
     noise = Image.merge("RGB", [Image.effect_noise((300, 300), 200) for _ in range(3)])
     for quality in (85, 94, 100):
-        assert len(ENCODERS[format].encode(noise, quality)) > 50_000
+        assert len(encoding(format)(noise, quality)) > 50_000
 
 
 @formats
 def test_transparency_is_kept_where_the_format_can_and_flattened_where_not(format: ImageFormat) -> None:
     image = Image.new("RGBA", (40, 40), (255, 0, 0, 0))
     image.paste((0, 0, 255, 255), (20, 0, 40, 40))
-    again = reopened(ENCODERS[format].encode(flattened(image, format, (10, 200, 30)), 85))
-    if ENCODERS[format].keeps_alpha:
+    again = reopened(encoding(format)(flattened(image, format, (10, 200, 30)), 85))
+    if keeps_alpha(format):
         assert again.mode == "RGBA"
         assert again.getpixel((5, 20))[3] < 8
         assert again.getpixel((35, 20))[3] > 247
@@ -68,7 +72,7 @@ def test_transparency_is_kept_where_the_format_can_and_flattened_where_not(forma
 
 
 def test_jpegs_are_progressive_with_halved_chroma(painting: Image.Image) -> None:
-    image = reopened(ENCODERS[ImageFormat.JPEG].encode(painting, 60))
+    image = reopened(encoding(ImageFormat.JPEG)(painting, 60))
     assert image.info["progressive"] == 1
     assert [(layer[1], layer[2]) for layer in image.layer] == [(2, 2), (1, 1), (1, 1)]
 
@@ -76,5 +80,5 @@ def test_jpegs_are_progressive_with_halved_chroma(painting: Image.Image) -> None
 def test_encoding_leaves_the_process_at_its_ordinary_priority() -> None:
     # As root, SVT-AV1 makes its caller a real-time process; the machine would starve.
     before = os.sched_getscheduler(0)
-    ENCODERS[ImageFormat.AVIF].encode(Image.effect_noise((64, 64), 30).convert("RGB"), 60)
+    encoding(ImageFormat.AVIF)(Image.effect_noise((64, 64), 30).convert("RGB"), 60)
     assert os.sched_getscheduler(0) == before

@@ -72,8 +72,8 @@ def test_sizes_are_as_displayed_and_camera_and_time_are_read(painting: Image.Ima
     painting.save(tmp_path / "a.jpg", exif=exif)
     info = read_header(tmp_path / "a.jpg", max_pixels=MAX_PIXELS)
     assert (info.width, info.height, info.orientation) == (64, 96, 6)
-    assert info.camera == "Canon EOS 20D"
-    assert info.taken_at == "2024-05-06T07:08:09+02:00"
+    assert info.camera.name == "Canon EOS 20D"
+    assert info.camera.taken_at == "2024-05-06T07:08:09+02:00"
     assert (info.mode, info.mime, info.has_alpha, info.frames) == ("RGB", "image/jpeg", False, 1)
 
 

@@ -24,7 +24,8 @@ from photo_pipeline.core.errors import (
 )
 from photo_pipeline.core.imaging.pool import IN_FLIGHT_PER_WORKER, MIB, ImageWorkers, PhotoTask
 from photo_pipeline.core.imaging.recipe import ImageFormat, Recipe
-from photo_pipeline.core.imaging.variants import MadePhoto, verify_variant
+from photo_pipeline.core.imaging.variants import MadePhoto
+from photo_pipeline.core.imaging.writing import verify_variant
 from photo_pipeline_tests.core.imaging.conftest import SMALL, THUMB, everything
 from photo_pipeline_tests.core.imaging.hostile_work import do_as_named
 

@@ -35,9 +35,11 @@ def test_another_engine_or_library_version_changes_the_digest(
 ) -> None:
     before = recipe.digest
     monkeypatch.setattr("PIL.__version__", "99.0")
-    after_library = recipe.digest
+    after_library = replace(recipe).digest
     monkeypatch.setattr(recipe_module, "ENGINE_VERSION", 999)
-    assert len({before, after_library, recipe.digest}) == 3
+    after_engine = replace(recipe).digest
+    monkeypatch.setattr(recipe_module, "model_digest", lambda: "another")
+    assert len({before, after_library, after_engine, replace(recipe).digest}) == 4
 
 
 def test_a_limit_that_only_refuses_photos_keeps_the_digest(recipe: Recipe) -> None:

@@ -8,7 +8,8 @@ from PIL import ExifTags, Image, ImageStat
 from photo_pipeline.core.errors import InfrastructureError, PhotoError, PhotoTooLargeError
 from photo_pipeline.core.imaging.pool import ImageWorkers, PhotoTask
 from photo_pipeline.core.imaging.recipe import ImageFormat, Recipe, VariantSpec
-from photo_pipeline.core.imaging.variants import STAGES, MadePhoto, make_variants, verify_variant
+from photo_pipeline.core.imaging.variants import STAGES, MadePhoto, make_variants
+from photo_pipeline.core.imaging.writing import verify_variant
 from photo_pipeline_tests.core.imaging.conftest import FULL, SMALL, THUMB, everything
 from photo_pipeline_tests.core.imaging.profiles import DISPLAY_P3, rgb_profile
 

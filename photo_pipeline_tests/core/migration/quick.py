@@ -5,7 +5,9 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, cast
 
+from photo_pipeline.core.imaging.camera import CameraFacts
 from photo_pipeline.core.imaging.header import SourceInfo
+from photo_pipeline.core.imaging.placeholder import Placeholder
 from photo_pipeline.core.imaging.pool import ImageWorkers, PhotoTask
 from photo_pipeline.core.imaging.variants import MadePhoto, MadeVariant
 from photo_pipeline.core.migration.lease import BatchLease
@@ -18,7 +20,8 @@ from photo_pipeline.core.migration.upload import upload_batch
 from photo_pipeline.core.project import Project
 from photo_pipeline_tests.sites import Site
 
-INFO = SourceInfo("JPEG", 320, 240, "RGB", 1, False, 1, "image/jpeg", None, None)
+INFO = SourceInfo("JPEG", 320, 240, "RGB", 1, False, 1, "image/jpeg", CameraFacts())
+LOOK = Placeholder("", "data:,", "#808080")
 
 
 class QuickWorkers:
@@ -46,7 +49,7 @@ class QuickWorkers:
                         spec.name, image_format, path, len(data), spec.width, spec.height, 80, 1, True, digest
                     )
                 )
-            yield task, MadePhoto(INFO, tuple(made), {})
+            yield task, MadePhoto(INFO, tuple(made), LOOK, "0" * 16, {})
 
 
 def quick_workers() -> ImageWorkers:

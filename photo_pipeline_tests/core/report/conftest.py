@@ -47,6 +47,7 @@ variants:
     thumb: {fit: cover, width: 64, height: 64}
 batches: {size: 4}
 workers: {processes: 2}
+quality: {sample: 1.0}
 """
 
 

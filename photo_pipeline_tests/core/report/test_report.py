@@ -275,7 +275,8 @@ def test_an_unreachable_cdn_still_gives_a_report(migrated: Project) -> None:
     page = _Page(files.html.read_text(encoding="utf-8"))
     assert "it does not answer" in page.text
     assert "7 of 13 photos are migrated" in page.text
-    assert len(page.all("img")) == 5
+    # The originals: five before/after pairs, and the five worst.
+    assert len(page.all("img")) == 10
 
 
 def test_a_missing_or_changed_local_file_is_told_in_its_picture_place(

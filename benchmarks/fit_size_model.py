@@ -1,0 +1,192 @@
+"""Fits the size model from a folder of photos: `python -m benchmarks.fit_size_model DIR [DIR ...]`.
+
+Encodes each photo at two sizes and several qualities with every encoder, and writes
+`photo_pipeline/core/imaging/size_model.json`. Prints how well each curve is foretold for photos that the
+fit did not see (leave one photo out). Fit it on other photos than those that the benchmarks judge by.
+"""
+
+import argparse
+import json
+import os
+import random
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import repeat
+from math import log
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from photo_pipeline.core.errors import PhotoError
+from photo_pipeline.core.imaging import size_model
+from photo_pipeline.core.imaging.decode import decode
+from photo_pipeline.core.imaging.encode import Encode, encoder
+from photo_pipeline.core.imaging.header import read_header
+from photo_pipeline.core.imaging.recipe import Effort, ImageFormat, VariantSpec, library_versions
+from photo_pipeline.core.imaging.resize import plan, render
+
+Floats = npt.NDArray[np.float64]
+
+MODEL = Path(size_model.__file__).with_name(size_model.MODEL_FILE)
+QUALITIES = (20, 30, 40, 50, 60, 70, 78, 85)
+SIDES = (1200, 500)
+
+# Pictures that behave unlike the others (drawings, doubled pixels) count for less than a photograph.
+_USUAL_DEVIATION = 2.0
+
+# Ridge on standardised features: a hundred photos do not tell five of them apart exactly.
+_RIDGE = 1.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One photo at one size: what was measured and how large its files became (ln(bytes per pixel))."""
+
+    photo: str
+    features: list[float]
+    curves: dict[str, list[float]]
+
+
+def main() -> None:
+    """Fits and writes the model."""
+    arguments = _arguments()
+    samples = _samples(arguments)
+    names = sorted({name for sample in samples for name in sample.curves} - {size_model.SCOUT})
+    document = {
+        "fitted_on": {"photos": len({sample.photo for sample in samples}), "sides": SIDES},
+        "libraries": library_versions(),
+        "encoders": {name: fit(name, [s for s in samples if name in s.curves]) for name in names},
+    }
+    MODEL.write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")
+    print(f"{len(samples)} pictures -> {MODEL}")
+
+
+def _samples(arguments: argparse.Namespace) -> list[Sample]:
+    """Returns what was measured, now or in an earlier run that kept it."""
+    kept: Path | None = arguments.samples
+    if kept is not None and kept.is_file():
+        return [Sample(**entry) for entry in json.loads(kept.read_text(encoding="utf-8"))]
+    photos = [path for folder in arguments.folders for path in sorted(folder.iterdir()) if path.is_file()]
+    random.Random(0).shuffle(photos)
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        measured = pool.map(measure, photos[: arguments.limit], repeat(arguments.slow))
+        samples = [sample for group in measured for sample in group]
+    if kept is not None:
+        kept.write_text(json.dumps([asdict(sample) for sample in samples]), encoding="utf-8")
+    return samples
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", type=Path, nargs="+", help="folders of photos")
+    parser.add_argument("--limit", type=int, default=120, help="photos at most, chosen by a fixed shuffle")
+    parser.add_argument("--slow", type=int, default=4, help="one photo in so many also with effort quality")
+    parser.add_argument("--samples", type=Path, help="keep the measurements here, or take them from here")
+    return parser.parse_args()
+
+
+def measure(path: Path, slow: int) -> list[Sample]:
+    """Returns a photo's samples, one per size that it is large enough for; none if it cannot be decoded."""
+    try:
+        info = read_header(path, max_pixels=100_000_000)
+        samples = []
+        for side in SIDES:
+            spec = VariantSpec(name="full", fit="inside", width=side, height=side, max_bytes=None)
+            geometry = plan(spec, width=info.width, height=info.height)
+            if max(geometry.size) < side:
+                continue
+            buffer = decode(path, info, scale=geometry.scale)
+            image = render(buffer, geometry, width=info.width, height=info.height).convert("RGB")
+            samples.append(_sample(path.name, image, with_slow=sum(path.name.encode()) % slow == 0))
+    except PhotoError as error:
+        print(f"left out: {error}")
+        return []
+    return samples
+
+
+def _sample(name: str, image: Image.Image, *, with_slow: bool) -> Sample:
+    pixels = image.width * image.height
+    curves = {}
+    for kind, encode in _encoders(with_slow=with_slow):
+        curves[kind] = [log(len(encode(image, quality)) / pixels) for quality in QUALITIES]
+    return Sample(name, size_model.probe(image).tolist(), curves)
+
+
+def _encoders(*, with_slow: bool) -> Iterable[tuple[str, Encode]]:
+    for format in (ImageFormat.JPEG, ImageFormat.WEBP):
+        found = encoder(format, Effort.BALANCED)
+        yield found.name, found.encode
+    efforts = [Effort.SPEED, Effort.BALANCED, *([Effort.QUALITY] if with_slow else [])]
+    for effort in efforts:
+        found = encoder(ImageFormat.AVIF, effort)
+        yield found.name, found.encode
+    if found.scout is not None:
+        yield size_model.SCOUT, found.scout
+
+
+def fit(name: str, samples: list[Sample]) -> dict[str, object]:
+    """Returns one encoder's entry of the model file; prints its error on photos that were left out.
+
+    AVIF encoders are fitted together with the scout: their curves stand behind it in one vector.
+    """
+    has_scout = name.startswith("avif-")
+    blocks = [size_model.SCOUT, name] if has_scout else [name]
+    curves = np.array([np.concatenate([s.curves[block] for block in blocks]) for s in samples])
+    features = np.array([s.features for s in samples])
+    photos = np.array([s.photo for s in samples])
+    residuals = np.empty_like(curves)
+    usual = np.ones(len(samples))
+    for _ in range(4):
+        for photo in set(photos):
+            seen = photos != photo
+            mean, weights, center = _regress(features[seen], curves[seen], usual[seen])
+            residuals[~seen] = curves[~seen] - (mean + (features[~seen] - center) @ weights.T)
+        usual = _usualness(residuals)
+    mean, weights, center = _regress(features, curves, usual)
+    # Of photos that the regression did not see, so that the forecast knows its own error.
+    covariance = (residuals * usual[:, None]).T @ residuals / usual.sum()
+    print(
+        f"{name:14} {len(set(photos)):4} photos, error of ln(bytes) by quality: {_error(covariance, has_scout)}"
+    )
+    return {
+        "qualities": QUALITIES,
+        "scouted": has_scout,
+        "mean": mean.round(5).tolist(),
+        "weights": weights.round(5).tolist(),
+        "center": center.round(5).tolist(),
+        "covariance": covariance.round(6).tolist(),
+    }
+
+
+def _error(covariance: Floats, has_scout: bool) -> Floats:
+    """Returns the standard deviation at each quality, after the scout was at that quality if there is one."""
+    variance = np.diagonal(covariance)
+    if has_scout:
+        half = len(QUALITIES)
+        shared = np.diagonal(covariance[:half, half:])
+        variance = variance[half:] - shared**2 / variance[:half]
+    return np.sqrt(variance).round(3)
+
+
+def _usualness(residuals: Floats) -> Floats:
+    """Returns each sample's weight: 1 up to _USUAL_DEVIATION times the usual error, falling beyond."""
+    size = np.sqrt((residuals**2).mean(1))
+    limit = _USUAL_DEVIATION * np.median(size)
+    return np.minimum(1.0, (limit / np.maximum(size, 1e-9)) ** 2)
+
+
+def _regress(features: Floats, curves: Floats, usual: Floats) -> tuple[Floats, Floats, Floats]:
+    """Returns mean curve, weights (curve x features) and the features' center, by weighted ridge regression."""
+    center, scale = np.average(features, axis=0, weights=usual), features.std(0) + 1e-9
+    standard = (features - center) / scale
+    mean = np.average(curves, axis=0, weights=usual)
+    gram = (standard * usual[:, None]).T @ standard + _RIDGE * np.eye(standard.shape[1])
+    weights = np.linalg.solve(gram, (standard * usual[:, None]).T @ (curves - mean)).T / scale
+    return mean, weights, center
+
+
+if __name__ == "__main__":
+    main()

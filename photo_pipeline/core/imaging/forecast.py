@@ -1,0 +1,35 @@
+"""Foretells a picture's file sizes: the size model, and where it is unsure a fast encode that settles it."""
+
+from math import log
+
+import numpy as np
+from PIL import Image
+
+from photo_pipeline.core.imaging.encode import Encoder
+from photo_pipeline.core.imaging.size_model import SizeCurve, curve_model, probe
+
+# Standard deviations within which the model alone is believed that the highest quality fits.
+_SURE = 2.0
+
+
+def forecast(encoder: Encoder, image: Image.Image, *, budget: int, low: int, high: int) -> SizeCurve:
+    """Returns what to expect of the image's files from quality `low` to `high`.
+
+    Where the encoder has a scout and the model alone cannot say that `high` fits, the scout is sent to the
+    quality that would fill the budget: a curve is foretold best near where it was looked at.
+
+    Args:
+        encoder: The encoder.
+        image: The pixels that will be encoded.
+        budget: The bytes that a file may have.
+        low: The lowest quality.
+        high: The highest.
+    """
+    pixels = image.width * image.height
+    curve = SizeCurve(curve_model(encoder.name), probe(image), pixels=pixels, low=low, high=high)
+    if encoder.scout is None or curve.log_bytes(sigmas=_SURE)[-1] <= log(budget):
+        return curve
+    fitting = np.flatnonzero(curve.log_bytes(sigmas=0.0) <= log(budget))
+    quality = low + int(fitting[-1]) if fitting.size else low
+    curve.learn_scout(quality, len(encoder.scout(image, quality)))
+    return curve
