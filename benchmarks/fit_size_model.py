@@ -148,9 +148,8 @@ def fit(name: str, samples: list[Sample]) -> dict[str, object]:
     mean, weights, center = _regress(features, curves, usual)
     # Of photos that the regression did not see, so that the forecast knows its own error.
     covariance = (residuals * usual[:, None]).T @ residuals / usual.sum()
-    print(
-        f"{name:14} {len(set(photos)):4} photos, error of ln(bytes) by quality: {_error(covariance, has_scout)}"
-    )
+    error = _error(covariance, has_scout)
+    print(f"{name:14} {len(set(photos)):4} photos, error of ln(bytes) by quality: {error}")
     return {
         "qualities": QUALITIES,
         "scouted": has_scout,
@@ -179,7 +178,7 @@ def _usualness(residuals: Floats) -> Floats:
 
 
 def _regress(features: Floats, curves: Floats, usual: Floats) -> tuple[Floats, Floats, Floats]:
-    """Returns mean curve, weights (curve x features) and the features' center, by weighted ridge regression."""
+    """Returns mean curve, weights (curve x features) and the features' center, by ridge regression."""
     center, scale = np.average(features, axis=0, weights=usual), features.std(0) + 1e-9
     standard = (features - center) / scale
     mean = np.average(curves, axis=0, weights=usual)

@@ -13,7 +13,15 @@ from typing import Annotated, Any, Literal, Self
 
 import yaml
 from dotenv import dotenv_values
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.sources.mapping import Root, Source
@@ -184,8 +192,8 @@ class WorkerSettings(_Settings):
 class QualitySettings(_Settings):
     """How the variants' looks are measured (by ssimulacra2), and when to warn."""
 
-    # To measure a photo of 1200 px in three formats takes 5 to 6 s of a core, against 0.5 s for making them: 2 %
-    # are two photos of a batch of 100, for a fifth of the batch's time.
+    # To measure a photo of 1200 px in three formats takes 5 to 6 s of a core, to make them 0.5 s: 2 % are two
+    # photos of a batch of 100, for a fifth of the batch's time.
     sample: float = Field(
         default=0.02,
         ge=0,

@@ -1,13 +1,16 @@
 """The best file of some pixels in one format: drawings without loss, photographs by a quality search."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from PIL import Image
 
+from photo_pipeline.core.imaging.animation import Animation, encode_animation
 from photo_pipeline.core.imaging.encode import encode_lossless_webp, encoder
 from photo_pipeline.core.imaging.forecast import forecast
 from photo_pipeline.core.imaging.recipe import ImageFormat, Recipe
 from photo_pipeline.core.imaging.search import SearchResult, search_quality
+from photo_pipeline.core.imaging.size_model import SizeCurve, curve_model, probe
 
 # A photograph of 150 x 150 px already has some 15,000 colours, a screenshot or diagram seldom 2,000.
 _DRAWING_COLOURS = 2_000
@@ -41,6 +44,35 @@ def best_file(
     if max_bytes is None and len(exact) <= len(other.data):
         return SearchResult(quality=LOSSLESS_QUALITY, data=exact, encodes=encodes, met=True)
     return SearchResult(quality=other.quality, data=other.data, encodes=encodes, met=other.met)
+
+
+def best_animation(
+    frames: Sequence[Image.Image],
+    animation: Animation,
+    format: ImageFormat,
+    recipe: Recipe,
+    *,
+    max_bytes: int | None,
+) -> SearchResult:
+    """Returns the best animated file within the budget, which is for all frames together.
+
+    Args:
+        frames: The pixels of each frame.
+        animation: Durations and loop.
+        format: One that can be animated.
+        recipe: The range of qualities.
+        max_bytes: The budget; None for none.
+    """
+    low, high = recipe.quality_min, recipe.quality_max
+    encode = partial(encode_animation, frames, animation, format)
+    if max_bytes is None:
+        return SearchResult(quality=high, data=encode(high), encodes=1, met=True)
+    first = frames[0]
+    # As if each frame were a picture of its own: too much, and corrected by the first encode.
+    pixels = first.width * first.height * len(frames)
+    model = curve_model(encoder(format, recipe.effort).name)
+    curve = SizeCurve(model, probe(first), pixels=pixels, low=low, high=high)
+    return search_quality(encode, max_bytes=max_bytes, low=low, high=high, forecast=curve)
 
 
 def _lossy(

@@ -195,7 +195,7 @@ def _best_start(profile: Plane, share: float) -> float:
     shifts = np.array(sorted(range(-steps, steps + 1), key=abs)) / steps
     middles = (1 + shifts * free) / 2
     seen = np.mean([_held(profile, middles, share * part) for part in _NESTED], axis=0)
-    # Rounded, since equals differ in their last digits.
+    # Rounded, since equals left and right of the centre differ in their last digits.
     best = int(np.argmax(np.round(seen - _CENTRE_PRIOR * np.abs(shifts), 6)))
     return float(free * (1 + shifts[best]) / 2)
 

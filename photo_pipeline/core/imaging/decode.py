@@ -12,7 +12,8 @@ Every pixel layout that can arrive is turned into RGB or RGBA here, on purpose:
 | RGB or grey with another profile than sRGB | through the profile to sRGB                             |
 | broken profile, or one of another colour model | read as sRGB                                        |
 | a layout that Pillow cannot convert     | UnsupportedFormatError                                     |
-| MPO, animated GIF/PNG/WebP/AVIF, multi-page TIFF | the first frame                                   |
+| MPO, gain maps, multi-page TIFF         | the first frame                                            |
+| animated GIF/PNG/WebP/AVIF              | the first frame, or all by `animation: keep` (animation.py) |
 """
 
 from io import BytesIO
@@ -59,14 +60,28 @@ def decode(source: Path, info: SourceInfo, *, scale: float) -> Image.Image:
         UnsupportedFormatError: The pixel layout has no conversion.
         PhotoMemoryError: A decoder could not get its memory.
     """
-    image = _load(source, info, scale)
+    return _without_idle_alpha(displayed(_load(source, info, scale), info, scale=scale, name=source.name))
+
+
+def displayed(image: Image.Image, info: SourceInfo, *, scale: float, name: str) -> Image.Image:
+    """Turns loaded pixels into what is shown: upright, sRGB, RGB or RGBA, no larger than needed.
+
+    Args:
+        image: A loaded frame.
+        info: What `read_header` said of its file.
+        scale: The largest variant's pixels per source pixel, at most 1.
+        name: The file's name, for messages.
+
+    Raises:
+        UnsupportedFormatError: The pixel layout has no conversion.
+    """
     profile = image.info.get("icc_profile")
     image = _shrunk(_eight_bit(image), info, scale)
-    image = _to_srgb(image, profile, source.name)
+    image = _to_srgb(image, profile, name)
     turn = _UPRIGHT.get(info.orientation)
     image = image.transpose(turn) if turn is not None else image
     image.info = {}
-    return _without_idle_alpha(image)
+    return image
 
 
 def _load(source: Path, info: SourceInfo, scale: float) -> Image.Image:

@@ -11,8 +11,8 @@
 
 A variant is measured against its photo, resized without loss to the variant's own pixels, with the watermark
 that belongs there but not sharpened: what sharpening does to the picture is a part of what is measured. Only
-whole pictures can be compared so: a variant that is cropped (fit "cover") must not be handed in. Which variants
-are measured, and where the points are kept, is `core.migration.visual_quality`.
+whole pictures can be compared so: a variant that is cropped (fit "cover") must not be handed in. Which
+variants are measured, and where the points are kept, is `core.migration.visual_quality`.
 """
 
 from collections.abc import Callable, Iterable, Iterator

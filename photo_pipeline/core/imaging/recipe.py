@@ -101,6 +101,7 @@ class Recipe:
         effort: How much time a file may cost.
         sharpen: Whether variants of SHARPEN_MIN_SIDE px and more are sharpened lightly.
         watermark: What is laid on every variant, or None.
+        animation: "keep" writes animations as such in the formats that can; "first_frame" never does.
         focal_point: What "cover" variants keep in the middle, as fractions of the photo's width and height;
             None to find it. Belongs to one photo.
         background: RGB colour under transparent pixels, for formats without transparency.
@@ -114,6 +115,7 @@ class Recipe:
     effort: Effort = Effort.BALANCED
     sharpen: bool = False
     watermark: "Watermark | None" = None
+    animation: Literal["first_frame", "keep"] = "first_frame"
     focal_point: tuple[float, float] | None = None
     background: tuple[int, int, int] = (255, 255, 255)
     max_pixels: int = 100_000_000

@@ -11,7 +11,10 @@ from math import ceil, log
 from pathlib import Path
 from time import perf_counter
 
-from photo_pipeline.core.imaging.best_file import best_file
+from PIL import Image
+
+from photo_pipeline.core.imaging.animation import ANIMATED_FORMATS, Animation, decode_animation
+from photo_pipeline.core.imaging.best_file import best_animation, best_file
 from photo_pipeline.core.imaging.decode import decode
 from photo_pipeline.core.imaging.fingerprint import perceptual_hash
 from photo_pipeline.core.imaging.header import SourceInfo, read_header
@@ -31,6 +34,9 @@ MAX_SHRINKS = 8
 
 # Formats that drawings, screenshots and scans come in; photographs in them are told by their colours.
 _LOSSLESS_SOURCES = {"PNG", "GIF", "BMP", "TIFF"}
+
+# Other files of several frames hold depth maps, gain maps and pages, which are no animation.
+_ANIMATED_SOURCES = {"GIF", "PNG", "WEBP", "AVIF"}
 
 # An AVIF or JPEG takes 300 to 600 bytes of headers alone: a smaller source is no yardstick for bytes.
 _TINY_BYTES = 1024
@@ -111,9 +117,12 @@ def make_variants(
         info = read_header(source, max_pixels=recipe.max_pixels)
         # Of the whole recipe, wanted or not: a variant that is made again alone must get the same bytes.
         plans = [plan(spec, width=info.width, height=info.height) for spec in recipe.variants]
-        buffer = decode(source, info, scale=min(1.0, max(geometry.scale for geometry in plans)))
+        scale = min(1.0, max(geometry.scale for geometry in plans))
+        buffer = decode(source, info, scale=scale)
     rendering = Rendering(recipe, buffer, width=info.width, height=info.height)
-    maker = _Maker(recipe, info, rendering, source_bytes=source.stat().st_size, clock=clock)
+    with clock.timed("decode"):
+        moving = _Moving.of(source, info, recipe, scale=scale)
+    maker = _Maker(recipe, info, rendering, moving, source_bytes=source.stat().st_size, clock=clock)
     made = tuple(maker.make(spec, format, out(spec.name, format)) for spec, format in wanted)
     with clock.timed("placeholder"):
         placeholder, fingerprint = make_placeholder(buffer), perceptual_hash(buffer)
@@ -141,15 +150,46 @@ class _Clock:
             self.seconds[stage] += perf_counter() - start
 
 
+@dataclass(frozen=True)
+class _Moving:
+    """An animation that stays one: its frames, each with renderings of its own."""
+
+    animation: Animation
+    renderings: tuple[Rendering, ...]
+
+    @classmethod
+    def of(cls, source: Path, info: SourceInfo, recipe: Recipe, *, scale: float) -> "_Moving | None":
+        """Decodes the source's frames, or returns None if it has one or the recipe wants one."""
+        if recipe.animation != "keep" or info.frames < 2 or info.format not in _ANIMATED_SOURCES:
+            return None
+        animation = decode_animation(source, info, scale=scale, max_pixels=recipe.max_pixels)
+        renderings = (
+            Rendering(recipe, frame, width=info.width, height=info.height) for frame in animation.frames
+        )
+        return cls(animation, tuple(renderings))
+
+    def pixels(self, geometry: Geometry, format: ImageFormat) -> list[Image.Image]:
+        """Returns a variant's pixels of each frame."""
+        return [rendering.pixels(geometry, format) for rendering in self.renderings]
+
+
 class _Maker:
     """Makes the files of one decoded photo."""
 
     def __init__(
-        self, recipe: Recipe, info: SourceInfo, rendering: Rendering, *, source_bytes: int, clock: _Clock
+        self,
+        recipe: Recipe,
+        info: SourceInfo,
+        rendering: Rendering,
+        moving: _Moving | None,
+        *,
+        source_bytes: int,
+        clock: _Clock,
     ) -> None:
         self.recipe = recipe
         self.info = info
         self.rendering = rendering
+        self.moving = moving
         self.source_bytes = source_bytes
         self.clock = clock
 
@@ -158,7 +198,8 @@ class _Maker:
         with self.clock.timed("hash"):
             digest = hashlib.sha256(found.data).hexdigest()
         with self.clock.timed("write"):
-            write_variant(path, found.data, format=format, size=geometry.size)
+            animated = self.moving is not None and format in ANIMATED_FORMATS
+            write_variant(path, found.data, format=format, size=geometry.size, animated=animated)
         return MadeVariant(
             variant=spec.name,
             format=format,
@@ -185,6 +226,8 @@ class _Maker:
             step = min(MAX_SHRINKS, step + _needed_steps(len(found.data), spec.max_bytes))
 
     def _searched(self, spec: VariantSpec, format: ImageFormat, geometry: Geometry) -> SearchResult:
+        if self.moving is not None and format in ANIMATED_FORMATS:
+            return self._animated(self.moving, format, geometry, self._budget(spec, geometry))
         with self.clock.timed("resize"):
             pixels = self.rendering.pixels(geometry, format)
         with self.clock.timed("encode"):
@@ -195,6 +238,14 @@ class _Maker:
                 max_bytes=self._budget(spec, geometry),
                 is_drawing=self.info.format in _LOSSLESS_SOURCES,
             )
+
+    def _animated(
+        self, moving: _Moving, format: ImageFormat, geometry: Geometry, budget: int | None
+    ) -> SearchResult:
+        with self.clock.timed("resize"):
+            frames = moving.pixels(geometry, format)
+        with self.clock.timed("encode"):
+            return best_animation(frames, moving.animation, format, self.recipe, max_bytes=budget)
 
     def _budget(self, spec: VariantSpec, geometry: Geometry) -> int | None:
         """The byte target; at the source's own dimensions never more than the source's bytes."""

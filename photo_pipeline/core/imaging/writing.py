@@ -14,7 +14,7 @@ _METADATA_KEYS = ("exif", "xmp", "XML:com.adobe.xmp", "icc_profile", "comment", 
 
 
 def write_variant(
-    path: Path, data: bytes, *, format: ImageFormat, size: tuple[int, int], frames: int = 1
+    path: Path, data: bytes, *, format: ImageFormat, size: tuple[int, int], animated: bool = False
 ) -> None:
     """Writes a file beside its place, verifies it there and renames it.
 
@@ -23,7 +23,7 @@ def write_variant(
         data: The file.
         format: The format it must have.
         size: The width and height it must have.
-        frames: How many frames it must have.
+        animated: Whether it may have several frames (encoders merge equal ones).
 
     Raises:
         PhotoError: The file is not what it should be.
@@ -37,7 +37,7 @@ def write_variant(
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        verify_variant(part, format=format, size=size, frames=frames)
+        verify_variant(part, format=format, size=size, animated=animated)
         part.replace(path)
     except OSError as error:
         fix = "Free disk space, or check the folder's permissions"
@@ -49,22 +49,22 @@ def write_variant(
             part.unlink()
 
 
-def verify_variant(path: Path, *, format: ImageFormat, size: tuple[int, int], frames: int = 1) -> None:
+def verify_variant(path: Path, *, format: ImageFormat, size: tuple[int, int], animated: bool = False) -> None:
     """Re-opens a variant and checks that it is what it should be.
 
     Args:
         path: The file, under any name.
         format: The format it must have.
         size: The width and height it must have.
-        frames: How many frames it must have.
+        animated: Whether it may have several frames.
 
     Raises:
-        PhotoError: Another format, size or number of frames, or any metadata (EXIF, XMP, ICC, IPTC,
-            comment) inside.
+        PhotoError: Another format or size, frames that it must not have, or any metadata (EXIF, XMP, ICC,
+            IPTC, comment) inside.
     """
     with Image.open(path, formats=PILLOW_FORMATS[format.name]) as image:
-        found = (image.size, int(getattr(image, "n_frames", 1)))
+        found, frames = image.size, int(getattr(image, "n_frames", 1))
         leaks = [key for key in _METADATA_KEYS if image.info.get(key)]
-    if found != (size, frames) or leaks:
-        cause = f"the {format} variant has {found} (px, frames) and metadata {leaks}, not {(size, frames)}"
+    if found != size or leaks or (frames > 1 and not animated):
+        cause = f"the {format} variant has {found} px, {frames} frames and metadata {leaks}, not {size} px"
         raise PhotoError(path.name, cause=cause, fix="Report this as a bug of photo_pipeline")

@@ -149,6 +149,7 @@ def _recipe(
         effort=Effort(images.effort),
         sharpen=images.sharpen,
         watermark=Watermark(**images.watermark.model_dump()) if images.watermark else None,
+        animation=images.animation,
         background=ImageColor.getrgb(images.background)[:3],
         max_pixels=max_pixels,
     )

@@ -20,6 +20,7 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.errors import ConfigurationError, PhotoError
 from photo_pipeline.core.imaging.quality import make_reference, open_variant
+from photo_pipeline.core.imaging.recipe import Recipe
 from photo_pipeline.core.migration.photos import ObjectNaming, Photo, staged_path
 from photo_pipeline.core.report.pictures import (
     MAX_SHOWN_PIXELS,
@@ -63,8 +64,9 @@ def _pair(
     worst: WorstVariant, row: Any, config: PipelineConfig, naming: ObjectNaming, delivered: Deliveries
 ) -> QualityPair:
     url = naming.urls.url(worst.key) if worst.proven else None
-    original = _tried(lambda: _original(worst, row, config, naming))
-    variant = _tried(lambda: _variant(worst, url, config, delivered))
+    recipe = _recipe(row, naming)
+    original = _tried(lambda: _original(worst, row, config, recipe))
+    variant = _tried(lambda: _variant(worst, url, config, recipe, delivered))
     box = where_they_differ(original, variant, (worst.width, worst.height))
     return QualityPair(
         worst,
@@ -72,6 +74,18 @@ def _pair(
         _detail(original, box, Picture(bytes=row.size, width=row.width, height=row.height)),
         _detail(variant, box, Picture(bytes=worst.bytes, width=worst.width, height=worst.height)),
     )
+
+
+def _recipe(row: Any, naming: ObjectNaming) -> Recipe | None:
+    """Return the recipe of a `pp_photo` row, or None where the configuration no longer has its source."""
+    try:
+        return naming.recipe(Photo(**{name: row._mapping[name] for name in Photo.__dataclass_fields__}))
+    except ConfigurationError:
+        return None
+
+
+def _background(recipe: Recipe | None) -> tuple[int, int, int]:
+    return recipe.background if recipe else (255, 255, 255)
 
 
 def _tried(make: Callable[[], Image.Image]) -> Image.Image | str:
@@ -82,30 +96,33 @@ def _tried(make: Callable[[], Image.Image]) -> Image.Image | str:
         return str(problem)
 
 
-def _original(worst: WorstVariant, row: Any, config: PipelineConfig, naming: ObjectNaming) -> Image.Image:
-    recipe = naming.recipe(Photo(**{name: row._mapping[name] for name in Photo.__dataclass_fields__}))
-
+def _original(worst: WorstVariant, row: Any, config: PipelineConfig, recipe: Recipe | None) -> Image.Image:
     def resized(path: Path) -> Image.Image:
         size = (worst.width, worst.height)
         return make_reference(
             path,
             [size],
-            background=recipe.background,
+            background=_background(recipe),
             max_pixels=MAX_SHOWN_PIXELS,
-            watermark=recipe.watermark,
+            watermark=recipe.watermark if recipe else None,
         )[size]
 
     return read_local(row, config, resized)
 
 
 def _variant(
-    worst: WorstVariant, url: str | None, config: PipelineConfig, delivered: Deliveries
+    worst: WorstVariant,
+    url: str | None,
+    config: PipelineConfig,
+    recipe: Recipe | None,
+    delivered: Deliveries,
 ) -> Image.Image:
     file = _staged(worst, config)
     if file is None and url is None:
         raise NoPictureError("It is neither in staging nor proven in the store.")
     try:
-        return open_variant(file or delivered.fetch(url or "", f"image/{worst.format}"))
+        bytes_or_path = file or delivered.fetch(url or "", f"image/{worst.format}")
+        return open_variant(bytes_or_path, background=_background(recipe))
     except PhotoError as error:
         raise NoPictureError(f"The variant cannot be shown: {error.cause}.") from error
 

@@ -75,9 +75,10 @@ def test_a_flat_picture_is_cut_in_the_exact_centre(
     assert attention_box(image, aspect=aspect) == centre_box(image, aspect)
 
 
-def test_the_pictures_own_aspect_takes_all_of_it() -> None:
-    image = Image.effect_noise((1199, 797), 60).convert("RGB")
-    assert attention_box(image, aspect=1199 / 797) == (0, 0, 1, 1)
+@given(size=sizes)
+def test_the_pictures_own_aspect_takes_all_of_it(size: tuple[int, int]) -> None:
+    assert attention_box(Image.new("RGB", size), aspect=size[0] / size[1]) == (0, 0, 1, 1)
+    assert attention_box(Image.new("RGB", size), aspect=1 / (size[1] / size[0])) == (0, 0, 1, 1)
 
 
 @pytest.mark.parametrize("at", [0, 200, 540, 800, 1080])
@@ -119,6 +120,13 @@ def test_what_is_transparent_draws_no_attention() -> None:
     hidden.putalpha(Image.new("L", hidden.size, 0))
     hidden.paste(wide_with_subject(1000).crop((950, 0, 1200, 300)), (950, 0))
     assert attention_box(hidden, aspect=1)[2] * 1200 >= 1119
+
+
+def test_colours_that_hide_under_transparency_draw_no_attention() -> None:
+    """In a picture so small that it is looked at as it is."""
+    image = Image.new("RGBA", (90, 30), (0, 0, 0, 0))
+    image.paste((*SKIN, 0), (0, 0, 30, 30))
+    assert attention_box(image, aspect=1) == centre_box(image, 1)
 
 
 @pytest.mark.parametrize("focal", [(-0.01, 0.5), (0.5, 1.01), (float("nan"), 0.5)])

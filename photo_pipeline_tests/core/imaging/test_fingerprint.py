@@ -186,6 +186,14 @@ def test_the_groups_are_those_of_comparing_all_pairs(hashes: dict[str, str], max
     assert near_duplicates(hashes, max_distance=max_distance) == by_comparing_all(hashes, max_distance)
 
 
+@pytest.mark.parametrize("distance", range(1, 20))
+def test_a_pair_is_found_however_evenly_its_differences_are_spread(distance: int) -> None:
+    flips = sum(1 << (64 * at // distance) for at in range(distance))
+    hashes = {"a": "123456789abcdef0", "b": f"{0x123456789ABCDEF0 ^ flips:016x}"}
+    assert near_duplicates(hashes, max_distance=distance) == [("a", "b")]
+    assert near_duplicates(hashes, max_distance=distance - 1) == []
+
+
 def test_a_chain_of_near_pictures_is_one_group() -> None:
     hashes = {"a": "00000000000000ff", "b": "0000000000000fff", "c": "000000000000ffff"}
     assert near_duplicates(hashes, max_distance=4) == [("a", "b", "c")]

@@ -154,5 +154,11 @@ def test_colours_under_transparency_do_not_count() -> None:
     assert pictures[0] == pictures[1]
 
 
+def test_faint_pixels_count_by_their_opacity() -> None:
+    image = Image.new("RGBA", (50, 50), (100, 100, 100, 255))
+    image.paste((110, 110, 110, 51), (0, 0, 50, 25))
+    assert make_placeholder(image).dominant_colour == "#666666"
+
+
 def test_a_picture_without_a_visible_pixel_is_white() -> None:
     assert make_placeholder(Image.new("RGBA", (30, 30), (255, 0, 0, 0))).dominant_colour == "#ffffff"
