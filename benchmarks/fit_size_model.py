@@ -26,7 +26,7 @@ from photo_pipeline.core.imaging.decode import decode
 from photo_pipeline.core.imaging.encode import Encode, encoder
 from photo_pipeline.core.imaging.header import read_header
 from photo_pipeline.core.imaging.recipe import Effort, ImageFormat, VariantSpec, library_versions
-from photo_pipeline.core.imaging.resize import plan, render
+from photo_pipeline.core.imaging.resize import plan
 
 Floats = npt.NDArray[np.float64]
 
@@ -98,8 +98,7 @@ def measure(path: Path, slow: int) -> list[Sample]:
             geometry = plan(spec, width=info.width, height=info.height)
             if max(geometry.size) < side:
                 continue
-            buffer = decode(path, info, scale=geometry.scale)
-            image = render(buffer, geometry, width=info.width, height=info.height).convert("RGB")
+            image = decode(path, info, size=geometry.size).convert("RGB")
             samples.append(_sample(path.name, image, with_slow=sum(path.name.encode()) % slow == 0))
     except PhotoError as error:
         print(f"left out: {error}")

@@ -22,7 +22,13 @@ from photo_pipeline.core.imaging.header import SourceInfo, read_header
 from photo_pipeline.core.imaging.pool import ImageWorkers, PhotoTask
 from photo_pipeline.core.imaging.recipe import ImageFormat, Recipe, library_versions
 from photo_pipeline.core.imaging.resize import GAP, Geometry, plan, render
-from photo_pipeline.core.imaging.variants import MAX_SHRINKS, SHRINK, MadePhoto, make_variants
+from photo_pipeline.core.imaging.variants import (
+    MAX_SHRINKS,
+    SHRINK,
+    MadePhoto,
+    buffer_size,
+    make_variants,
+)
 
 Job = dict[str, Any]
 Photo = dict[str, str]
@@ -156,8 +162,7 @@ def _rows(photo: Photo, made: MadePhoto) -> Rows:
 
 def _decoded(recipe: Recipe, source: Path) -> tuple[SourceInfo, Image.Image]:
     info = read_header(source, max_pixels=recipe.max_pixels)
-    plans = [plan(spec, width=info.width, height=info.height) for spec in recipe.variants]
-    return info, decode(source, info, scale=min(1.0, max(geometry.scale for geometry in plans)))
+    return info, decode(source, info, size=buffer_size(recipe, info))
 
 
 def _geometry(recipe: Recipe, info: SourceInfo, choice: dict[str, Any]) -> Geometry:

@@ -9,7 +9,7 @@ import dagster as dg
 from PIL import Image
 
 from photo_pipeline.core.errors import PhotoError
-from photo_pipeline.core.imaging.decode import decode
+from photo_pipeline.core.imaging.decode import decode, fitting
 from photo_pipeline.core.imaging.header import read_header
 from photo_pipeline.core.migration.process import MadeSample
 from photo_pipeline.core.migration.row_rewrite import RowChange
@@ -79,7 +79,7 @@ def _picture(path: Path) -> str:
     """Return an inline picture, or a dash where the file is gone or cannot be shown."""
     try:
         info = read_header(path, max_pixels=_MAX_PIXELS)
-        shown = decode(path, info, scale=min(1.0, _THUMB_PX / max(info.width, info.height)))
+        shown = decode(path, info, size=fitting(info, _THUMB_PX / max(info.width, info.height)))
     except (PhotoError, OSError):
         return "-"
     text = base64.b64encode(_small_webp(shown.convert("RGB"))).decode()

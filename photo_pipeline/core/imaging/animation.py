@@ -41,13 +41,13 @@ class Animation:
     loop: int
 
 
-def decode_animation(source: Path, info: SourceInfo, *, scale: float, max_pixels: int) -> Animation:
+def decode_animation(source: Path, info: SourceInfo, *, size: tuple[int, int], max_pixels: int) -> Animation:
     """Decodes every frame.
 
     Args:
         source: The photo.
         info: What `read_header` said of it.
-        scale: The largest variant's pixels per source pixel, at most 1.
+        size: The displayed width and height to return each frame at.
         max_pixels: The most pixels that all frames may have together.
 
     Raises:
@@ -66,7 +66,7 @@ def decode_animation(source: Path, info: SourceInfo, *, scale: float, max_pixels
             frame.load()
             shown = int(frame.info.get("duration", 0))
             durations.append(shown if shown >= _LEAST_MS else _DEFAULT_MS)
-            frames.append(displayed(frame.copy(), info, scale=scale, name=source.name))
+            frames.append(displayed(frame.copy(), info, size=size, name=source.name))
     # One frame with transparency makes all of them RGBA: a file has one layout.
     if any(frame.mode == "RGBA" for frame in frames):
         frames = [frame.convert("RGBA") for frame in frames]

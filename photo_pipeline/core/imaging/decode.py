@@ -37,46 +37,62 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Layouts that can be box-averaged as they are; palettes, bits and 16-bit grey must be converted first.
-_REDUCIBLE = {"L", "LA", "RGB", "RGBA", "CMYK"}
+# Layouts that can be resampled as they are; palettes, bits and 16-bit grey must be converted first.
+_RESAMPLED = {"L", "LA", "RGB", "RGBA", "CMYK"}
+
+# How many times the pixels needed a decoder's own shrinking must leave for Lanczos. At 3, no photo of
+# shared/photos/real differs from a full decode by more than a tenth of an ssimulacra2 point; at 2 the mean
+# is 98.9 and the worst 87, at 1.5 97.5 and 87.
+_DRAFT_GAP = 3.0
+# Above it, memory counts for more: a progressive JPEG of 81 MP takes 300 MB at a gap of 1.5, 360 at 3.
+_ROOMY_PIXELS = 40_000_000
+
 _DEEP_GREY = {"I;16", "I;16B", "I;16L", "I;16N", "I", "F"}
 _COLOUR_MODEL = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
 
 
-def decode(source: Path, info: SourceInfo, *, scale: float) -> Image.Image:
+def decode(source: Path, info: SourceInfo, *, size: tuple[int, int]) -> Image.Image:
     """Decodes the first frame of a photo.
 
     Args:
         source: The photo.
         info: What `read_header` said of it.
-        scale: The largest variant's pixels per source pixel, at most 1.
+        size: The displayed width and height to return it at; see `fitting`.
 
     Returns:
-        The whole picture, upright, in sRGB, without metadata, RGB or (only if a pixel is transparent)
-        RGBA. Its sides are at least `scale` times the displayed ones, times GAP where the source has that.
+        The whole picture of that size (or its own, if that is smaller), upright, in sRGB, without metadata,
+        RGB or (only if a pixel is transparent) RGBA.
 
     Raises:
         CorruptPhotoError: The file is damaged or cut off.
         UnsupportedFormatError: The pixel layout has no conversion.
         PhotoMemoryError: A decoder could not get its memory.
     """
-    return _without_idle_alpha(displayed(_load(source, info, scale), info, scale=scale, name=source.name))
+    image = displayed(_load(source, info, size), info, size=size, name=source.name)
+    return _without_idle_alpha(image)
 
 
-def displayed(image: Image.Image, info: SourceInfo, *, scale: float, name: str) -> Image.Image:
-    """Turns loaded pixels into what is shown: upright, sRGB, RGB or RGBA, no larger than needed.
+def fitting(info: SourceInfo, scale: float) -> tuple[int, int]:
+    """Returns the displayed size of a photo at a scale of at most 1, in pixels."""
+    scale = min(1.0, scale)
+    return max(1, round(info.width * scale)), max(1, round(info.height * scale))
+
+
+def displayed(image: Image.Image, info: SourceInfo, *, size: tuple[int, int], name: str) -> Image.Image:
+    """Turns loaded pixels into what is shown: upright, sRGB, RGB or RGBA, at the size that is needed.
 
     Args:
         image: A loaded frame.
         info: What `read_header` said of its file.
-        scale: The largest variant's pixels per source pixel, at most 1.
+        size: The displayed width and height to return it at.
         name: The file's name, for messages.
 
     Raises:
         UnsupportedFormatError: The pixel layout has no conversion.
     """
     profile = image.info.get("icc_profile")
-    image = _shrunk(_eight_bit(image), info, scale)
+    # Resized as soon as the layout allows: colours and orientation then cost a fraction of time and memory.
+    image = _resized(_eight_bit(image), _as_stored(info, size), name)
     image = _to_srgb(image, profile, name)
     turn = _UPRIGHT.get(info.orientation)
     image = image.transpose(turn) if turn is not None else image
@@ -84,33 +100,35 @@ def displayed(image: Image.Image, info: SourceInfo, *, scale: float, name: str) 
     return image
 
 
-def _load(source: Path, info: SourceInfo, scale: float) -> Image.Image:
+def _load(source: Path, info: SourceInfo, size: tuple[int, int]) -> Image.Image:
     """All pixels of the first frame: truncation shows only when the last one is read."""
-    with opened(source, info.format, pixels=info.width * info.height) as image:
+    width, height = _as_stored(info, size)
+    pixels = info.width * info.height
+    gap = _DRAFT_GAP if pixels <= _ROOMY_PIXELS else GAP
+    with opened(source, info.format, pixels=pixels) as image:
         image.seek(0)
         # JPEG decodes at 1/2, 1/4 or 1/8 for a fraction of the time and memory.
-        image.draft(None, _wanted(info, scale))
+        image.draft(None, (ceil(width * gap), ceil(height * gap)))
         image.load()
     # Not copied, which would double the peak; the pixels outlive the file.
     return image
 
 
-def _wanted(info: SourceInfo, scale: float) -> tuple[int, int]:
-    """The smallest buffer that will do, in pixels as they lie in the file."""
-    factor = min(1.0, scale * GAP)
-    size = (ceil(info.width * factor), ceil(info.height * factor))
+def _as_stored(info: SourceInfo, size: tuple[int, int]) -> tuple[int, int]:
+    """A displayed size, as the pixels lie in the file."""
     return size if info.orientation < 5 else size[::-1]
 
 
-def _shrunk(image: Image.Image, info: SourceInfo, scale: float) -> Image.Image:
-    """Box-averages early by a whole factor, so that all later steps touch fewer pixels."""
-    width, height = _wanted(info, scale)
-    factor = min(image.width // width, image.height // height)
-    return image.reduce(factor) if factor > 1 and image.mode in _REDUCIBLE else image
+def _resized(image: Image.Image, size: tuple[int, int], name: str) -> Image.Image:
+    if image.width <= size[0] and image.height <= size[1]:
+        return image
+    if image.mode not in _RESAMPLED:
+        image = _plain_rgb(image, name)
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=_DRAFT_GAP)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Converts what neither box-averages nor has a profile's layout; other modes pass unchanged."""
+    """Converts what can neither be resampled nor has a profile's layout; other modes pass unchanged."""
     if image.mode in _DEEP_GREY:
         return _grey_from_deep(image)
     if image.has_transparency_data and image.mode not in ("LA", "RGBA"):
@@ -166,6 +184,8 @@ def _colours(image: Image.Image, profile: bytes | None, name: str) -> Image.Imag
 
 
 def _plain_rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.mode == "RGB":
+        return image  # `convert` would copy it
     try:
         return image.convert("RGB")
     except ValueError as error:

@@ -161,7 +161,7 @@ def _mark(mark: Watermark) -> Image.Image:
 def _decoded(path: Path, modified_ns: int, size_bytes: int) -> Image.Image:
     """Decodes a mark once per process; a file that was replaced has another time or size."""
     info = read_header(path, max_pixels=MAX_MARK_PIXELS)
-    return decode(path, info, scale=1.0).convert("RGBA")
+    return decode(path, info, size=(info.width, info.height)).convert("RGBA")
 
 
 def _bytes(mark: Watermark) -> bytes:

@@ -27,7 +27,7 @@ from typing import Self, cast
 from PIL import Image
 
 from photo_pipeline.core.errors import PhotoError
-from photo_pipeline.core.imaging.decode import decode
+from photo_pipeline.core.imaging.decode import decode, fitting
 from photo_pipeline.core.imaging.encode import flattened
 from photo_pipeline.core.imaging.finish import Watermark, watermarked
 from photo_pipeline.core.imaging.header import DAMAGE_ERRORS, PILLOW_FORMATS, read_header
@@ -96,7 +96,7 @@ def make_reference(
     wanted = set(sizes)
     info = read_header(source, max_pixels=max_pixels)
     scale = max(max(size[0] / info.width, size[1] / info.height) for size in wanted)
-    photo = decode(source, info, scale=min(1.0, scale * _REFERENCE_SCALE))
+    photo = decode(source, info, size=fitting(info, scale * _REFERENCE_SCALE))
     pictures = {size: photo.resize(size, Image.Resampling.LANCZOS) for size in wanted}
     if watermark is not None:
         pictures = {size: watermarked(picture, watermark) for size, picture in pictures.items()}

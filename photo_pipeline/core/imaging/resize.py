@@ -9,8 +9,8 @@ from PIL import Image
 
 from photo_pipeline.core.imaging.recipe import VariantSpec
 
-# A buffer of at least 1.5 x the target is resampled without visible loss: ssimulacra2 97.4 against a full
-# decode's reference, where libvips gives 96.1 (facts/imaging.md).
+# A whole picture that was itself resampled by Lanczos, of at least 1.5 x the target, is good enough to make
+# a smaller one from.
 GAP = 1.5
 
 

@@ -15,13 +15,13 @@ from PIL import Image
 
 from photo_pipeline.core.imaging.animation import ANIMATED_FORMATS, Animation, decode_animation
 from photo_pipeline.core.imaging.best_file import best_animation, best_file
-from photo_pipeline.core.imaging.decode import decode
+from photo_pipeline.core.imaging.decode import decode, fitting
 from photo_pipeline.core.imaging.fingerprint import perceptual_hash
 from photo_pipeline.core.imaging.header import SourceInfo, read_header
 from photo_pipeline.core.imaging.placeholder import Placeholder, make_placeholder
 from photo_pipeline.core.imaging.recipe import ImageFormat, Recipe, VariantSpec
 from photo_pipeline.core.imaging.rendering import Rendering
-from photo_pipeline.core.imaging.resize import Geometry, plan
+from photo_pipeline.core.imaging.resize import GAP, Geometry, plan
 from photo_pipeline.core.imaging.search import SearchResult
 from photo_pipeline.core.imaging.writing import write_variant
 
@@ -116,12 +116,11 @@ def make_variants(
     with clock.timed("decode"):
         info = read_header(source, max_pixels=recipe.max_pixels)
         # Of the whole recipe, wanted or not: a variant that is made again alone must get the same bytes.
-        plans = [plan(spec, width=info.width, height=info.height) for spec in recipe.variants]
-        scale = min(1.0, max(geometry.scale for geometry in plans))
-        buffer = decode(source, info, scale=scale)
+        size = buffer_size(recipe, info)
+        buffer = decode(source, info, size=size)
     rendering = Rendering(recipe, buffer, width=info.width, height=info.height)
     with clock.timed("decode"):
-        moving = _Moving.of(source, info, recipe, scale=scale)
+        moving = _Moving.of(source, info, recipe, size=size)
     maker = _Maker(recipe, info, rendering, moving, source_bytes=source.stat().st_size, clock=clock)
     made = tuple(maker.make(spec, format, out(spec.name, format)) for spec, format in wanted)
     with clock.timed("placeholder"):
@@ -133,6 +132,17 @@ def make_variants(
         perceptual_hash=fingerprint,
         timings=clock.seconds,
     )
+
+
+def buffer_size(recipe: Recipe, info: SourceInfo) -> tuple[int, int]:
+    """The size to decode to: exactly the largest variant's, if all others can be made from that one."""
+    plans = [plan(spec, width=info.width, height=info.height) for spec in recipe.variants]
+    largest = max(plans, key=lambda geometry: geometry.scale)
+    others = {geometry.scale for geometry in plans if geometry.size != largest.size}
+    shows_all = largest.box == (0, 0, info.width, info.height)
+    if shows_all and all(scale * GAP <= largest.scale for scale in others):
+        return largest.size
+    return fitting(info, largest.scale * GAP)
 
 
 class _Clock:
@@ -158,11 +168,11 @@ class _Moving:
     renderings: tuple[Rendering, ...]
 
     @classmethod
-    def of(cls, source: Path, info: SourceInfo, recipe: Recipe, *, scale: float) -> "_Moving | None":
+    def of(cls, source: Path, info: SourceInfo, recipe: Recipe, *, size: tuple[int, int]) -> "_Moving | None":
         """Decodes the source's frames, or returns None if it has one or the recipe wants one."""
         if recipe.animation != "keep" or info.frames < 2 or info.format not in _ANIMATED_SOURCES:
             return None
-        animation = decode_animation(source, info, scale=scale, max_pixels=recipe.max_pixels)
+        animation = decode_animation(source, info, size=size, max_pixels=recipe.max_pixels)
         renderings = (
             Rendering(recipe, frame, width=info.width, height=info.height) for frame in animation.frames
         )

@@ -21,7 +21,7 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.delivery.urls import UrlScheme
 from photo_pipeline.core.errors import DeliveryError, PhotoError
-from photo_pipeline.core.imaging.decode import decode
+from photo_pipeline.core.imaging.decode import decode, fitting
 from photo_pipeline.core.imaging.header import DAMAGE_ERRORS, read_header
 from photo_pipeline.core.report.sizes import main_variant
 
@@ -120,7 +120,7 @@ def _compare(row: Any, config: PipelineConfig, delivered: "Deliveries") -> Compa
 def _before(row: Any, config: PipelineConfig) -> Picture:
     def shrunk(path: Path) -> Picture:
         info = read_header(path, max_pixels=MAX_SHOWN_PIXELS)
-        image = decode(path, info, scale=min(1.0, WIDTH / info.width))
+        image = decode(path, info, size=fitting(info, WIDTH / info.width))
         return Picture(_shrunk_uri(image, "JPEG"), row.size, info.width, info.height)
 
     try:

@@ -17,5 +17,5 @@ def shown(path: Path, side: int) -> Image.Image:
     info = read_header(path, max_pixels=100_000_000)
     box = VariantSpec(name="shown", fit="inside", width=side, height=side, max_bytes=None)
     geometry = plan(box, width=info.width, height=info.height)
-    image = decode(path, info, scale=min(1.0, geometry.scale))
+    image = decode(path, info, size=geometry.size)
     return render(image, geometry, width=info.width, height=info.height)

@@ -5,8 +5,10 @@ import pytest
 from PIL import ExifTags, Image, ImageChops, ImageOps, ImageStat
 
 from photo_pipeline.core.errors import CorruptPhotoError
-from photo_pipeline.core.imaging.decode import decode
+from photo_pipeline.core.imaging.decode import decode, fitting
+from photo_pipeline.core.imaging.encode import encode_lossless_webp
 from photo_pipeline.core.imaging.header import read_header
+from photo_pipeline.core.imaging.quality import measure
 from photo_pipeline_tests.core.imaging.profiles import ADOBE_RGB, DISPLAY_P3, red_cyan_press, rgb_profile
 
 # EXIF 2.32: for each orientation, the visual side of the first row and of the first column.
@@ -17,7 +19,8 @@ _SIDES = {
 
 
 def decoded(path: Path, scale: float = 1.0) -> Image.Image:
-    return decode(path, read_header(path, max_pixels=100_000_000), scale=scale)
+    info = read_header(path, max_pixels=100_000_000)
+    return decode(path, info, size=fitting(info, scale))
 
 
 def distance(one: Image.Image, other: Image.Image) -> float:
@@ -174,8 +177,20 @@ def test_a_file_that_is_cut_off_is_corrupt(photos: Path, tmp_path: Path, suffix:
         decoded(cut)
 
 
-def test_a_large_photo_is_decoded_no_larger_than_needed(photos: Path) -> None:
-    small = decoded(photos / "hostile" / "flat81MP.jpg", scale=0.1)
-    assert 900 <= small.width <= 2_250
-    png = decoded(photos / "hostile" / "ok.png", scale=0.1)
-    assert 120 <= png.width <= 300
+def test_a_photo_comes_at_the_size_that_is_asked_for_and_never_larger_than_itself(photos: Path) -> None:
+    assert decoded(photos / "hostile" / "flat81MP.jpg", scale=0.1).size == (900, 900)
+    assert (
+        decoded(photos / "hostile" / "ok.png", scale=2.0).size
+        == Image.open(photos / "hostile" / "ok.png").size
+    )
+    turned = decoded(photos / "hostile" / "orient6.jpg", scale=0.5)
+    whole = decoded(photos / "hostile" / "orient6.jpg")
+    assert turned.size == (round(whole.width / 2), round(whole.height / 2))
+
+
+def test_the_decoders_own_shrinking_costs_no_visible_detail(photos: Path) -> None:
+    """A plain Lanczos resize of the full decode is the measure (ssimulacra2, 100 is identical)."""
+    path = photos / "real" / "immich-app_handwritten-notes.jpg"
+    plain = decoded(path).resize((1200, 800), Image.Resampling.LANCZOS)
+    ours = decode(path, read_header(path, max_pixels=100_000_000), size=(1200, 800))
+    assert measure(plain, encode_lossless_webp(ours)) > 99

@@ -64,7 +64,7 @@ def test_sizes_of_real_photos_are_foretold(photos: Path, each: object) -> None:
     for name in ("kodak_05.png", "kodak_19.png", "lomiri_life_by_Aitzol_Berasategi.jpg"):
         source = photos / "real" / name
         info = read_header(source, max_pixels=100_000_000)
-        image = decode(source, info, scale=600 / max(info.width, info.height)).resize((600, 400))
+        image = decode(source, info, size=(600, 400))
         found = each
         budget = len(found.encode(image, 55))  # type: ignore[attr-defined]
         curve = forecast(found, image, budget=budget, low=LOW, high=HIGH)  # type: ignore[arg-type]
