@@ -11,17 +11,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from benchmarks.imaging.recipes import FULL, RECIPES
 from benchmarks.imaging.watched import COST_FILE, watched_task
 from photo_pipeline.core.errors import PhotoError
 from photo_pipeline.core.imaging.decode import decode
-from photo_pipeline.core.imaging.encode import encoder, flattened
-from photo_pipeline.core.imaging.header import SourceInfo, read_header
+from photo_pipeline.core.imaging.encode import encoder
+from photo_pipeline.core.imaging.header import read_header
 from photo_pipeline.core.imaging.pool import ImageWorkers, PhotoTask
 from photo_pipeline.core.imaging.recipe import ImageFormat, Recipe, library_versions
-from photo_pipeline.core.imaging.resize import GAP, Geometry, plan, render
+from photo_pipeline.core.imaging.rendering import Rendering
+from photo_pipeline.core.imaging.resize import Geometry
 from photo_pipeline.core.imaging.variants import (
     MAX_SHRINKS,
     SHRINK,
@@ -37,9 +36,8 @@ Rows = list[dict[str, Any]]
 
 def probe(job: Job, photo: Photo) -> Rows:
     """Decodes only: which photos we can read."""
-    decode(
-        Path(photo["path"]), read_header(Path(photo["path"]), max_pixels=_recipe(job).max_pixels), scale=0.01
-    )
+    path = Path(photo["path"])
+    decode(path, read_header(path, max_pixels=_recipe(job).max_pixels), size=(32, 32))
     return []
 
 
@@ -57,21 +55,11 @@ def oracle(job: Job, photo: Photo) -> Rows:
 
     Follows `variants.py` without its search, hash, write and verification; the caller compares the bytes.
     """
-    recipe, source = _recipe(job), Path(photo["path"])
-    info, buffer = _decoded(recipe, source)
-    full = render(
-        buffer, plan(FULL, width=info.width, height=info.height), width=info.width, height=info.height
-    )
+    recipe, rendering = _rendered(job, photo)
     rows = []
-    rendered = {}
     for choice in (choice for choice in job["settings"]["choices"] if choice["photo"] == photo["id"]):
-        geometry = _geometry(recipe, info, choice)
-        if geometry not in rendered:
-            needed = (info.width * geometry.scale * GAP, info.height * geometry.scale * GAP)
-            base = full if full.width >= needed[0] and full.height >= needed[1] else buffer
-            rendered[geometry] = render(base, geometry, width=info.width, height=info.height)
         format = ImageFormat(choice["format"])
-        pixels = flattened(rendered[geometry], format, recipe.background)
+        pixels = rendering.pixels(_geometry(recipe, rendering, choice), format)
         data = encoder(format, recipe.effort).encode(pixels, choice["quality"])
         rows.append(choice | {"bytes": len(data), "encodes": 1})
     return rows
@@ -79,12 +67,10 @@ def oracle(job: Job, photo: Photo) -> Rows:
 
 def buffers(job: Job, photo: Photo) -> Rows:
     """The full-size variant's pixels before any encoder, for judging decode and resize alone."""
-    recipe, source = _recipe(job), Path(photo["path"])
-    info, buffer = _decoded(recipe, source)
-    geometry = plan(FULL, width=info.width, height=info.height)
-    pixels = render(buffer, geometry, width=info.width, height=info.height)
+    _, rendering = _rendered(job, photo)
+    pixels = rendering.pixels(rendering.geometry(FULL), ImageFormat.JPEG)
     path = Path(job["folder"]) / f"{photo['id']}.{FULL.name}.ppm"
-    flattened(pixels, ImageFormat.JPEG, recipe.background).save(path)
+    pixels.save(path)
     row = {"photo": photo["id"], "variant": FULL.name, "format": "ppm", "path": str(path)}
     size = {"bytes": path.stat().st_size, "width": pixels.width, "height": pixels.height}
     return [row | size | {"quality": 100, "encodes": 0}]
@@ -160,17 +146,16 @@ def _rows(photo: Photo, made: MadePhoto) -> Rows:
     return rows
 
 
-def _decoded(recipe: Recipe, source: Path) -> tuple[SourceInfo, Image.Image]:
+def _rendered(job: Job, photo: Photo) -> tuple[Recipe, Rendering]:
+    recipe, source = _recipe(job), Path(photo["path"])
     info = read_header(source, max_pixels=recipe.max_pixels)
-    return info, decode(source, info, size=buffer_size(recipe, info))
+    buffer = decode(source, info, size=buffer_size(recipe, info))
+    return recipe, Rendering(recipe, buffer, width=info.width, height=info.height)
 
 
-def _geometry(recipe: Recipe, info: SourceInfo, choice: dict[str, Any]) -> Geometry:
+def _geometry(recipe: Recipe, rendering: Rendering, choice: dict[str, Any]) -> Geometry:
     spec = next(spec for spec in recipe.variants if spec.name == choice["variant"])
-    plans = (
-        plan(spec, width=info.width, height=info.height, shrink=SHRINK**step)
-        for step in range(MAX_SHRINKS + 1)
-    )
+    plans = (rendering.geometry(spec, shrink=SHRINK**step) for step in range(MAX_SHRINKS + 1))
     return next(geometry for geometry in plans if geometry.size == (choice["width"], choice["height"]))
 
 

@@ -10,7 +10,16 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from photo_pipeline.core.config import database_url, find_config, load_config, parse_size
+from photo_pipeline.core.config import (
+    DEFAULT_VARIANTS,
+    ImageSettings,
+    VariantSettings,
+    WatermarkSettings,
+    database_url,
+    find_config,
+    load_config,
+    parse_size,
+)
 from photo_pipeline.core.errors import ConfigurationError
 
 GOOD: dict[str, Any] = {
@@ -54,6 +63,15 @@ def source(document: dict[str, Any]) -> dict[str, Any]:
     return document["sources"][0]
 
 
+def images(**settings: Any) -> Change:
+    return lambda document: document.update(images={"default": settings})
+
+
+def watermark(**settings: Any) -> Change:
+    return images(watermark={"image": "mark.png"} | settings)
+
+
+THUMB = {"fit": "cover", "width": 150, "height": 150}
 BAD: dict[str, tuple[Change, str]] = {
     "an unknown key at the top": (lambda d: d.update(stoer={}), "stoer: this key is not known"),
     "an unknown key further down": (
@@ -136,6 +154,43 @@ BAD: dict[str, tuple[Change, str]] = {
     "a variant of no width": (
         lambda d: d.update(variants={"default": {"full": {"fit": "inside", "width": 0, "height": 9}}}),
         "variants.default.full.width",
+    ),
+    "a crop that nobody knows": (
+        lambda d: d.update(variants={"own": {"thumb": THUMB | {"crop": "faces"}}}),
+        "variants.own.thumb.crop",
+    ),
+    "a variant that the shipped preset does not have": (
+        lambda d: source(d).update(preset="responsive"),
+        "preset 'responsive' has no variant 'full'",
+    ),
+    "images of an unknown preset": (
+        lambda d: d.update(images={"huge": {}}),
+        "images: preset 'huge' is not among ['default', 'original', 'responsive']",
+    ),
+    "an unknown key of images": (images(contrast=2), "images.default.contrast: this key is not known"),
+    "an unknown effort": (images(effort="heroic"), "images.default.effort"),
+    "sharpening by an amount": (images(sharpen=0.3), "images.default.sharpen"),
+    "a background by its name": (images(background="white"), "images.default.background"),
+    "an unknown treatment of animations": (images(animation="drop"), "images.default.animation"),
+    "GPS perhaps": (images(gps="perhaps"), "images.default.gps"),
+    "a watermark without its picture": (
+        images(watermark={"opacity": 0.5}),
+        "images.default.watermark.image: field required",
+    ),
+    "a watermark that nobody sees": (watermark(opacity=0), "images.default.watermark.opacity"),
+    "a watermark more than opaque": (watermark(opacity=1.1), "images.default.watermark.opacity"),
+    "a watermark wider than the variant": (watermark(scale=1.5), "images.default.watermark.scale"),
+    "a watermark of no width": (watermark(scale=0), "images.default.watermark.scale"),
+    "a watermark that margins leave no room": (watermark(margin=0.5), "images.default.watermark.margin"),
+    "a watermark outside of the picture": (watermark(margin=-0.1), "images.default.watermark.margin"),
+    "a watermark in no known place": (watermark(position="middle"), "images.default.watermark.position"),
+    "half a focal point": (
+        lambda d: source(d).update(focal_point={"x": "focus_x"}),
+        "sources.0.focal_point.y: field required",
+    ),
+    "a focal point that is no pair of columns": (
+        lambda d: source(d).update(focal_point=[0.5, 0.5]),
+        "sources.0.focal_point",
     ),
     "a prefix that leaves its place": (lambda d: d["store"].update(prefix="../x"), "prefix '../x' must be"),
     "originals where the CDN serves": (
@@ -244,6 +299,114 @@ def test_relative_folders_are_relative_to_the_file(tmp_path: Path, monkeypatch: 
     assert config.root("uploads").dir == tmp_path / "public/uploads"
     assert config.state.staging_dir == tmp_path.parent / "staging"
     assert config.state.report_dir.is_absolute()
+
+
+def test_the_presets_of_the_file_stand_beside_the_shipped_ones(tmp_path: Path) -> None:
+    config = load_config(written(tmp_path, lambda d: d.update(variants={"avatars": {"thumb": THUMB}})))
+    assert set(config.variants) == {"default", "responsive", "original", "avatars"}
+    assert {name: config.variants[name] for name in DEFAULT_VARIANTS} == DEFAULT_VARIANTS
+
+
+def test_a_shipped_preset_that_the_file_names_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    full = {"fit": "inside", "width": 900, "height": 900}
+    config = load_config(written(tmp_path, lambda d: d.update(variants={"default": {"full": full}})))
+    assert config.variants["default"] == {"full": VariantSettings(fit="inside", width=900, height=900)}
+    assert config.variants["original"] == DEFAULT_VARIANTS["original"]
+
+
+def test_the_shipped_presets_are_those_of_the_product(tmp_path: Path) -> None:
+    presets = load_config(written(tmp_path)).variants
+    boxes = {
+        preset: {name: (each.fit, each.width, each.height) for name, each in variants.items()}
+        for preset, variants in presets.items()
+    }
+    thumb = {"thumb": ("cover", 150, 150)}
+    assert boxes == {
+        "default": {"full": ("inside", 1200, 1200)} | thumb,
+        "responsive": {f"w{w}": ("inside", w, 10_000) for w in (300, 400, 800, 1200, 1600)} | thumb,
+        "original": {"full": ("inside", 4000, 4000)} | thumb,
+    }
+    assert presets["default"]["full"].max_bytes == presets["responsive"]["w1200"].max_bytes == 102_400
+    targets = [presets["responsive"][f"w{width}"].max_bytes or 0 for width in (300, 400, 800, 1200, 1600)]
+    assert targets == sorted(targets)
+    assert presets["original"]["full"].max_bytes is None
+
+
+def test_a_source_may_name_a_shipped_preset(tmp_path: Path) -> None:
+    def change(document: dict[str, Any]) -> None:
+        source(document).update(preset="responsive")
+        source(document)["fields"][0].update(variant="w800")
+
+    assert load_config(written(tmp_path, change)).source("photos").preset == "responsive"
+
+
+def test_covers_are_cropped_around_the_subject_unless_the_file_says_otherwise(tmp_path: Path) -> None:
+    own = {"square": THUMB, "middle": THUMB | {"crop": "center"}}
+    variants = load_config(written(tmp_path, lambda d: d.update(variants={"own": own}))).variants["own"]
+    assert {name: each.crop for name, each in variants.items()} == {
+        "square": "attention",
+        "middle": "center",
+    }
+
+
+def test_how_pixels_are_made_is_said_by_preset(tmp_path: Path) -> None:
+    said = {
+        "effort": "quality",
+        "sharpen": True,
+        "background": "#0A0b0c",
+        "animation": "keep",
+        "watermark": {
+            "image": "/marks/mark.png",
+            "opacity": 1,
+            "position": "center",
+            "scale": 0.4,
+            "margin": 0,
+        },
+        "gps": True,
+    }
+    config = load_config(written(tmp_path, lambda d: d.update(images={"original": said})))
+    mark = WatermarkSettings(image=Path("/marks/mark.png"), opacity=1, position="center", scale=0.4, margin=0)
+    assert config.images == {
+        "original": ImageSettings(
+            effort="quality",
+            sharpen=True,
+            background="#0A0b0c",
+            animation="keep",
+            watermark=mark,
+            gps=True,
+        )
+    }
+
+
+def test_pixels_are_made_plainly_where_the_file_says_nothing(tmp_path: Path) -> None:
+    assert load_config(written(tmp_path)).images == {}
+    plain = load_config(written(tmp_path, images())).images["default"]
+    assert (plain.effort, plain.sharpen, plain.background) == ("balanced", False, "#ffffff")
+    assert (plain.animation, plain.watermark, plain.gps) == ("first_frame", None, False)
+
+
+def test_images_of_a_preset_of_the_file_are_accepted(tmp_path: Path) -> None:
+    own = {"variants": {"avatars": {"thumb": THUMB}}, "images": {"avatars": {"effort": "speed"}}}
+    assert load_config(written(tmp_path, lambda d: d.update(own))).images["avatars"].effort == "speed"
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("brand/mark.png", "brand/mark.png"),
+        ("./x/../mark.png", "mark.png"),
+        ("/srv/mark.png", "/srv/mark.png"),
+    ],
+)
+def test_a_watermark_is_looked_for_beside_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, meant: str
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    mark = load_config(written(tmp_path, watermark(image=given))).images["default"].watermark
+    assert mark is not None
+    assert mark.image == tmp_path / meant
+    assert mark.opacity == 0.5
 
 
 def test_a_dotenv_file_adds_to_the_environment_but_never_overrides_it(

@@ -215,7 +215,8 @@ def _as_position(value: Any) -> int | None:
 def _as_focal_point(x: Any, y: Any) -> tuple[float, float] | None:
     """Return the point, to a hundredth: nobody sees less, and each other one is another set of objects."""
     try:
-        point = (round(float(x), 2), round(float(y), 2))
+        # Plus zero: a -0.0 equals 0.0 and is written differently, so that it would name other objects.
+        point = (round(float(x), 2) + 0.0, round(float(y), 2) + 0.0)
     except (TypeError, ValueError, OverflowError):
         return None  # Nobody chose a point, or nothing that could be one: the subject is looked for.
     return point if 0 <= point[0] <= 1 and 0 <= point[1] <= 1 else None

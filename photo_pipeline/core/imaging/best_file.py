@@ -1,6 +1,6 @@
 """The best file of some pixels in one format: drawings without loss, photographs by a quality search."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from PIL import Image
@@ -10,7 +10,7 @@ from photo_pipeline.core.imaging.encode import encode_lossless_webp, encoder
 from photo_pipeline.core.imaging.forecast import forecast
 from photo_pipeline.core.imaging.recipe import ImageFormat, Recipe
 from photo_pipeline.core.imaging.search import SearchResult, search_quality
-from photo_pipeline.core.imaging.size_model import SizeCurve, curve_model, probe
+from photo_pipeline.core.imaging.size_model import Floats, SizeCurve, curve_model, probe
 
 # A photograph of 150 x 150 px already has some 15,000 colours, a screenshot or diagram seldom 2,000.
 _DRAWING_COLOURS = 2_000
@@ -20,7 +20,13 @@ LOSSLESS_QUALITY = 100
 
 
 def best_file(
-    pixels: Image.Image, format: ImageFormat, recipe: Recipe, *, max_bytes: int | None, is_drawing: bool
+    pixels: Image.Image,
+    format: ImageFormat,
+    recipe: Recipe,
+    *,
+    max_bytes: int | None,
+    is_drawing: bool,
+    features: Callable[[], Floats],
 ) -> SearchResult:
     """Returns the best file within the budget.
 
@@ -32,8 +38,9 @@ def best_file(
         is_drawing: Whether the source's format is one that drawings come in. If there are few colours too,
             a WebP may be lossless: it is taken where it fits the budget, or without a budget where it is
             smaller than the lossy file.
+        features: What `probe` measures of these pixels; asked for only where a search needs it.
     """
-    lossy = partial(_lossy, pixels, format, recipe, max_bytes=max_bytes)
+    lossy = partial(_lossy, pixels, format, recipe, max_bytes=max_bytes, features=features)
     if not (is_drawing and format is ImageFormat.WEBP and pixels.getcolors(_DRAWING_COLOURS)):
         return lossy()
     exact = encode_lossless_webp(pixels)
@@ -76,7 +83,12 @@ def best_animation(
 
 
 def _lossy(
-    pixels: Image.Image, format: ImageFormat, recipe: Recipe, *, max_bytes: int | None
+    pixels: Image.Image,
+    format: ImageFormat,
+    recipe: Recipe,
+    *,
+    max_bytes: int | None,
+    features: Callable[[], Floats],
 ) -> SearchResult:
     low, high = recipe.quality_min, recipe.quality_max
     found = encoder(format, recipe.effort)
@@ -87,6 +99,6 @@ def _lossy(
         max_bytes=max_bytes,
         low=low,
         high=high,
-        forecast=forecast(found, pixels, budget=max_bytes, low=low, high=high),
+        forecast=forecast(found, pixels, features(), budget=max_bytes, low=low, high=high),
         good_fill=found.good_fill,
     )

@@ -72,12 +72,12 @@ def encoder(format: ImageFormat, effort: Effort) -> Encoder:
     if format is ImageFormat.JPEG:
         return Encoder("jpeg", encode_jpeg, good_fill=0.97)
     if format is ImageFormat.WEBP:
-        return Encoder("webp", encode_webp, good_fill=0.93)
+        return Encoder("webp", encode_webp, good_fill=0.92)
     speed = _AVIF_SPEED[effort]
     return Encoder(
         f"avif-{effort}",
         partial(encode_avif, speed=speed),
-        good_fill=0.94,
+        good_fill=0.93,
         scout=partial(encode_avif, speed=_SCOUT_SPEED),
     )
 

@@ -6,13 +6,15 @@ import numpy as np
 from PIL import Image
 
 from photo_pipeline.core.imaging.encode import Encoder
-from photo_pipeline.core.imaging.size_model import SizeCurve, curve_model, probe
+from photo_pipeline.core.imaging.size_model import Floats, SizeCurve, curve_model
 
 # Standard deviations within which the model alone is believed that the highest quality fits.
 _SURE = 2.0
 
 
-def forecast(encoder: Encoder, image: Image.Image, *, budget: int, low: int, high: int) -> SizeCurve:
+def forecast(
+    encoder: Encoder, image: Image.Image, features: Floats, *, budget: int, low: int, high: int
+) -> SizeCurve:
     """Returns what to expect of the image's files from quality `low` to `high`.
 
     Where the encoder has a scout and the model alone cannot say that `high` fits, the scout is sent to the
@@ -21,12 +23,13 @@ def forecast(encoder: Encoder, image: Image.Image, *, budget: int, low: int, hig
     Args:
         encoder: The encoder.
         image: The pixels that will be encoded.
+        features: What `probe` measured of them.
         budget: The bytes that a file may have.
         low: The lowest quality.
         high: The highest.
     """
     pixels = image.width * image.height
-    curve = SizeCurve(curve_model(encoder.name), probe(image), pixels=pixels, low=low, high=high)
+    curve = SizeCurve(curve_model(encoder.name), features, pixels=pixels, low=low, high=high)
     if encoder.scout is None or curve.log_bytes(sigmas=_SURE)[-1] <= log(budget):
         return curve
     fitting = np.flatnonzero(curve.log_bytes(sigmas=0.0) <= log(budget))

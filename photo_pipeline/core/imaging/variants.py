@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil, log
 from pathlib import Path
 from time import perf_counter
@@ -23,6 +24,7 @@ from photo_pipeline.core.imaging.recipe import ImageFormat, Recipe, VariantSpec
 from photo_pipeline.core.imaging.rendering import Rendering
 from photo_pipeline.core.imaging.resize import GAP, Geometry, plan
 from photo_pipeline.core.imaging.search import SearchResult
+from photo_pipeline.core.imaging.size_model import Floats, probe
 from photo_pipeline.core.imaging.writing import write_variant
 
 STAGES = ("decode", "resize", "encode", "hash", "write", "placeholder")
@@ -200,6 +202,7 @@ class _Maker:
         self.info = info
         self.rendering = rendering
         self.moving = moving
+        self.measured: dict[Geometry, Floats] = {}
         self.source_bytes = source_bytes
         self.clock = clock
 
@@ -247,7 +250,14 @@ class _Maker:
                 self.recipe,
                 max_bytes=self._budget(spec, geometry),
                 is_drawing=self.info.format in _LOSSLESS_SOURCES,
+                features=partial(self._features, geometry),
             )
+
+    def _features(self, geometry: Geometry) -> Floats:
+        """What the size model wants to know of a variant's pixels: measured once for all formats."""
+        if geometry not in self.measured:
+            self.measured[geometry] = probe(self.rendering.pixels(geometry, ImageFormat.JPEG))
+        return self.measured[geometry]
 
     def _animated(
         self, moving: _Moving, format: ImageFormat, geometry: Geometry, budget: int | None

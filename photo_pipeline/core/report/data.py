@@ -18,6 +18,7 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.migration.state import BatchStatus, batch_statuses, migration_row
 from photo_pipeline.core.report import measures
 from photo_pipeline.core.report.findings import FindingGroup, collect_findings
+from photo_pipeline.core.report.lookalikes import Lookalikes, collect_lookalikes
 from photo_pipeline.core.report.measures import (
     Objects,
     Rewrites,
@@ -48,6 +49,7 @@ class ReportData:
         sizes: Bytes before and after.
         variants: The variants by name and format.
         quality: How a sample of the variants looks: scores by format, and the worst.
+        lookalikes: Photos that look alike although their bytes differ.
         objects: The objects in the store and how they were proven.
         rewrites: Photo columns in the ledger by outcome.
         validation: Migrated photos by their last validation.
@@ -66,6 +68,7 @@ class ReportData:
     sizes: Sizes = field(default_factory=Sizes)
     variants: tuple[VariantFiles, ...] = ()
     quality: VisualQuality = field(default_factory=VisualQuality)
+    lookalikes: Lookalikes = field(default_factory=Lookalikes)
     objects: Objects = field(default_factory=Objects)
     rewrites: Rewrites = field(default_factory=Rewrites)
     validation: Validation = field(default_factory=Validation)
@@ -118,6 +121,7 @@ def collect(
             sizes=collect_sizes(connection, config),
             variants=variant_files(connection, config),
             quality=collect_quality(connection, config),
+            lookalikes=collect_lookalikes(connection),
             objects=measures.objects(connection, config),
             rewrites=measures.rewrites(connection),
             validation=validation,

@@ -203,3 +203,79 @@ def test_a_key_that_two_rows_share_is_found_behind_another_spelling(sqlite: Data
     fill(sqlite, "CREATE TABLE t (k TEXT COLLATE NOCASE, v TEXT)", f"INSERT INTO t VALUES {spelled}")
     with pytest.raises(ConfigurationError, match="appears more than once"):
         list(read_rows(sqlite, source("k")))
+
+
+# What SQLite columns may hold for x and y, whatever their declared type, and the point that it means.
+POINTS_ON_SQLITE: dict[str, tuple[float, float] | None] = {
+    "0.25, 0.75": (0.25, 0.75),
+    "0, 1": (0.0, 1.0),
+    "'0.25', ' 0.75 '": (0.25, 0.75),
+    "0.333333, 0.666666": (0.33, 0.67),
+    "x'302e35', 0.5": (0.5, 0.5),
+    "NULL, NULL": None,
+    "0.5, NULL": None,
+    "NULL, 0.5": None,
+    "'', 0.5": None,
+    "'left', 0.5": None,
+    "'0,5', 0.5": None,
+    "'nan', 0.5": None,
+    "1e999, 0.5": None,
+    "-0.1, 0.5": None,
+    "0.5, 1.1": None,
+    "50, 50": None,
+    "-0.001, 1.0000001": (0.0, 1.0),  # an application's rounding error
+    "CAST(x'ff' AS TEXT), 0.5": None,
+}
+
+
+def points(database: Database) -> list[tuple[float, float] | None]:
+    read = source("id", focal_point={"x": "x", "y": "y"})
+    return [row.focal_point for chunk in read_rows(database, read) for row in chunk]
+
+
+@pytest.mark.parametrize("written", POINTS_ON_SQLITE)
+def test_a_focal_point_is_read_from_whatever_sqlite_holds_or_counts_as_not_chosen(
+    sqlite: Database, written: str
+) -> None:
+    fill(sqlite, "CREATE TABLE t (id INTEGER, v TEXT, x, y)", f"INSERT INTO t VALUES (1, 'v', {written})")
+    assert points(sqlite) == [POINTS_ON_SQLITE[written]]
+
+
+@pytest.mark.parametrize("declared", ["real", "double precision", "numeric(5, 3)", "varchar(9)", "text"])
+def test_a_focal_point_is_read_from_every_type_that_postgres_has_for_it(
+    postgresql: Database, declared: str
+) -> None:
+    values = "(1, 'v', '0.1', '0.9'), (2, 'v', '0.333', '1'), (3, 'v', NULL, '0.5'), (4, 'v', '7', '0.5')"
+    fill(
+        postgresql,
+        f"CREATE TABLE t (id INTEGER, v TEXT, x {declared}, y {declared})",
+        f"INSERT INTO t VALUES {values}",
+    )
+    assert points(postgresql) == [(0.1, 0.9), (0.33, 1.0), None, None]
+
+
+def test_columns_that_hold_no_numbers_give_no_focal_point_on_postgres(postgresql: Database) -> None:
+    declared = "x boolean, y jsonb"
+    fill(postgresql, f"CREATE TABLE t (id INTEGER, v TEXT, {declared})")
+    fill(
+        postgresql, "INSERT INTO t VALUES (1, 'v', true, '0.5')", "INSERT INTO t VALUES (2, 'v', NULL, '{}')"
+    )
+    assert points(postgresql) == [None, None]
+
+
+@pytest.mark.parametrize("zero", ["'-0.0'", "'-0'", "-0.001", "'0'", "0"])
+def test_zero_has_one_form_since_each_point_names_objects_of_its_own(sqlite: Database, zero: str) -> None:
+    fill(sqlite, "CREATE TABLE t (id INTEGER, v TEXT, x, y)")
+    fill(sqlite, f"INSERT INTO t VALUES (1, 'v', {zero}, {zero})")
+    assert repr(points(sqlite)) == "[(0.0, 0.0)]"
+
+
+def test_a_focal_point_column_that_does_not_exist_is_named(sqlite: Database) -> None:
+    fill(sqlite, "CREATE TABLE t (id INTEGER, v TEXT, x REAL)")
+    with pytest.raises(ConfigurationError, match="column 'y'"):
+        points(sqlite)
+
+
+def test_a_source_without_focal_columns_has_no_focal_points(sqlite: Database) -> None:
+    fill(sqlite, "CREATE TABLE t (id INTEGER, v TEXT, x REAL, y REAL)", "INSERT INTO t VALUES (1, 'v', 0, 0)")
+    assert [row.focal_point for chunk in read_rows(sqlite, source("id")) for row in chunk] == [None]

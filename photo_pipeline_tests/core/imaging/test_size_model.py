@@ -67,6 +67,6 @@ def test_sizes_of_real_photos_are_foretold(photos: Path, each: object) -> None:
         image = decode(source, info, size=(600, 400))
         found = each
         budget = len(found.encode(image, 55))  # type: ignore[attr-defined]
-        curve = forecast(found, image, budget=budget, low=LOW, high=HIGH)  # type: ignore[arg-type]
+        curve = forecast(found, image, probe(image), budget=budget, low=LOW, high=HIGH)  # type: ignore[arg-type]
         errors.append(abs(curve.log_bytes()[55 - LOW] - log(budget)))
     assert np.median(errors) < 0.12
