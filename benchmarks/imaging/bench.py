@@ -215,6 +215,8 @@ def quality(bench: Bench, runs: dict[str, list[Run]]) -> tuple[list[Quality], li
 def _judged(bench: Bench, name: str, done: Run) -> list[MadeFile]:
     """Ours and the rival that targets name on all photos; the others on the subset, for the time it takes."""
     few = {photo.id for photo in bench.subset}
+    if name == rivals.SECANT_PLAIN:
+        return done.full("jpeg")  # its other files are the ones of the secant
     everything = name.startswith(rivals.OURS) or name == rivals.SECANT
     files = [file for format in figures.FORMATS for file in done.full(format)]
     return [file for file in files if everything or file.photo in few]

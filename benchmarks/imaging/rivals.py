@@ -20,6 +20,7 @@ EXIFTOOL = "exiftool-vendored.pl"
 OURS = "ours"
 ORACLE = "oracle"
 SECANT = "sharp-secant"
+SECANT_PLAIN = "sharp-secant-plain"
 STEPPING = "sharp-stepping"
 STEPPING_4 = "sharp-stepping-4"
 PYVIPS = "pyvips-secant"
@@ -58,13 +59,21 @@ def sharp(cache: Path) -> list[Contender]:
     modules = npm_installed("sharp", cache)
     command = ("node", str(_HERE / "sharp.mjs"))
     stepping = "quality 85, -5 until it fits, everything redone per step, mozjpeg, AVIF effort"
+    plain = "the same with sharp's default JPEG (progressive, without mozjpeg's options)"
     methods: tuple[tuple[str, str, int, str, Scope], ...] = (
         (SECANT, "secant", 2, "decode once, secant search, mozjpeg, AVIF effort 2", "rounds"),
+        (SECANT_PLAIN, "secant", 2, plain, "once"),
         (STEPPING, "stepping", 2, f"{stepping} 2", "rounds"),
         (STEPPING_4, "stepping", 4, f"{stepping} 4 (sharp's default); the subset only", "subset"),
     )
     return [
-        Contender(name, command, {"modules": str(modules), "method": method, "effort": effort}, note, scope)
+        Contender(
+            name,
+            command,
+            {"modules": str(modules), "method": method, "effort": effort, "mozjpeg": name != SECANT_PLAIN},
+            note,
+            scope,
+        )
         for name, method, effort, note, scope in methods
     ]
 

@@ -6,7 +6,7 @@
  *   secant    decodes, turns and resizes once; searches log(bytes) against quality by secants, per format,
  *             until a file fills 93 % of its budget or nothing is left to try.
  * sharp's own defaults stay (AVIF 4:4:4, WebP effort 4) except AVIF's effort, which is a setting, and
- * JPEG's mozjpeg, which is what somebody who counts bytes switches on.
+ * JPEG's mozjpeg by the job, which is what somebody who counts bytes switches on.
  */
 
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -37,7 +37,7 @@ function encoder(format, quality) {
     case 'webp':
       return (image) => image.webp({ quality });
     default:
-      return (image) => image.flatten({ background: '#fff' }).jpeg({ quality, progressive: true, mozjpeg: true });
+      return (image) => image.flatten({ background: '#fff' }).jpeg({ quality, progressive: true, mozjpeg: job.settings.mozjpeg });
   }
 }
 

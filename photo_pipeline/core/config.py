@@ -145,7 +145,7 @@ class ImageSettings(_Settings):
     """How a preset's pixels are made."""
 
     effort: Literal["speed", "balanced", "quality"] = Field(
-        default="balanced", description="How much time an AVIF may cost: about 0.1, 0.2 or 2 s of a core."
+        default="balanced", description="How much time an AVIF may cost: about 0.2, 0.3 or 1.3 s of a core."
     )
     # Off: at the same bytes it costs quality by every metric, and fidelity to what the photographer made.
     sharpen: bool = Field(default=False, description="Sharpen variants of 800 px and more lightly.")

@@ -91,8 +91,12 @@ def displayed(image: Image.Image, info: SourceInfo, *, size: tuple[int, int], na
         UnsupportedFormatError: The pixel layout has no conversion.
     """
     profile = image.info.get("icc_profile")
-    # Resized as soon as the layout allows: colours and orientation then cost a fraction of time and memory.
-    image = _resized(_eight_bit(image), _as_stored(info, size), name)
+    image = _eight_bit(image)
+    if _usable_profile(image, profile) is not None:
+        # Before the resize: some profiles' curves make the mean of two pixels another colour.
+        image, profile = _to_srgb(image, profile, name), None
+    # Resized as soon as possible: what follows then costs a fraction of time and memory.
+    image = _resized(image, _as_stored(info, size), name)
     image = _to_srgb(image, profile, name)
     turn = _UPRIGHT.get(info.orientation)
     image = image.transpose(turn) if turn is not None else image
@@ -156,6 +160,8 @@ def _white(image: Image.Image) -> float:
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None, name: str) -> Image.Image:
+    if image.mode in ("RGBA", "LA") and profile is None:
+        return image.convert("RGBA")
     if image.mode in ("RGBA", "LA"):
         colour = image.convert(image.mode[:-1])
         converted = _colours(colour, profile, name)
@@ -169,14 +175,16 @@ def _colours(image: Image.Image, profile: bytes | None, name: str) -> Image.Imag
     source_profile = _usable_profile(image, profile)
     try:
         if source_profile is not None:
+            in_place = image.mode == "RGB"  # saves a copy of what may be a hundred megabytes
             converted = ImageCms.profileToProfile(
                 image,
                 source_profile,
                 ImageCms.createProfile("sRGB"),
                 renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-                outputMode="RGB",
+                outputMode=None if in_place else "RGB",
+                inPlace=in_place,
             )
-            return converted if converted is not None else image.convert("RGB")
+            return converted if converted is not None else image
     except (ImageCms.PyCMSError, *DAMAGE_ERRORS):
         # A profile that opens but cannot be computed with is as broken as one that does not open.
         pass
