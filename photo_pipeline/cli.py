@@ -17,7 +17,7 @@ import typer
 from photo_pipeline.core.catalog.batches import assign_batches
 from photo_pipeline.core.catalog.checksums import hash_matched_files
 from photo_pipeline.core.catalog.inventory import last_inventory, take_inventory
-from photo_pipeline.core.catalog.schema import schema_exists
+from photo_pipeline.core.catalog.schema import ensure_schema, schema_exists
 from photo_pipeline.core.catalog.tables import BatchState, PhotoClass
 from photo_pipeline.core.config import DEFAULT_CONFIG_NAME, find_config
 from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError, PhotoPipelineError
@@ -382,6 +382,8 @@ def _require_state(project: Project) -> None:
         raise ConfigurationError(
             "the migration", cause="nothing has been migrated yet", fix="run `photo-pipeline migrate` first"
         )
+    # An earlier version may have migrated; taking it back must not need an inventory first.
+    ensure_schema(project.database)
 
 
 def _show_batch(terminal: Terminal, outcome: MigratedBatch) -> None:

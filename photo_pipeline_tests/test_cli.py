@@ -20,9 +20,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic.command import downgrade
 from typer.testing import CliRunner
 
 from photo_pipeline.cli import app
+from photo_pipeline.core.catalog import schema
 from photo_pipeline.core.config import load_config
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.sources.presets import PRESETS
@@ -302,6 +304,20 @@ def test_a_cdn_that_is_down_changes_no_row_and_the_next_run_ends_it(
     assert run("migrate").code == 0
     assert site.states() == {"migrated": 2}
     assert len(site.puts(s3_access_log)) == 2 * 7
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_what_an_earlier_version_migrated_can_be_taken_back_at_once(
+    make_site: MakeSite, database: str
+) -> None:
+    site = make_site(photos=2, database=database)
+    before = site.dump()
+    assert run("migrate").code == 0
+    with site.project() as project, project.database.write() as connection:
+        downgrade(schema._config(connection), "0001")
+    for ran in (run("report"), run("validate"), run("rollback", "--all")):
+        assert ran.code == 0, ran.err
+    assert site.dump() == before
 
 
 def test_a_batch_that_a_living_process_works_on_is_refused(make_site: MakeSite, s3_access_log: Path) -> None:

@@ -41,10 +41,6 @@ QUARANTINED = {
     "trunc_last2.jpg": "corrupt",
 }
 NOT_MATCHED = {
-    "bigcat88_pug.heic": "unsupported_format",
-    "drewnoakes_IMG_1034.heic": "unsupported_format",
-    "drewnoakes_IMG_2929.HEIC": "unsupported_format",
-    "immich-app_IMG_2682.heic": "unsupported_format",
     "svg.jpg": "unsupported_format",
     "text.jpg": "unsupported_format",
     "empty.jpg": "empty",
@@ -105,6 +101,7 @@ def migrated(
         servers=servers,
         name=uuid.uuid4().hex[:8],
         photos=0,
+        batch_size=1000,
         rows=[item_photo(number, f"/{name}") for number, name in enumerate(names)],
         sources=[source_of(folder) for folder in FOLDERS],
         roots=[

@@ -20,6 +20,9 @@ ANIMATED_FORMATS = frozenset({ImageFormat.AVIF, ImageFormat.WEBP})
 # What browsers show a frame for whose file says 0: 100 ms (Chromium and Firefox treat 10 ms and less so).
 _DEFAULT_MS = 100
 _LEAST_MS = 11
+# No frame of an hour is meant to be seen, and WebP adds all times up in 31 bits (and counts loops in 16).
+_MOST_MS = 3_600_000
+_MOST_LOOPS = 65_535
 
 # AVIF sequences are written by aom, which keeps transparency in every frame; 8 is libavif's fast half.
 _AVIF_SPEED = 8
@@ -33,7 +36,7 @@ class Animation:
     Attributes:
         frames: Upright sRGB pictures, all of one size.
         durations_ms: How long each is shown.
-        loop: How often it runs; 0 for ever.
+        loop: How often it runs; 0 for ever. WebP keeps it; AVIF sequences always run for ever.
     """
 
     frames: tuple[Image.Image, ...]
@@ -61,11 +64,14 @@ def decode_animation(source: Path, info: SourceInfo, *, size: tuple[int, int], m
         raise PhotoTooLargeError(source.name, cause=cause, fix=fix)
     frames, durations = [], []
     with opened(source, info.format, pixels=pixels) as image:
-        loop = int(image.info.get("loop", 0))
-        for frame in ImageSequence.Iterator(image):
+        # A GIF that says nothing plays once (GIF89a has no loops; browsers' NETSCAPE2.0 extension adds them).
+        loop = min(int(image.info.get("loop", 1 if info.format == "GIF" else 0)), _MOST_LOOPS)
+        for number, frame in enumerate(ImageSequence.Iterator(image)):
             frame.load()
+            if number == 0 and getattr(image, "default_image", False):
+                continue  # what an APNG shows where it cannot be animated
             shown = int(frame.info.get("duration", 0))
-            durations.append(shown if shown >= _LEAST_MS else _DEFAULT_MS)
+            durations.append(min(shown, _MOST_MS) if shown >= _LEAST_MS else _DEFAULT_MS)
             frames.append(displayed(frame.copy(), info, size=size, name=source.name))
     # One frame with transparency makes all of them RGBA: a file has one layout.
     if any(frame.mode == "RGBA" for frame in frames):

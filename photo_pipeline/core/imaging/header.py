@@ -87,7 +87,7 @@ class SourceInfo:
         mode: Pillow's name of the pixel layout in the file ("RGB", "CMYK", "I;16").
         orientation: EXIF orientation from 1 to 8 that is still to be applied; 1 when missing or bogus.
         has_alpha: Whether the file can hold transparent pixels.
-        frames: Number of frames; all but the first are dropped.
+        frames: Number of frames or pictures.
         mime: The source's media type.
         camera: What the camera wrote about the exposure.
     """

@@ -127,7 +127,7 @@ def probe(image: Image.Image) -> Floats:
 
 
 def curve_model(name: str) -> CurveModel:
-    """Returns the model of an encoder, by the name that `encode.py` gives it (such as "avif-7").
+    """Returns the model of an encoder, by the name that `encode.py` gives it (such as "avif-balanced").
 
     Raises:
         KeyError: The model file does not know it.

@@ -55,8 +55,8 @@ class MadeVariant:
         bytes: Its size.
         width: Its width in pixels.
         height: Its height in pixels.
-        quality: The quality it was encoded with (1-100, each format's own scale).
-        encodes: How many encodes the search took, all pixel sizes together.
+        quality: The quality it was encoded with (1-100, each format's own scale; 100 is lossless).
+        encodes: How many encodes the search took, all pixel sizes together; the scout's fast ones aside.
         met_target: Whether it fits its byte target, and its source's bytes at the source's own size.
         sha256: Hex digest of the file.
     """

@@ -206,13 +206,13 @@ class ObjectNaming:
         return self._shape(photo).digest
 
     def _shape(self, photo: Photo) -> "RecipeShape":
+        if photo.state == PhotoState.MIGRATED and photo.recipe is not None:
+            # Not by the present recipe, even where it is the same: its watermark may be gone by now.
+            if photo.recipe not in self._earlier:
+                self._earlier[photo.recipe] = _earlier_recipe(self._database, photo.recipe)
+            return self._earlier[photo.recipe]
         present = self.recipe(photo)
-        if photo.state != PhotoState.MIGRATED or photo.recipe in (None, present.digest):
-            names = tuple(spec.name for spec in present.variants)
-            return RecipeShape(present.digest, names, present.formats)
-        if photo.recipe not in self._earlier:
-            self._earlier[photo.recipe] = _earlier_recipe(self._database, photo.recipe)
-        return self._earlier[photo.recipe]
+        return RecipeShape(present.digest, tuple(spec.name for spec in present.variants), present.formats)
 
     def original(self, photo: Photo) -> WantedObject | None:
         """Return the original object, or None where the configuration discards originals."""

@@ -14,7 +14,7 @@ from typing import TextIO
 import sqlalchemy as sa
 
 from photo_pipeline.core.catalog.database import Database
-from photo_pipeline.core.catalog.schema import schema_exists
+from photo_pipeline.core.catalog.schema import ensure_schema, schema_exists
 from photo_pipeline.core.catalog.tables import photo_table
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.delivery.cdn import Cdn
@@ -54,6 +54,8 @@ def write_report(database: Database, config: PipelineConfig, cdn: Cdn) -> Report
     Raises:
         InfrastructureError: the folder cannot be written.
     """
+    if schema_exists(database):
+        ensure_schema(database)  # an earlier version's tables lack what is read here
     folder = config.state.report_dir
     files = ReportFiles(folder / HTML_NAME, folder / JSON_NAME, folder / CSV_NAME)
     data = collect(database, config)

@@ -23,7 +23,7 @@ from photo_pipeline.core.errors import (
     WorkerCrashError,
 )
 from photo_pipeline.core.imaging.pool import IN_FLIGHT_PER_WORKER, MIB, ImageWorkers, PhotoTask
-from photo_pipeline.core.imaging.recipe import ImageFormat, Recipe
+from photo_pipeline.core.imaging.recipe import ImageFormat, Recipe, VariantSpec
 from photo_pipeline.core.imaging.variants import MadePhoto
 from photo_pipeline.core.imaging.writing import verify_variant
 from photo_pipeline_tests.core.imaging.conftest import SMALL, THUMB, everything
@@ -64,6 +64,18 @@ def outcomes(workers: ImageWorkers, tasks: list[PhotoTask]) -> dict[str, MadePho
     results = [(task.id, result) for task, result in workers.process(tasks)]
     assert len(results) == len(tasks)
     return dict(results)
+
+
+def test_the_largest_preset_fits_into_the_default_limits(photos: Path, tmp_path: Path) -> None:
+    """16 megapixels: SVT-AV1 alone would need more than the 512 MB that a photo may take."""
+    with Image.open(photos / "real" / "immich-app_craft-beer.jpg") as image:
+        image.convert("RGB").resize((4000, 4000)).save(tmp_path / "large.jpg", quality=90)
+    recipe = Recipe(variants=(VariantSpec("full", "inside", 4000, 4000, None),))
+    wanted = ((recipe.variants[0], ImageFormat.AVIF),)
+    staging = {("full", ImageFormat.AVIF): tmp_path / "full.avif"}
+    with ImageWorkers(1, timeout_s=120) as workers:
+        ((_, made),) = workers.process([PhotoTask("large", tmp_path / "large.jpg", recipe, wanted, staging)])
+    assert isinstance(made, MadePhoto), made
 
 
 def test_every_hostile_file_makes_valid_variants_or_names_its_reason(photos: Path, tmp_path: Path) -> None:
