@@ -90,7 +90,7 @@ class Watched:
 
     Attributes:
         name: The file.
-        outcome: MADE, the error type that it would be quarantined with, or POOL_DIED.
+        outcome: MADE, the error type that it would be quarantined with, or "pool died".
         expected: What it should come to.
         wall_s: Seconds from handing it in to its result, the worker's start included.
         cpu_s: The worker's CPU seconds; None when it was killed.
@@ -119,7 +119,7 @@ def watch(ours: Contender, files: Sequence[Path], work: Path) -> list[Watched]:
         seen: Mapping[str, Mapping[str, Any]] = run(ours, "watch", photos, work, pinned=False).photos
     except ContenderError as error:
         dead = {
-            "outcome": POOL_DIED,
+            "outcome": "pool died",
             "wall_s": 0.0,
             "cpu_s": None,
             "peak_bytes": None,

@@ -9,7 +9,6 @@ import sys
 import venv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from benchmarks.imaging.recipes import DEFAULT, RECIPES
 from benchmarks.imaging.runner import Contender, Scope
@@ -22,7 +21,6 @@ OURS = "ours"
 ORACLE = "oracle"
 SECANT = "sharp-secant"
 SECANT_PLAIN = "sharp-secant-plain"
-PLAIN_JPEG = "sharp-plain-jpeg"
 STEPPING = "sharp-stepping"
 STEPPING_4 = "sharp-stepping-4"
 PYVIPS = "pyvips-secant"
@@ -68,15 +66,16 @@ def sharp(cache: Path) -> list[Contender]:
         (STEPPING, "stepping", 2, f"{stepping} 2", "rounds"),
         (STEPPING_4, "stepping", 4, f"{stepping} 4 (sharp's default); the subset only", "subset"),
     )
-    settings: dict[str, Any] = {"modules": str(modules), "mozjpeg": True}
-    found = [
-        Contender(name, command, settings | {"method": method, "effort": effort}, note, scope)
+    return [
+        Contender(
+            name,
+            command,
+            {"modules": str(modules), "method": method, "effort": effort, "mozjpeg": name != SECANT_PLAIN},
+            note,
+            scope,
+        )
         for name, method, effort, note, scope in methods
     ]
-    # For the quality table: mozjpeg is the choice of a rival's user, not sharp's default.
-    settings |= {"method": "secant", "mozjpeg": False, "formats": ["jpeg"]}
-    note = "the secant search's JPEG as sharp writes it by default, without mozjpeg"
-    return [*found, Contender(PLAIN_JPEG, command, settings, note, "once")]
 
 
 def pyvips(cache: Path) -> Contender:

@@ -103,7 +103,7 @@ def keeps_alpha(format: ImageFormat) -> bool:
 
 
 def encode_avif(image: Image.Image, quality: int, *, codec: Codec, speed: int) -> bytes:
-    """Encodes AVIF 4:2:0, with aom also where SVT-AV1 is absent, refuses the size or would need too much memory.
+    """Encodes AVIF 4:2:0; with aom also where SVT-AV1 is absent, refuses the size or needs too much memory.
 
     SVT-AV1's CRF has quarter steps; qualities of 1-100 spread over its 0-63 (lower is better), so that each
     step of quality is another file, where libavif's own scale has 64 steps of about 5 % in bytes.
