@@ -93,6 +93,7 @@ def options() -> argparse.Namespace:
     )
     parser.add_argument("--only", type=lambda text: text.split(","), help="contenders, comma-separated")
     parser.add_argument("--skip-quality", action="store_true", help="no ssimulacra2, which takes minutes")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="where the result is written (%(default)s)")
     chosen = parser.parse_args()
     chosen.photos, chosen.cache = chosen.photos.resolve(), chosen.cache.resolve()
     chosen.hostile = (chosen.hostile or chosen.photos.parent / "hostile").resolve()
@@ -114,11 +115,10 @@ def main() -> None:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     show(bench, results)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(
-        json.dumps(as_values(bench, results), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    print(f"\nWrote {RESULTS}; {sum(bench.seconds.values()) / 60:.1f} minutes")
+    values = json.dumps(as_values(bench, results), indent=2, ensure_ascii=False)
+    chosen.out.parent.mkdir(exist_ok=True)
+    chosen.out.write_text(values + "\n", encoding="utf-8")
+    print(f"\nWrote {chosen.out}; {sum(bench.seconds.values()) / 60:.1f} minutes")
 
 
 if __name__ == "__main__":

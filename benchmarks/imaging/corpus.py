@@ -39,7 +39,9 @@ def readable(
     unread: dict[str, str] = {}
     programs = {contender.command: contender for contender in contenders}
     for contender in programs.values():
-        errors = run(contender, "probe", photos, work / "probe", pinned=False).errors
+        probed = run(contender, "probe", photos, work / "probe", pinned=False)
+        print("  " + ", ".join(f"{library} {version}" for library, version in probed.versions.items()))
+        errors = probed.errors
         for photo in photos:
             if photo.id in errors:
                 reason = errors[photo.id].splitlines()[0][:120]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.imaging.limits import Watched
+from benchmarks.imaging.limits import POOL_DIED, Watched
 from benchmarks.imaging.recipes import FULL, RECIPES
 from benchmarks.imaging.rivals import ORACLE, OURS, SECANT, SECANT_PLAIN, STEPPING, STEPPING_4
 from benchmarks.imaging.runner import MadeFile, Photo, Run
@@ -74,7 +74,7 @@ def cpu_figures(runs: Runs) -> list[Figure]:
     for name in (name for name in dict.fromkeys((*targets, *runs)) if name not in (OURS, ORACLE)):
         found = runs.get(name, ())
         whole = bool(found) and len(found[0].photos) == len(ours[0].photos)
-        note = "" if whole or not found else f"the same {len(found[0].photos)} photos, without start-up"
+        note = _unlike(found[0], ours[0]) if found else ""
         pairs = zip(found, ours, strict=False)
         values = [_cpu_ratio(run, our, whole=whole) for run, our in pairs]
         figures.append(_ratios(f"CPU, {name} / ours", values, targets.get(name, ""), note))
@@ -86,6 +86,17 @@ def _cpu_ratio(run: Run, ours: Run, *, whole: bool) -> float:
     if whole:
         return run.cpu_s / ours.cpu_s
     return run.photo_cpu_s(run.photos) / ours.photo_cpu_s(run.photos)
+
+
+def _unlike(run: Run, ours: Run) -> str:
+    """What a ratio of two runs does not compare."""
+    notes = []
+    if len(run.photos) < len(ours.photos):
+        notes.append(f"on {len(run.photos)} of the photos, without start-up")
+    formats = [format for format in FORMATS if run.full(format)]
+    if len(formats) < len(FORMATS):
+        notes.append(f"its {' and '.join(formats)} only, against all of ours")
+    return "; ".join(notes)
 
 
 def _oracle_note(runs: Runs) -> str:
@@ -165,7 +176,7 @@ def memory_figures(watched: Iterable[tuple[str, Watched, str]]) -> list[Figure]:
 def hostile_figures(watched: Sequence[Watched]) -> list[Figure]:
     """Whether each hostile file cost only itself, for the right reason, quickly and in little memory."""
     bad = [seen for seen in watched if seen.refused]
-    survived = [seen for seen in watched if seen.outcome not in ("pool died", "worker_crash", "timeout")]
+    survived = [seen for seen in watched if seen.outcome != POOL_DIED]
     wrong = [f"{seen.name}: {seen.outcome}" for seen in watched if seen.outcome != seen.expected]
     share = 100 / len(watched)
     return [
@@ -306,7 +317,7 @@ def table(figures: Iterable[Figure]) -> str:
     marks = {True: "ok", False: "MISSED", None: ""}
     for figure in figures:
         value = "-" if figure.value is None else f"{figure.value:.3f}"
-        span = "" if figure.low is None else f"{figure.low:.2f} .. {figure.high:.2f}"
+        span = "" if figure.low == figure.high else f"{figure.low:.2f} .. {figure.high:.2f}"
         line = f"{figure.name:62} {value:>9}  {span:15} {figure.target:8} {marks[figure.met]:6} {figure.note}"
         lines.append(line.rstrip())
     return "\n".join(lines)

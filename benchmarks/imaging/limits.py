@@ -11,6 +11,7 @@ from benchmarks.imaging.rivals import EXIFTOOL, MissingRivalError
 from benchmarks.imaging.runner import Contender, ContenderError, Photo, run
 
 MADE = "made"
+POOL_DIED = "pool died"
 
 # What each file of shared/photos/hostile must come to, as in the tests; all others must be made.
 _REFUSED = {
@@ -90,7 +91,7 @@ class Watched:
 
     Attributes:
         name: The file.
-        outcome: MADE, the error type that it would be quarantined with, or "pool died".
+        outcome: MADE, the error type that it would be quarantined with, or POOL_DIED.
         expected: What it should come to.
         wall_s: Seconds from handing it in to its result, the worker's start included.
         cpu_s: The worker's CPU seconds; None when it was killed.
@@ -119,7 +120,7 @@ def watch(ours: Contender, files: Sequence[Path], work: Path) -> list[Watched]:
         seen: Mapping[str, Mapping[str, Any]] = run(ours, "watch", photos, work, pinned=False).photos
     except ContenderError as error:
         dead = {
-            "outcome": "pool died",
+            "outcome": POOL_DIED,
             "wall_s": 0.0,
             "cpu_s": None,
             "peak_bytes": None,

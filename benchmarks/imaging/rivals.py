@@ -134,7 +134,9 @@ def npm_installed(package: str, cache: Path) -> Path:
 def _installed(command: list[str], *, cwd: Path) -> None:
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        raise MissingRivalError(
-            f"`{' '.join(command[:4])} ...` failed: {lines[-1] if lines else done.returncode}"
-        )
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or [
+            f"exit code {done.returncode}"
+        ]
+        # pip ends with what went wrong; npm begins with it and ends with where its log is.
+        said = next((line for line in lines if line.startswith("npm error")), lines[-1])
+        raise MissingRivalError(f"`{' '.join(command[:4])} ...` failed: {said}")
