@@ -23,7 +23,7 @@ from PIL import Image
 from photo_pipeline.core.errors import PhotoError
 from photo_pipeline.core.imaging import size_model
 from photo_pipeline.core.imaging.decode import decode
-from photo_pipeline.core.imaging.encode import Encode, encoder
+from photo_pipeline.core.imaging.encode import Encode, Encoder, encoder
 from photo_pipeline.core.imaging.header import read_header
 from photo_pipeline.core.imaging.recipe import Effort, ImageFormat, VariantSpec, library_versions
 from photo_pipeline.core.imaging.resize import plan
@@ -54,11 +54,11 @@ def main() -> None:
     """Fits and writes the model."""
     arguments = _arguments()
     samples = _samples(arguments)
-    names = sorted({name for sample in samples for name in sample.curves} - {size_model.SCOUT})
+    encoders = sorted(_encoders(with_slow=True), key=lambda each: each.name)
     document = {
         "fitted_on": {"photos": len({sample.photo for sample in samples}), "sides": SIDES},
         "libraries": library_versions(),
-        "encoders": {name: fit(name, [s for s in samples if name in s.curves]) for name in names},
+        "encoders": {each.name: fit(each, known) for each in encoders if (known := _known(samples, each))},
     }
     MODEL.write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")
     print(f"{len(samples)} pictures -> {MODEL}")
@@ -108,31 +108,37 @@ def measure(path: Path, slow: int) -> list[Sample]:
 
 def _sample(name: str, image: Image.Image, *, with_slow: bool) -> Sample:
     pixels = image.width * image.height
-    curves = {}
-    for kind, encode in _encoders(with_slow=with_slow):
-        curves[kind] = [log(len(encode(image, quality)) / pixels) for quality in QUALITIES]
+    encodes: dict[str, Encode] = {}
+    for each in _encoders(with_slow=with_slow):
+        encodes[each.name] = each.encode
+        if each.scout is not None:  # One and the same for every encoder that has one.
+            encodes[size_model.SCOUT] = each.scout
+    curves = {
+        kind: [log(len(encode(image, quality)) / pixels) for quality in QUALITIES]
+        for kind, encode in encodes.items()
+    }
     return Sample(name, size_model.probe(image).tolist(), curves)
 
 
-def _encoders(*, with_slow: bool) -> Iterable[tuple[str, Encode]]:
-    for format in (ImageFormat.JPEG, ImageFormat.WEBP):
-        found = encoder(format, Effort.BALANCED)
-        yield found.name, found.encode
-    efforts = [Effort.SPEED, Effort.BALANCED, *([Effort.QUALITY] if with_slow else [])]
-    for effort in efforts:
-        found = encoder(ImageFormat.AVIF, effort)
-        yield found.name, found.encode
-    if found.scout is not None:
-        yield size_model.SCOUT, found.scout
+def _encoders(*, with_slow: bool) -> Iterable[Encoder]:
+    """Returns each encoder once: what a format makes the same way with every effort has one name."""
+    efforts = [effort for effort in Effort if with_slow or effort is not Effort.QUALITY]
+    found = (encoder(format, effort) for format in ImageFormat for effort in efforts)
+    return {each.name: each for each in found}.values()
 
 
-def fit(name: str, samples: list[Sample]) -> dict[str, object]:
+def _known(samples: list[Sample], encoder: Encoder) -> list[Sample]:
+    """Returns the samples that have the encoder's curve; one that is slow was not tried on every photo."""
+    return [sample for sample in samples if encoder.name in sample.curves]
+
+
+def fit(encoder: Encoder, samples: list[Sample]) -> dict[str, object]:
     """Returns one encoder's entry of the model file; prints its error on photos that were left out.
 
-    AVIF encoders are fitted together with the scout: their curves stand behind it in one vector.
+    Encoders with a scout are fitted together with it: their curves stand behind its curve in one vector.
     """
-    has_scout = name.startswith("avif-")
-    blocks = [size_model.SCOUT, name] if has_scout else [name]
+    has_scout = encoder.scout is not None
+    blocks = [size_model.SCOUT, encoder.name] if has_scout else [encoder.name]
     curves = np.array([np.concatenate([s.curves[block] for block in blocks]) for s in samples])
     features = np.array([s.features for s in samples])
     photos = np.array([s.photo for s in samples])
@@ -148,7 +154,7 @@ def fit(name: str, samples: list[Sample]) -> dict[str, object]:
     # Of photos that the regression did not see, so that the forecast knows its own error.
     covariance = (residuals * usual[:, None]).T @ residuals / usual.sum()
     error = _error(covariance, has_scout)
-    print(f"{name:14} {len(set(photos)):4} photos, error of ln(bytes) by quality: {error}")
+    print(f"{encoder.name:14} {len(set(photos)):4} photos, error of ln(bytes) by quality: {error}")
     return {
         "qualities": QUALITIES,
         "scouted": has_scout,

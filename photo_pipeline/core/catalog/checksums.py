@@ -43,6 +43,14 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def has_checksum(path: Path, sha256: str) -> bool:
+    """Return whether the file is there, readable, and has that SHA-256 (hex)."""
+    try:
+        return hash_file(path) == sha256
+    except OSError:
+        return False
+
+
 def hash_matched_files(
     database: Database, config: PipelineConfig, *, rehash: bool = False, progress: Progress = no_progress
 ) -> Checksums:

@@ -4,7 +4,7 @@ Knows the differences between SQLite and PostgreSQL that matter for safe transac
 photos. Every SQLAlchemy engine of the project is made here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ _POSTGRES_TEXT_FORMS = (
     "bytea_output = 'hex'",
 )
 _WRITE = "photo_pipeline_write"
+# SQLite before 3.32 takes 999 parameters per statement.
+_KEYS_PER_QUERY = 500
 
 
 class UndecodableText(bytes):
@@ -249,6 +251,24 @@ def _connection_error(error: DBAPIError, url: URL, name: str) -> ConfigurationEr
         cause=f"it does not answer at {place} ({text})",
         fix="start it or correct its URL, then run again",
     )
+
+
+def rows_by_key(connection: Connection, table: sa.Table, bucket: str, keys: Iterable[str]) -> dict[str, Any]:
+    """Return the rows that those object keys have in the table, by key; a key without a row is left out.
+
+    Args:
+        connection: In any transaction.
+        table: A state table whose primary key is bucket and key.
+        bucket: The bucket.
+        keys: Any number; they are asked for in chunks.
+    """
+    wanted = list(dict.fromkeys(keys))
+    rows: dict[str, Any] = {}
+    for start in range(0, len(wanted), _KEYS_PER_QUERY):
+        chunk = wanted[start : start + _KEYS_PER_QUERY]
+        query = sa.select(table).where(table.c.bucket == bucket, table.c.key.in_(chunk))
+        rows |= {row.key: row for row in connection.execute(query)}
+    return rows
 
 
 def insert_or_update(

@@ -5,13 +5,13 @@ Only where a preset declares it; otherwise the first frame stands for all (`deco
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 from PIL import Image, ImageSequence
 
 from photo_pipeline.core.errors import PhotoTooLargeError
 from photo_pipeline.core.imaging.decode import displayed
+from photo_pipeline.core.imaging.encode import saved
 from photo_pipeline.core.imaging.header import SourceInfo, opened
 from photo_pipeline.core.imaging.recipe import ImageFormat
 
@@ -96,17 +96,12 @@ def encode_animation(
         options |= {"kmin": 0, "kmax": 1}
     if format is ImageFormat.AVIF:
         options = {"codec": "aom", "speed": _AVIF_SPEED, "subsampling": "4:2:0", "max_threads": 1}
-    buffer = BytesIO()
-    frames[0].save(
-        buffer,
+    return saved(
+        frames[0],
         format.name,
         save_all=True,
         append_images=list(frames[1:]),
         duration=list(animation.durations_ms),
         quality=quality,
-        exif=b"",
-        icc_profile=b"",
-        xmp=b"",
         **options,
     )
-    return buffer.getvalue()

@@ -1,6 +1,7 @@
 """The best file of some pixels in one format: drawings without loss, photographs by a quality search."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from PIL import Image
@@ -43,14 +44,12 @@ def best_file(
     lossy = partial(_lossy, pixels, format, recipe, max_bytes=max_bytes, features=features)
     if not (is_drawing and format is ImageFormat.WEBP and pixels.getcolors(_DRAWING_COLOURS)):
         return lossy()
-    exact = encode_lossless_webp(pixels)
-    if max_bytes is not None and len(exact) <= max_bytes:
-        return SearchResult(quality=LOSSLESS_QUALITY, data=exact, encodes=1, met=True)
+    exact = SearchResult(quality=LOSSLESS_QUALITY, data=encode_lossless_webp(pixels), encodes=1, met=True)
+    if max_bytes is not None and len(exact.data) <= max_bytes:
+        return exact
     other = lossy()
-    encodes = other.encodes + 1
-    if max_bytes is None and len(exact) <= len(other.data):
-        return SearchResult(quality=LOSSLESS_QUALITY, data=exact, encodes=encodes, met=True)
-    return SearchResult(quality=other.quality, data=other.data, encodes=encodes, met=other.met)
+    is_smaller = max_bytes is None and len(exact.data) <= len(other.data)
+    return replace(exact if is_smaller else other, encodes=other.encodes + 1)
 
 
 def best_animation(
@@ -70,16 +69,16 @@ def best_animation(
         recipe: The range of qualities.
         max_bytes: The budget; None for none.
     """
-    low, high = recipe.quality_min, recipe.quality_max
-    encode = partial(encode_animation, frames, animation, format)
-    if max_bytes is None:
-        return SearchResult(quality=high, data=encode(high), encodes=1, met=True)
     first = frames[0]
-    # As if each frame were a picture of its own: too much, and corrected by the first encode.
-    pixels = first.width * first.height * len(frames)
-    model = curve_model(encoder(format, recipe.effort).name)
-    curve = SizeCurve(model, probe(first), pixels=pixels, low=low, high=high)
-    return search_quality(encode, max_bytes=max_bytes, low=low, high=high, forecast=curve)
+    name, low, high = encoder(format, recipe.effort).name, recipe.quality_min, recipe.quality_max
+
+    def expected(_: int) -> SizeCurve:
+        # As if each frame were a picture of its own: too much, and corrected by the first encode.
+        pixels = first.width * first.height * len(frames)
+        return SizeCurve(curve_model(name), probe(first), pixels=pixels, low=low, high=high)
+
+    encode = partial(encode_animation, frames, animation, format)
+    return search_quality(encode, max_bytes=max_bytes, low=low, high=high, forecast=expected)
 
 
 def _lossy(
@@ -90,15 +89,12 @@ def _lossy(
     max_bytes: int | None,
     features: Callable[[], Floats],
 ) -> SearchResult:
-    low, high = recipe.quality_min, recipe.quality_max
-    found = encoder(format, recipe.effort)
-    if max_bytes is None:
-        return SearchResult(quality=high, data=found.encode(pixels, high), encodes=1, met=True)
+    found, low, high = encoder(format, recipe.effort), recipe.quality_min, recipe.quality_max
     return search_quality(
         partial(found.encode, pixels),
         max_bytes=max_bytes,
         low=low,
         high=high,
-        forecast=forecast(found, pixels, features(), budget=max_bytes, low=low, high=high),
+        forecast=lambda budget: forecast(found, pixels, features(), budget=budget, low=low, high=high),
         good_fill=found.good_fill,
     )

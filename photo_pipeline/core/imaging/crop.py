@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from photo_pipeline.core.errors import ConfigurationError
-from photo_pipeline.core.imaging.recipe import VariantSpec
-from photo_pipeline.core.imaging.resize import plan, render
+from photo_pipeline.core.imaging.resize import within_square
 
 Plane = NDArray[np.floating]
 
 # The small copy that is looked at, with which all takes 3 ms from 1200 px. 128 px take 4 ms and place 6 of
 # 174 windows (58 photos at aspects of 0.6, 1 and 2.4) elsewhere by 5 % of the picture or more, 64 px 8.
-_GLANCE = VariantSpec(name="glance", fit="inside", width=96, height=96, max_bytes=None)
+_GLANCE = 96
 
 # Steps of brightness (0..1) below the first are noise and compression; above the second an edge is an edge,
 # however hard, so that a few black-on-white lines do not outweigh everything else.
@@ -107,8 +106,7 @@ def _centred(at: float, share: float) -> float:
 
 def _attention(image: Image.Image) -> Plane:
     """How much each pixel of a small copy draws the eye, 0 to about 5; transparent pixels do not."""
-    glance = plan(_GLANCE, width=image.width, height=image.height)
-    small = render(image, glance, width=image.width, height=image.height)
+    small = within_square(image, _GLANCE)
     colour = np.asarray(small.convert("RGB"), dtype=np.float32) / 255
     brightness = _brightness(small)
     contrast = _beyond_noise(_contrast(brightness))

@@ -48,7 +48,7 @@ _DRAFT_GAP = 3.0
 _ROOMY_PIXELS = 40_000_000
 
 _DEEP_GREY = {"I;16", "I;16B", "I;16L", "I;16N", "I", "F"}
-_COLOUR_MODEL = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
+_COLOUR_MODEL = {"RGB": "RGB ", "RGBA": "RGB ", "L": "GRAY", "LA": "GRAY", "CMYK": "CMYK"}
 
 
 def decode(source: Path, info: SourceInfo, *, size: tuple[int, int]) -> Image.Image:
@@ -91,13 +91,11 @@ def displayed(image: Image.Image, info: SourceInfo, *, size: tuple[int, int], na
         UnsupportedFormatError: The pixel layout has no conversion.
     """
     profile = image.info.get("icc_profile")
-    image = _eight_bit(image)
-    if _usable_profile(image, profile) is not None:
-        # Before the resize: some profiles' curves make the mean of two pixels another colour.
-        image, profile = _to_srgb(image, profile, name), None
+    # Before the resize: some profiles' curves make the mean of two pixels another colour.
+    image = _to_srgb(_eight_bit(image), profile)
     # Resized as soon as possible: what follows then costs a fraction of time and memory.
     image = _resized(image, _as_stored(info, size), name)
-    image = _to_srgb(image, profile, name)
+    image = image.convert("RGBA") if image.mode == "LA" else _plain_rgb(image, name)
     turn = _UPRIGHT.get(info.orientation)
     image = image.transpose(turn) if turn is not None else image
     image.info = {}
@@ -159,40 +157,37 @@ def _white(image: Image.Image) -> float:
     return next((white for white in (256, 65536) if peak < white), peak)
 
 
-def _to_srgb(image: Image.Image, profile: bytes | None, name: str) -> Image.Image:
-    if image.mode in ("RGBA", "LA") and profile is None:
-        return image.convert("RGBA")
-    if image.mode in ("RGBA", "LA"):
-        colour = image.convert(image.mode[:-1])
-        converted = _colours(colour, profile, name)
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """The image converted from its profile to RGB or RGBA; itself where there is none that can be used."""
+    source_profile = _usable_profile(image, profile)
+    if source_profile is None:
+        return image
+    if image.mode == "LA":  # LittleCMS, by Pillow, knows no grey with alpha
+        converted = _converted(image.convert("L"), source_profile)
         converted.putalpha(image.getchannel("A"))
         return converted
-    return _colours(image, profile, name)
+    return _converted(image, source_profile)
 
 
-def _colours(image: Image.Image, profile: bytes | None, name: str) -> Image.Image:
-    """An RGB copy of an image without alpha, converted from its profile where that can be used."""
-    source_profile = _usable_profile(image, profile)
+def _converted(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
+    in_place = image.mode in ("RGB", "RGBA")  # saves a copy of what may be a hundred megabytes
     try:
-        if source_profile is not None:
-            in_place = image.mode == "RGB"  # saves a copy of what may be a hundred megabytes
-            converted = ImageCms.profileToProfile(
-                image,
-                source_profile,
-                ImageCms.createProfile("sRGB"),
-                renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-                outputMode=None if in_place else "RGB",
-                inPlace=in_place,
-            )
-            return converted if converted is not None else image
+        converted = ImageCms.profileToProfile(
+            image,
+            profile,
+            ImageCms.createProfile("sRGB"),
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            outputMode=None if in_place else "RGB",
+            inPlace=in_place,
+        )
     except (ImageCms.PyCMSError, *DAMAGE_ERRORS):
         # A profile that opens but cannot be computed with is as broken as one that does not open.
-        pass
-    return _plain_rgb(image, name)
+        return image
+    return converted if converted is not None else image
 
 
 def _plain_rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.mode == "RGB":
+    if image.mode in ("RGB", "RGBA"):
         return image  # `convert` would copy it
     try:
         return image.convert("RGB")

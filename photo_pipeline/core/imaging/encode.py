@@ -128,7 +128,7 @@ def encode_avif(image: Image.Image, quality: int, *, codec: Codec, speed: int) -
         options |= {"codec": "aom", "quality": quality, "advanced": {"tune": _AOM_TUNE}}
     try:
         with _ordinary_priority():
-            return _saved(image, "AVIF", **options)
+            return saved(image, "AVIF", **options)
     except RuntimeError as error:
         # The pixels and settings are valid by now: libavif's "encoding failed" is a failed malloc or thread.
         raise MemoryError(f"{options['codec']}: {error}") from error
@@ -153,12 +153,12 @@ def _ordinary_priority() -> Iterator[None]:
 
 def encode_webp(image: Image.Image, quality: int) -> bytes:
     """Encodes lossy WebP with method 5: 1 % smaller than method 4 at the same time (facts/imaging.md)."""
-    return _saved(image, "WEBP", quality=quality, method=5)
+    return saved(image, "WEBP", quality=quality, method=5)
 
 
 def encode_lossless_webp(image: Image.Image) -> bytes:
     """Encodes WebP without loss, transparent pixels' hidden colours aside."""
-    return _saved(image, "WEBP", lossless=True, quality=75, method=4)
+    return saved(image, "WEBP", lossless=True, quality=75, method=4)
 
 
 def encode_jpeg(image: Image.Image, quality: int) -> bytes:
@@ -166,7 +166,7 @@ def encode_jpeg(image: Image.Image, quality: int) -> bytes:
     # Tables come scaled and no quality is passed: Pillow then sizes its buffer at two bytes per pixel.
     # At the one byte of qualities below 95, noise overflows it ("Suspension not allowed here").
     tables = [_quantisation(quality)] * 2
-    return _saved(image, "JPEG", qtables=tables, progressive=True, optimize=True, subsampling="4:2:0")
+    return saved(image, "JPEG", qtables=tables, progressive=True, optimize=True, subsampling="4:2:0")
 
 
 def flattened(image: Image.Image, format: ImageFormat, background: tuple[int, int, int]) -> Image.Image:
@@ -187,7 +187,8 @@ def flattened(image: Image.Image, format: ImageFormat, background: tuple[int, in
     return ground
 
 
-def _saved(image: Image.Image, format: str, **options: object) -> bytes:
+def saved(image: Image.Image, format: str, **options: object) -> bytes:
+    """Returns a file without metadata, by Pillow's name of the format and its plugin's options."""
     buffer = BytesIO()
     # Explicitly empty, since each plugin falls back to the source's own metadata for some of these.
     image.save(buffer, format, exif=b"", icc_profile=b"", xmp=b"", comment=b"", **options)

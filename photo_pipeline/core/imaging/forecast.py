@@ -2,10 +2,10 @@
 
 from math import log
 
-import numpy as np
 from PIL import Image
 
 from photo_pipeline.core.imaging.encode import Encoder
+from photo_pipeline.core.imaging.search import highest_fitting
 from photo_pipeline.core.imaging.size_model import Floats, SizeCurve, curve_model
 
 # Standard deviations within which the model alone is believed that the highest quality fits.
@@ -32,7 +32,6 @@ def forecast(
     curve = SizeCurve(curve_model(encoder.name), features, pixels=pixels, low=low, high=high)
     if encoder.scout is None or curve.log_bytes(sigmas=_SURE)[-1] <= log(budget):
         return curve
-    fitting = np.flatnonzero(curve.log_bytes(sigmas=0.0) <= log(budget))
-    quality = low + int(fitting[-1]) if fitting.size else low
+    quality = low + highest_fitting(curve.log_bytes(), budget)
     curve.learn_scout(quality, len(encoder.scout(image, quality)))
     return curve

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from photo_pipeline.core.imaging.recipe import VariantSpec
-from photo_pipeline.core.imaging.resize import plan, render
+from photo_pipeline.core.imaging.resize import within_square
 
 Plane = NDArray[np.float64]
 
@@ -59,11 +58,11 @@ def make_placeholder(image: Image.Image) -> Placeholder:
     Returns:
         The placeholder. A picture without a visible pixel has the colour white.
     """
-    small = _fitted(image, _HASHED_SIDE)
+    small = within_square(image, _HASHED_SIDE)
     pixels = np.asarray(small.convert("RGBA"))
     return Placeholder(
         thumbhash=base64.b64encode(thumb_hash(pixels)).decode("ascii"),
-        data_uri=_data_uri(_fitted(small, _PREVIEW_SIDE)),
+        data_uri=_data_uri(within_square(small, _PREVIEW_SIDE)),
         dominant_colour=_dominant_colour(pixels),
     )
 
@@ -160,13 +159,6 @@ def _on_mean_colour(colour: Plane, alpha: Plane) -> Plane:
 def _rounded(value: float) -> int:
     """To the nearest whole number, halves upwards as in JavaScript."""
     return floor(value + 0.5)
-
-
-def _fitted(image: Image.Image, side: int) -> Image.Image:
-    """The picture within a square of that side; never enlarged."""
-    box = VariantSpec(name="placeholder", fit="inside", width=side, height=side, max_bytes=None)
-    geometry = plan(box, width=image.width, height=image.height)
-    return render(image, geometry, width=image.width, height=image.height)
 
 
 def _data_uri(preview: Image.Image) -> str:

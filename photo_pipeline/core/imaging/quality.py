@@ -17,6 +17,7 @@ variants are measured, and where the points are kept, is `core.migration.visual_
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from io import BytesIO
 from math import isfinite, sqrt
@@ -64,6 +65,7 @@ TIMEOUT_S = 90
 _VARIANT_FORMATS = tuple(plugin for each in ImageFormat for plugin in PILLOW_FORMATS[each.name])
 
 
+@cache
 def metric_version() -> str:
     """Returns the metric's name and version, as it is stored beside each score."""
     return f"{METRIC} {version(METRIC)}"

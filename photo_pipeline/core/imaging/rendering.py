@@ -74,5 +74,6 @@ class Rendering:
     @cached_property
     def _whole(self) -> list[Geometry]:
         """The variants that show the whole picture."""
-        plans = [self.geometry(spec) for spec in self._recipe.variants]
+        # Where a crop goes is not asked: a window moves the box, but never makes it the whole picture.
+        plans = [plan(spec, width=self._width, height=self._height) for spec in self._recipe.variants]
         return [geometry for geometry in plans if geometry.box == (0, 0, self._width, self._height)]

@@ -82,6 +82,13 @@ def render(base: Image.Image, geometry: Geometry, *, width: int, height: int) ->
     return base.resize(geometry.size, Image.Resampling.LANCZOS, box=box, reducing_gap=GAP)
 
 
+def within_square(image: Image.Image, side: int) -> Image.Image:
+    """Returns the whole picture within a square of that side in pixels; never enlarged."""
+    square = VariantSpec(name="square", fit="inside", width=side, height=side, max_bytes=None)
+    geometry = plan(square, width=image.width, height=image.height)
+    return render(image, geometry, width=image.width, height=image.height)
+
+
 def _inside(
     spec: VariantSpec, width: int, height: int
 ) -> tuple[tuple[float, float, float, float], tuple[int, int]]:

@@ -53,7 +53,7 @@ def search_quality(
     max_bytes: int | None,
     low: int,
     high: int,
-    forecast: Forecast,
+    forecast: Callable[[int], Forecast],
     good_fill: float = 0.95,
 ) -> SearchResult:
     """Finds the highest quality whose file has at most `max_bytes` bytes.
@@ -63,7 +63,7 @@ def search_quality(
         max_bytes: The budget; None for no limit, which takes `high`.
         low: The lowest quality that may be chosen.
         high: The highest quality.
-        forecast: What sizes to expect from `low` to `high`.
+        forecast: From the budget to what sizes to expect from `low` to `high`; asked only where there is one.
         good_fill: The share of the budget with which a file is good enough.
 
     Returns:
@@ -79,12 +79,19 @@ def search_quality(
     if max_bytes is None:
         return SearchResult(quality=high, data=encode(high), encodes=1, met=True)
     bracket = _Bracket(max_bytes=max_bytes, low=low, high=high, good_fill=good_fill)
+    expected = forecast(max_bytes)
     while not bracket.decided:
-        quality = bracket.next_quality(forecast)
+        quality = bracket.next_quality(expected)
         data = encode(quality)
         bracket.learn(quality, data)
-        forecast.learn(quality, len(data))
+        expected.learn(quality, len(data))
     return bracket.result()
+
+
+def highest_fitting(log_sizes: npt.NDArray[np.float64], max_bytes: int) -> int:
+    """Returns the index of the last size, in ln(bytes), within the budget; 0 where none is."""
+    fitting = np.flatnonzero(log_sizes <= log(max(1, max_bytes)))
+    return int(fitting[-1]) if fitting.size else 0
 
 
 class _Bracket:
@@ -120,10 +127,8 @@ class _Bracket:
 
     def _promising(self, forecast: Forecast) -> int:
         """The highest undecided quality that is expected to fit with some caution, or the lowest one."""
-        sizes = forecast.log_bytes(sigmas=_CAUTION)
-        budget = log(max(1, self.max_bytes))
-        fitting = np.flatnonzero(sizes[: self.above - self.low] <= budget)
-        return self.low + int(fitting[-1]) if fitting.size else self.low
+        sizes = forecast.log_bytes(sigmas=_CAUTION)[: self.above - self.low]
+        return self.low + highest_fitting(sizes, self.max_bytes)
 
     def result(self) -> SearchResult:
         met = self.below >= self.low

@@ -211,7 +211,7 @@ class _Maker:
         with self.clock.timed("hash"):
             digest = hashlib.sha256(found.data).hexdigest()
         with self.clock.timed("write"):
-            animated = self.moving is not None and format in ANIMATED_FORMATS
+            animated = self._moving(format) is not None
             write_variant(path, found.data, format=format, size=geometry.size, animated=animated)
         return MadeVariant(
             variant=spec.name,
@@ -239,8 +239,9 @@ class _Maker:
             step = min(MAX_SHRINKS, step + _needed_steps(len(found.data), spec.max_bytes))
 
     def _searched(self, spec: VariantSpec, format: ImageFormat, geometry: Geometry) -> SearchResult:
-        if self.moving is not None and format in ANIMATED_FORMATS:
-            return self._animated(self.moving, format, geometry, self._budget(spec, geometry))
+        moving, budget = self._moving(format), self._budget(spec, geometry)
+        if moving is not None:
+            return self._animated(moving, format, geometry, budget)
         with self.clock.timed("resize"):
             pixels = self.rendering.pixels(geometry, format)
         with self.clock.timed("encode"):
@@ -248,10 +249,14 @@ class _Maker:
                 pixels,
                 format,
                 self.recipe,
-                max_bytes=self._budget(spec, geometry),
+                max_bytes=budget,
                 is_drawing=self.info.format in _LOSSLESS_SOURCES,
                 features=partial(self._features, geometry),
             )
+
+    def _moving(self, format: ImageFormat) -> _Moving | None:
+        """The animation, for a format that can hold one."""
+        return self.moving if format in ANIMATED_FORMATS else None
 
     def _features(self, geometry: Geometry) -> Floats:
         """What the size model wants to know of a variant's pixels: measured once for all formats."""

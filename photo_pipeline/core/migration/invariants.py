@@ -20,7 +20,7 @@ from photo_pipeline.core.catalog.tables import (
 )
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.migration.photos import batch_photos
-from photo_pipeline.core.migration.upload import ready_photos
+from photo_pipeline.core.migration.proof import ready_photos
 
 _SAMPLE = 5
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from PIL import ImageColor
 from sqlalchemy import Connection
 
-from photo_pipeline.core.catalog.database import Database, insert_or_update
+from photo_pipeline.core.catalog.database import Database, insert_or_update, rows_by_key
 from photo_pipeline.core.catalog.tables import (
     PhotoClass,
     PhotoState,
@@ -172,7 +172,7 @@ class ObjectNaming:
     def recipe(self, photo: Photo) -> Recipe:
         """Return the recipe of the photo: its source's preset, cropped around its own focal point."""
         name = self._config.source(photo.source).preset
-        preset, images = self._config.variants[name], self._config.images.get(name, ImageSettings())
+        preset, images = self._config.variants[name], self._config.image_settings(name)
         recipe = _recipe(tuple(preset.items()), images, self._config.workers.max_pixels)
         if photo.focal_point is None or not any(spec.fit == "cover" for spec in recipe.variants):
             return recipe
@@ -322,18 +322,6 @@ def staged_path(config: PipelineConfig, key: str) -> Path:
     return config.state.staging_dir / key
 
 
-def is_proven_row(row: Any | None) -> bool:
-    """Return whether a `pp_object` row says that its object is proven in the store and still there."""
-    return row is not None and row.verified_at is not None and row.deleted_at is None
-
-
 def object_rows(connection: Connection, bucket: str, keys: Iterable[str]) -> dict[str, Any]:
     """Return the `pp_object` rows of those keys that have one, by key."""
-    columns = object_table.c
-    wanted = list(dict.fromkeys(keys))
-    rows: dict[str, Any] = {}
-    for start in range(0, len(wanted), 500):
-        chunk = wanted[start : start + 500]
-        query = sa.select(object_table).where(columns.bucket == bucket, columns.key.in_(chunk))
-        rows |= {row.key: row for row in connection.execute(query)}
-    return rows
+    return rows_by_key(connection, object_table, bucket, keys)

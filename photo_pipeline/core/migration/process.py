@@ -24,7 +24,7 @@ from photo_pipeline.core.catalog.tables import (
     picture_table,
     utc_now,
 )
-from photo_pipeline.core.config import ImageSettings, PipelineConfig
+from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import PhotoChangedError, PhotoError
 from photo_pipeline.core.imaging.pool import ImageWorkers, PhotoTask
 from photo_pipeline.core.imaging.recipe import ImageFormat
@@ -278,7 +278,7 @@ class _BatchMaker:
     def _remember_picture(self, connection: Connection, photo: Photo, made: MadePhoto) -> None:
         """Keep what the content looks like and what its camera said, once per content."""
         preset = self._config.source(photo.source).preset
-        with_gps = self._config.images.get(preset, ImageSettings()).gps
+        with_gps = self._config.image_settings(preset).gps
         camera, placeholder = made.info.camera, made.placeholder
         row = {
             "sha256": photo.sha256,

@@ -31,8 +31,9 @@ from photo_pipeline.core.migration.photos import (
     row_primaries,
     staged_path,
 )
+from photo_pipeline.core.migration.proof import is_proven, ready_photos
 from photo_pipeline.core.migration.row_rewrite import RowChange, RowCounts, RowRewriter
-from photo_pipeline.core.migration.upload import CACHE_CONTROL, is_proven, ready_photos
+from photo_pipeline.core.migration.upload import CACHE_CONTROL
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.probe import probe_store
 from photo_pipeline.core.storage.store import PhotoStore

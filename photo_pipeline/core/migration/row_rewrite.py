@@ -19,7 +19,8 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import PhotoChangedError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.ledger import RowRefusedError
-from photo_pipeline.core.migration.photos import ObjectNaming, Photo, is_proven_row, quarantine
+from photo_pipeline.core.migration.photos import ObjectNaming, Photo, quarantine
+from photo_pipeline.core.migration.proof import is_proven_row
 from photo_pipeline.core.migration.touch import touched
 from photo_pipeline.core.migration.values import RowValues
 

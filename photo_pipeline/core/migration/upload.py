@@ -1,12 +1,11 @@
 """Puts a batch's objects into the store and proves each of them there, by checksum and by identity.
 
-Nothing counts as uploaded because a request succeeded: an object counts once the store reports the right
-SHA-256 for its key, or, on servers that keep no checksums, once its bytes were read back and hashed.
+Nothing counts as uploaded because a request succeeded; when an object counts is `core.migration.proof`.
 """
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import islice
@@ -26,7 +25,6 @@ from photo_pipeline.core.migration.photos import (
     Photo,
     WantedObject,
     batch_photos,
-    is_proven_row,
     object_rows,
     quarantine,
     row_primaries,
@@ -39,6 +37,7 @@ from photo_pipeline.core.migration.process import (
     primary_unavailable,
     process_batch,
 )
+from photo_pipeline.core.migration.proof import is_proven, is_proven_row, ready_photos
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.checksum import sha256_hex
 from photo_pipeline.core.storage.probe import StoreProbe, probe_store
@@ -328,44 +327,6 @@ class _BatchUploader:
             for copy in stranded:
                 quarantine(connection, [copy], primary_unavailable(copy))
         self._outcome.quarantined += len(stranded)
-
-
-def ready_photos(database: Database, config: PipelineConfig, photos: Sequence[Photo]) -> list[Photo]:
-    """Return the photos each of whose needed objects is proven in the store (DESIGN rule 1)."""
-    naming = ObjectNaming(config, database)
-    leading = row_primaries(database, config, [photo for photo in photos if photo.is_copy])
-    needed = {
-        photo.id: naming.needed(photo, leading.get(photo.row_id))
-        for photo in photos
-        if not photo.is_copy or photo.row_id in leading
-    }
-    with database.read() as connection:
-        keys = [each.key for objects in needed.values() for each in objects]
-        rows = object_rows(connection, config.store.bucket, keys)
-    proven = {key for key, row in rows.items() if is_proven_row(row)}
-    return [p for p in photos if p.id in needed and all(each.key in proven for each in needed[p.id])]
-
-
-def is_proven(
-    store: PhotoStore, probe: StoreProbe, key: str, checksum: str, *, size: int, count: Any = None
-) -> bool:
-    """Return whether the store holds exactly the bytes with that SHA-256 (hex) under the key.
-
-    `size` (bytes) sets the time limit where the object has to be read back.
-
-    Raises:
-        StoreError: the store cannot be asked.
-    """
-    if probe.verification == "checksum":
-        if count:
-            count("HEAD")
-        stored = store.head(key)
-        if stored is None or stored.sha256 is not None:
-            return stored is not None and stored.sha256 == checksum
-    if count:
-        count("GET")
-    data = store.read(key, size=size)
-    return data is not None and sha256_hex(data) == checksum
 
 
 def _job(wanted: WantedObject, photo: Photo, row: Any | None) -> _Job:

@@ -28,10 +28,10 @@ from photo_pipeline.core.migration.photos import (
     Photo,
     WantedObject,
     batch_photos,
-    is_proven_row,
     object_rows,
     row_primaries,
 )
+from photo_pipeline.core.migration.proof import is_proven_row
 from photo_pipeline.core.migration.upload import CACHE_CONTROL
 from photo_pipeline.core.progress import Progress, no_progress
 

@@ -14,14 +14,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from hashlib import sha256
 from math import ceil
-from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
-from sqlalchemy import Connection
-
-from photo_pipeline.core.catalog.checksums import hash_file
-from photo_pipeline.core.catalog.database import Database, insert_or_update
+from photo_pipeline.core.catalog.checksums import has_checksum
+from photo_pipeline.core.catalog.database import Database, insert_or_update, rows_by_key
 from photo_pipeline.core.catalog.tables import PhotoState, quality_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import PhotoError, PhotoPipelineError
@@ -172,7 +168,7 @@ class _BatchJudge:
     def _known(self) -> dict[str, Any]:
         with self._database.read() as connection:
             keys = [each.key for sampled in self._sampled.values() for each in sampled.wanted]
-            return quality_rows(connection, self._bucket, keys)
+            return rows_by_key(connection, quality_table, self._bucket, keys)
 
     def _tasks(self, done: set[str]) -> list[QualityTask]:
         tasks = []
@@ -198,7 +194,7 @@ class _BatchJudge:
         files = []
         for each in wanted:
             row, path = rows.get(each.key), staged_path(self._config, each.key)
-            if row is not None and _is_intact(path, row.checksum):
+            if row is not None and has_checksum(path, row.checksum):
                 files.append(VariantFile(each.key, path, (row.width, row.height)))
             else:
                 self._missing[each.key] = "it does not wait in staging any more"
@@ -227,7 +223,7 @@ class _BatchJudge:
 
     def _store(self, task: QualityTask, scores: tuple[Score, ...]) -> None:
         # Measured against another picture, the best of variants would look bad.
-        if not _is_intact(task.source, self._sampled[task.id].photo.sha256):
+        if not has_checksum(task.source, self._sampled[task.id].photo.sha256):
             self._missing |= dict.fromkeys((each.key for each in scores), "its photo has changed on disk")
             return
         now = utc_now()
@@ -260,23 +256,3 @@ class _BatchJudge:
             worst=min(scores.values(), default=None),
             not_measured={self._names[key]: reason for key, reason in (self._missing | reasons).items()},
         )
-
-
-def quality_rows(connection: Connection, bucket: str, keys: Iterable[str]) -> dict[str, Any]:
-    """Return the `pp_quality` rows of those keys that have one, by key."""
-    columns, wanted = quality_table.c, list(keys)
-    rows: dict[str, Any] = {}
-    for start in range(0, len(wanted), 500):
-        query = sa.select(quality_table).where(
-            columns.bucket == bucket, columns.key.in_(wanted[start : start + 500])
-        )
-        rows |= {row.key: row for row in connection.execute(query)}
-    return rows
-
-
-def _is_intact(path: Path, content: str) -> bool:
-    """Return whether the file is there with that SHA-256."""
-    try:
-        return hash_file(path) == content
-    except OSError:
-        return False

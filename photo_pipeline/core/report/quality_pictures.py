@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from PIL import Image, ImageChops, ImageStat
 
-from photo_pipeline.core.catalog.checksums import hash_file
+from photo_pipeline.core.catalog.checksums import has_checksum
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.tables import photo_table
 from photo_pipeline.core.config import PipelineConfig
@@ -129,10 +129,7 @@ def _variant(
 
 def _staged(worst: WorstVariant, config: PipelineConfig) -> Path | None:
     path = staged_path(config, worst.key)
-    try:
-        return path if hash_file(path) == worst.checksum else None
-    except OSError:
-        return None
+    return path if has_checksum(path, worst.checksum) else None
 
 
 def where_they_differ(

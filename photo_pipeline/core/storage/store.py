@@ -1,8 +1,8 @@
 """The object store: one bucket on S3 or a compatible server.
 
 Data goes through obstore (sync API, threads: 1.4 to 1.7 times rclone's speed, FACTS), control requests
-through boto3. Nothing is ever overwritten: every PUT is conditional. What is stored under which key, and
-when it counts as proven, is decided in `core.migration.upload`.
+through boto3. Nothing is ever overwritten: every PUT is conditional. What is stored under which key
+is decided in `core.migration.photos`, and when it counts as proven in `core.migration.proof`.
 """
 
 from collections.abc import Iterator, Mapping

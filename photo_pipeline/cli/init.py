@@ -1,0 +1,41 @@
+"""`photo-pipeline init`: a configuration file to start from."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from photo_pipeline.cli.command import DONE, AsJson
+from photo_pipeline.core.config import DEFAULT_CONFIG_NAME
+from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError
+from photo_pipeline.core.sources.presets import PRESETS, preset_text
+from photo_pipeline.terminal import Terminal
+
+
+def init(
+    preset: Annotated[str, typer.Option(help=f"One of: {', '.join(PRESETS)}.")] = "item_photos",
+    output: Annotated[Path, typer.Option(help="Where to write it.")] = Path(DEFAULT_CONFIG_NAME),
+    json_: AsJson = False,
+) -> int:
+    """Write a commented configuration file to start from.
+
+    Example: photo-pipeline init --preset item_photos
+    """
+    text = preset_text(preset)
+    try:
+        with output.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError as error:
+        raise GuardRefusedError(
+            str(output), cause="it exists already", fix="name another file with --output, or remove it first"
+        ) from error
+    except OSError as error:
+        raise ConfigurationError(
+            str(output),
+            cause=f"it cannot be written ({error.strerror})",
+            fix="name another file with --output",
+        ) from error
+    terminal = Terminal(as_json=json_)
+    terminal.say(f"Wrote {output}. Edit the marked lines, then run: photo-pipeline migrate")
+    terminal.result({"written": output, "preset": preset})
+    return DONE

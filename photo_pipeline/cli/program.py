@@ -1,0 +1,54 @@
+"""The program: the option before the command, and the list of commands in the order of its help.
+
+A new command is one module, and here one import and one entry.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from photo_pipeline.cli import project
+from photo_pipeline.cli.command import as_command, command_name
+from photo_pipeline.cli.demo import demo
+from photo_pipeline.cli.init import init
+from photo_pipeline.cli.migrate import migrate
+from photo_pipeline.cli.report import report
+from photo_pipeline.cli.rollback import rollback
+from photo_pipeline.cli.status import status
+from photo_pipeline.cli.validate import validate
+from photo_pipeline.core.config import DEFAULT_CONFIG_NAME
+
+COMMANDS = (demo, init, migrate, status, rollback, validate, report)
+
+app = typer.Typer(
+    name="photo-pipeline",
+    help="Moves an application's photos from local disk to S3 + CloudFront, and can take any of it back.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def options(
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            help=f"Configuration file; default ${{PHOTO_PIPELINE_CONFIG}} or {DEFAULT_CONFIG_NAME}.",
+        ),
+    ] = None,
+) -> None:
+    """Moves an application's photos from local disk to S3 + CloudFront, and can take any of it back."""
+    project.choose(config)
+
+
+for function in COMMANDS:
+    app.command(name=command_name(function))(as_command(function))
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="photo-pipeline", args=sys.argv[1:])

@@ -1,0 +1,40 @@
+"""The project that a command works on, by the option --config."""
+
+from pathlib import Path
+
+from photo_pipeline.core.catalog.schema import ensure_schema, schema_exists
+from photo_pipeline.core.config import find_config
+from photo_pipeline.core.errors import ConfigurationError
+from photo_pipeline.core.project import Project
+
+
+class _Chosen:
+    config: Path | None = None
+
+
+def choose(config: Path | None) -> None:
+    """Remember the option, which stands before the command."""
+    _Chosen.config = config
+
+
+def open_project() -> Project:
+    """Return the project of the chosen configuration file.
+
+    Raises:
+        ConfigurationError: there is no such file, or it does not validate.
+    """
+    return Project.load(find_config(_Chosen.config))
+
+
+def require_state(project: Project) -> None:
+    """Check that there is something to work on, and bring an earlier version's state tables up to date.
+
+    Raises:
+        ConfigurationError: nothing has been migrated yet.
+    """
+    if not schema_exists(project.database):
+        raise ConfigurationError(
+            "the migration", cause="nothing has been migrated yet", fix="run `photo-pipeline migrate` first"
+        )
+    # An earlier version may have migrated; taking it back must not need an inventory first.
+    ensure_schema(project.database)

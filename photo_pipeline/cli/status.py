@@ -1,0 +1,41 @@
+"""`photo-pipeline status`: where the migration stands."""
+
+from photo_pipeline.cli.command import DONE, AsJson
+from photo_pipeline.cli.project import open_project
+from photo_pipeline.core.catalog.inventory import last_inventory
+from photo_pipeline.core.catalog.schema import schema_exists
+from photo_pipeline.core.migration.state import batch_statuses, migration_row, unbatched_states
+from photo_pipeline.terminal import Terminal
+
+
+def status(json_: AsJson = False) -> int:
+    """Show where the migration stands. Writes nothing.
+
+    Example: photo-pipeline status --json
+    """
+    terminal = Terminal(as_json=json_)
+    with open_project() as project:
+        row = migration_row(project.database) if schema_exists(project.database) else None
+        if row is None:
+            terminal.say("Nothing has been inventoried yet. Run: photo-pipeline migrate")
+            terminal.result({"status": None, "inventory": None, "batches": []})
+            return DONE
+        inventory = last_inventory(project.database)
+        batches = batch_statuses(project.database)
+        unbatched = unbatched_states(project.database)
+    terminal.say(f"Migration: {row.status}. Last inventory: {row.inventoried_at:%Y-%m-%d %H:%M:%S} UTC.")
+    if inventory is not None:
+        terminal.inventory(inventory)
+    terminal.heading("Batches")
+    rows = [[b.key, b.state, _states(b.photos), b.error or ""] for b in batches]
+    if unbatched:
+        rows.append(["in no batch", "-", _states(unbatched), "see the report for the reasons"])
+    terminal.table(("batch", "state", "photos", "note"), rows)
+    terminal.result(
+        {"status": row.status, "inventory": inventory, "batches": batches, "unbatched": unbatched}
+    )
+    return DONE
+
+
+def _states(photos: dict[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in sorted(photos.items()))

@@ -1,0 +1,54 @@
+"""The configuration file: one YAML, validated as a whole before anything is opened.
+
+One module per part of the file, `pipeline` for the whole; reading it is `file`, and the environment's share
+is `environment`: nowhere else are they read. Secrets are never part of the file. The source mapping's models
+live in `core.sources.mapping`; opening databases or stores does not belong here.
+
+A new part is one module, one field of `PipelineConfig`, and its names below.
+"""
+
+from photo_pipeline.core.config.database import DatabaseSettings, RewriteSettings
+from photo_pipeline.core.config.delivery import CdnSettings
+from photo_pipeline.core.config.environment import database_url
+from photo_pipeline.core.config.file import CONFIG_ENV, DEFAULT_CONFIG_NAME, find_config, load_config
+from photo_pipeline.core.config.images import (
+    DEFAULT_VARIANTS,
+    ImageSettings,
+    VariantSettings,
+    WatermarkSettings,
+)
+from photo_pipeline.core.config.inventory import BatchSettings, InventorySettings
+from photo_pipeline.core.config.limits import Limits, PlanLimits
+from photo_pipeline.core.config.pipeline import PipelineConfig
+from photo_pipeline.core.config.quality import QualitySettings
+from photo_pipeline.core.config.size import SizeBytes, parse_size
+from photo_pipeline.core.config.state import StateSettings
+from photo_pipeline.core.config.store import StoreSettings, UploadSettings
+from photo_pipeline.core.config.workers import WorkerSettings
+
+__all__ = [
+    "CONFIG_ENV",
+    "DEFAULT_CONFIG_NAME",
+    "DEFAULT_VARIANTS",
+    "BatchSettings",
+    "CdnSettings",
+    "DatabaseSettings",
+    "ImageSettings",
+    "InventorySettings",
+    "Limits",
+    "PipelineConfig",
+    "PlanLimits",
+    "QualitySettings",
+    "RewriteSettings",
+    "SizeBytes",
+    "StateSettings",
+    "StoreSettings",
+    "UploadSettings",
+    "VariantSettings",
+    "WatermarkSettings",
+    "WorkerSettings",
+    "database_url",
+    "find_config",
+    "load_config",
+    "parse_size",
+]

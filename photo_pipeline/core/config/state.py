@@ -1,0 +1,16 @@
+"""The folders that the pipeline works in; its state tables are in the application's database."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from photo_pipeline.core.config.base import Settings
+
+
+class StateSettings(Settings):
+    """Where working files live."""
+
+    staging_dir: Path = Field(
+        default=Path(".photo_pipeline/staging"), description="Variants wait here until they are uploaded."
+    )
+    report_dir: Path = Field(default=Path(".photo_pipeline/reports"), description="Reports are written here.")

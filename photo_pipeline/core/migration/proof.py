@@ -1,0 +1,58 @@
+"""When an object counts as proven in the store, and when all that a photo needs is.
+
+An object counts once the store reports the right SHA-256 for its key, or, on servers that keep no checksums,
+once its bytes were read back and hashed. Asks and reads only: uploading and recording is `upload`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.migration.photos import ObjectNaming, Photo, object_rows, row_primaries
+from photo_pipeline.core.storage.checksum import sha256_hex
+from photo_pipeline.core.storage.probe import StoreProbe
+from photo_pipeline.core.storage.store import PhotoStore
+
+
+def is_proven(
+    store: PhotoStore, probe: StoreProbe, key: str, checksum: str, *, size: int, count: Any = None
+) -> bool:
+    """Return whether the store holds exactly the bytes with that SHA-256 (hex) under the key.
+
+    `size` (bytes) sets the time limit where the object has to be read back.
+
+    Raises:
+        StoreError: the store cannot be asked.
+    """
+    if probe.verification == "checksum":
+        if count:
+            count("HEAD")
+        stored = store.head(key)
+        if stored is None or stored.sha256 is not None:
+            return stored is not None and stored.sha256 == checksum
+    if count:
+        count("GET")
+    data = store.read(key, size=size)
+    return data is not None and sha256_hex(data) == checksum
+
+
+def is_proven_row(row: Any | None) -> bool:
+    """Return whether a `pp_object` row says that its object is proven in the store and still there."""
+    return row is not None and row.verified_at is not None and row.deleted_at is None
+
+
+def ready_photos(database: Database, config: PipelineConfig, photos: Sequence[Photo]) -> list[Photo]:
+    """Return the photos each of whose needed objects is proven in the store (DESIGN rule 1)."""
+    naming = ObjectNaming(config, database)
+    leading = row_primaries(database, config, [photo for photo in photos if photo.is_copy])
+    needed = {
+        photo.id: naming.needed(photo, leading.get(photo.row_id))
+        for photo in photos
+        if not photo.is_copy or photo.row_id in leading
+    }
+    with database.read() as connection:
+        keys = [each.key for objects in needed.values() for each in objects]
+        rows = object_rows(connection, config.store.bucket, keys)
+    proven = {key for key, row in rows.items() if is_proven_row(row)}
+    return [p for p in photos if p.id in needed and all(each.key in proven for each in needed[p.id])]
