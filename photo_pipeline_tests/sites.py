@@ -194,7 +194,11 @@ def build_site(
         "workers": {"processes": 2},
         # Measuring takes 2 s of CPU per batch; the tests of it switch it on.
         "quality": {"sample": 0},
-        "state": {"staging_dir": str(home / "staging"), "report_dir": str(home / "reports")},
+        "state": {
+            "staging_dir": str(home / "staging"),
+            "report_dir": str(home / "reports"),
+            "backup_dir": str(home / "backups"),
+        },
     } | settings
     site = Site(home, url, uploads, home / "photo_pipeline.yaml", document, name, table)
     site.configure()

@@ -24,7 +24,9 @@ from alembic.command import downgrade
 from typer.testing import CliRunner
 
 from photo_pipeline.cli import app
+from photo_pipeline.core import audit
 from photo_pipeline.core.catalog import schema
+from photo_pipeline.core.catalog.schema import ensure_schema
 from photo_pipeline.core.config import load_config
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.sources.presets import PRESETS
@@ -36,7 +38,8 @@ from photo_pipeline_tests.sites import Site, photo
 from photo_pipeline_tests.sockets import free_port, listening_socket
 
 PROGRAM = Path(sys.executable).with_name("photo-pipeline")
-COMMANDS = ("demo", "init", "migrate", "status", "rollback", "validate", "report")
+COMMANDS = ("demo", "init", "migrate", "status", "rollback", "validate", "report", "audit")
+SUBCOMMANDS = ("audit verify", "audit show")
 BATCH = "batch-000001"
 
 
@@ -442,10 +445,10 @@ def test_ctrl_c_while_variants_are_made_is_acknowledged_and_the_next_run_complet
 # --- usage
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *SUBCOMMANDS])
 def test_every_commands_help_shows_an_example(command: str) -> None:
-    # In this process: seven more interpreters would show nothing more, and take 2 s of CPU each.
-    shown = CliRunner().invoke(app, [command, "--help"], prog_name="photo-pipeline")
+    # In this process: ten more interpreters would show nothing more, and take 2 s of CPU each.
+    shown = CliRunner().invoke(app, [*command.split(), "--help"], prog_name="photo-pipeline")
     assert shown.exit_code == 0
     assert f"Example: photo-pipeline {command}" in shown.output
 
@@ -455,6 +458,26 @@ def test_the_help_names_every_command() -> None:
     assert ran.code == 0
     for command in COMMANDS:
         assert f"  {command} " in ran.out
+
+
+def test_the_audit_log_is_shown_and_a_changed_entry_is_found(make_site: MakeSite) -> None:
+    site = make_site(photos=0)
+    assert_one_clear_error(run("audit", "verify", "--json"), code=2, words=("nothing has been migrated yet",))
+    with site.project() as project:
+        ensure_schema(project.database)
+        for number in range(3):
+            with project.database.write() as connection:
+                audit.record(connection, action="pause", subject=f"stop {number}", details={}, run="r")
+    shown = run("audit", "show", "--last", "2", "--json").document["entries"]
+    assert [entry["subject"] for entry in shown] == ["stop 1", "stop 2"]
+    assert "stop 2" in run("audit", "show").out
+    proven = run("audit", "verify")
+    assert (proven.code, shown[-1]["hash"] in proven.out) == (0, True)
+    assert run("audit", "verify", "--head", "0" * 63 + "1").code == 1
+    site.execute("UPDATE pp_audit SET subject = 'nothing' WHERE seq = 2")
+    broken = run("audit", "verify", "--json")
+    assert (broken.code, broken.document["broken_seq"]) == (1, 2)
+    assert "BROKEN at entry 2: its content is not what was recorded" in run("audit", "verify").out
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What every command has in common: its options, its exit code, and what becomes of our errors."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from typing import Annotated, Any
 
@@ -13,6 +14,15 @@ DONE, FINDINGS = 0, 1
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Batch = Annotated[list[str] | None, typer.Option("--batch", help="A batch key; may be repeated.")]
+
+
+@dataclass(frozen=True)
+class CommandGroup:
+    """Commands that share a first word, such as `audit verify`."""
+
+    name: str
+    help: str
+    commands: tuple[Callable[..., int], ...]
 
 
 def command_name(function: Callable[..., int]) -> str:

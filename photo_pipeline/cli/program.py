@@ -1,6 +1,6 @@
 """The program: the option before the command, and the list of commands in the order of its help.
 
-A new command is one module, and here one import and one entry.
+A new command (or group of commands) is one module, and here one import and one entry.
 """
 
 import sys
@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from photo_pipeline.cli import project
+from photo_pipeline.cli.audit import AUDIT
 from photo_pipeline.cli.command import as_command, command_name
 from photo_pipeline.cli.demo import demo
 from photo_pipeline.cli.init import init
@@ -21,6 +22,7 @@ from photo_pipeline.cli.validate import validate
 from photo_pipeline.core.config import DEFAULT_CONFIG_NAME
 
 COMMANDS = (demo, init, migrate, status, rollback, validate, report)
+GROUPS = (AUDIT,)
 
 app = typer.Typer(
     name="photo-pipeline",
@@ -47,6 +49,11 @@ def options(
 
 for function in COMMANDS:
     app.command(name=command_name(function))(as_command(function))
+for group in GROUPS:
+    subcommands = typer.Typer(help=group.help, no_args_is_help=True, rich_markup_mode=None)
+    for function in group.commands:
+        subcommands.command(name=command_name(function))(as_command(function))
+    app.add_typer(subcommands, name=group.name)
 
 
 def main() -> None:

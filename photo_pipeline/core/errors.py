@@ -47,6 +47,12 @@ class GuardRefusedError(PhotoPipelineError):
     exit_code = 3
 
 
+class PausedError(PhotoPipelineError):
+    """A person paused or aborted the migration; what was done is kept, and `resume` goes on from there."""
+
+    exit_code = 3
+
+
 class InfrastructureError(PhotoPipelineError):
     """Something outside is down or refuses us; the work can be resumed when it is back."""
 

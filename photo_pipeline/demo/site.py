@@ -150,7 +150,7 @@ def _write_configuration(home: Path, uploads: Path, servers: RunningServers, *, 
         batch_size=BATCH_SIZE,
         from_folder=from_folder,
     )
-    settings["state"]["report_dir"] = str(home / "reports")
+    settings["state"] |= {"report_dir": str(home / "reports"), "backup_dir": str(home / "backups")}
     config = home / "photo_pipeline.yaml"
     config.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return config

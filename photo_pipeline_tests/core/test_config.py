@@ -299,6 +299,16 @@ def test_relative_folders_are_relative_to_the_file(tmp_path: Path, monkeypatch: 
     assert config.root("uploads").dir == tmp_path / "public/uploads"
     assert config.state.staging_dir == tmp_path.parent / "staging"
     assert config.state.report_dir.is_absolute()
+    assert config.state.backup_dir == tmp_path / ".photo_pipeline/backups"
+
+
+def test_the_scheduled_validation_can_be_set(tmp_path: Path) -> None:
+    assert load_config(written(tmp_path)).validation.schedule == "0 3 * * *"
+    settings = {"schedule": "30 4 * * 1", "sample": 0.5}
+    assert load_config(written(tmp_path, lambda d: d.update(validation=settings))).validation.sample == 0.5
+    for wrong in ({"schedule": "daily"}, {"sample": 0}, {"sample": 1.5}):
+        with pytest.raises(ConfigurationError, match=r"validation\."):
+            load_config(written(tmp_path, lambda d, wrong=wrong: d.update(validation=wrong)))
 
 
 def test_the_presets_of_the_file_stand_beside_the_shipped_ones(tmp_path: Path) -> None:

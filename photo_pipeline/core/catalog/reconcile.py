@@ -160,6 +160,7 @@ class Reconciler:
             "row_id": row_id(source.name, row.row_key),
             "row_key": row.row_key,
             "field": reference.column,
+            "column": reference.column,
             "role": source.field(reference.column).role,
             "entity_type": source.entity.type if source.entity else None,
             "entity_id": row.entity_id,

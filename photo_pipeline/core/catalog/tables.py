@@ -34,6 +34,7 @@ class PhotoState(StrEnum):
     PROCESSED = "processed"
     UPLOADED = "uploaded"
     MIGRATED = "migrated"
+    STORED = "stored"  # proven in the store, and its mode writes no row
     ROLLED_BACK = "rolled_back"
     CONFLICT = "conflict"
     QUARANTINED = "quarantined"
@@ -45,10 +46,19 @@ class BatchState(StrEnum):
 
     PENDING = "pending"
     RUNNING = "running"
+    PAUSED = "paused"
     COMPLETED = "completed"
     FAILED = "failed"
     ROLLING_BACK = "rolling_back"
     ROLLED_BACK = "rolled_back"
+
+
+class Control(StrEnum):
+    """What a person wants of the migration; work under way heeds it within one photo."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    ABORTED = "aborted"
 
 
 class RewriteOutcome(StrEnum):
@@ -123,7 +133,10 @@ photo_table = sa.Table(
     sa.Column("source", sa.String(128)),  # null for an unreferenced file
     sa.Column("row_id", _Sha),  # digest of source and row_key
     sa.Column("row_key", sa.Text),  # JSON array of the key columns' raw values
-    sa.Column("field", sa.String(128)),
+    sa.Column("field", sa.String(128)),  # the field's name; its column unless the mapping gives one
+    sa.Column("column", sa.String(128)),  # of the application's table; null for a computed field
+    sa.Column("locator", sa.Text),  # which occurrence in the cell's text; null: the whole value
+    sa.Column("variant", sa.String(64)),  # what this reference asks for; null: what its field does
     sa.Column("role", sa.String(16)),
     sa.Column("entity_type", sa.String(128)),
     sa.Column("entity_id", sa.Text),
@@ -185,7 +198,29 @@ migration_table = sa.Table(
     sa.Column("last_scan", sa.String(32)),
     sa.Column("inventory", sa.JSON),  # the last inventory's totals
     sa.Column("inventoried_at", UtcDateTime),
+    sa.Column("control", sa.String(16), nullable=False, server_default=Control.RUNNING),
+    sa.Column("control_reason", sa.Text),
+    sa.Column("control_by", sa.String(255)),
+    sa.Column("control_at", UtcDateTime),
     sa.Column("updated_at", UtcDateTime, nullable=False),
+)
+
+# One row per pass of inventory and migration; a pass that finds nothing is the proof that nothing is left.
+pass_table = sa.Table(
+    "pp_pass",
+    metadata,
+    sa.Column("id", _Id, primary_key=True, autoincrement=True),
+    sa.Column("run", sa.String(64), nullable=False),  # the same for the passes of one loop
+    sa.Column("scan", sa.String(32), nullable=False),  # its inventory
+    sa.Column("started_at", UtcDateTime, nullable=False),  # what was there then is covered
+    sa.Column("finished_at", UtcDateTime),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("references", sa.BigInteger, nullable=False),
+    sa.Column("new", sa.BigInteger, nullable=False),
+    sa.Column("changed", sa.BigInteger, nullable=False),
+    sa.Column("gone", sa.BigInteger, nullable=False),
+    sa.Column("open", sa.BigInteger, nullable=False),  # photos that could still be migrated
+    sa.Column("still", sa.Boolean, nullable=False),  # nothing new, changed, gone or open
 )
 
 picture_table = sa.Table(
@@ -257,7 +292,8 @@ rewrite_table = sa.Table(
     metadata,
     sa.Column("id", _Id, primary_key=True, autoincrement=True),
     sa.Column("batch", sa.String(32), nullable=False),
-    sa.Column("photo_id", sa.BigInteger),  # null for write-back and touched columns
+    # Null for write-back and touched columns; the first, where the cell's text names several photos.
+    sa.Column("photo_id", sa.BigInteger),
     sa.Column("source", sa.String(128), nullable=False),
     sa.Column("row_id", _Sha, nullable=False, index=True),  # digest of source and row_key
     sa.Column("row_key", sa.Text, nullable=False),
@@ -273,6 +309,59 @@ rewrite_table = sa.Table(
     sa.Column("rolled_back_at", UtcDateTime),
     sa.Index(None, "batch", "outcome"),
     sa.Index(None, "photo_id"),
+)
+
+rewrite_photo_table = sa.Table(
+    "pp_rewrite_photo",
+    metadata,
+    sa.Column("rewrite_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("photo_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Index(None, "photo_id"),
+)
+
+# Parquet files of rows as they were before their rewrite; they can be restored from without this table.
+backup_table = sa.Table(
+    "pp_backup",
+    metadata,
+    sa.Column("id", _Id, primary_key=True, autoincrement=True),
+    sa.Column("run", sa.String(64), nullable=False),
+    sa.Column("batch", sa.String(32)),  # null for a backup of all rows of the source
+    sa.Column("source", sa.String(128), nullable=False),
+    sa.Column("table", sa.Text, nullable=False),
+    sa.Column("path", sa.Text, nullable=False),  # relative to state.backup_dir
+    sa.Column("sha256", _Sha, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("bucket", sa.String(255)),  # null until it is in the store as well
+    sa.Column("key", sa.String(512)),
+    sa.Column("made_at", UtcDateTime, nullable=False),
+    sa.Column("verified_at", UtcDateTime),  # the file was read back and has every row
+    sa.Index(None, "batch", "source"),
+)
+
+# Written and read by core.audit only.
+audit_table = sa.Table(
+    "pp_audit",
+    metadata,
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),  # 1, 2, 3, ... without a gap
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("actor", sa.String(255), nullable=False),
+    sa.Column("run", sa.String(64), nullable=False),
+    sa.Column("action", sa.String(32), nullable=False),
+    sa.Column("batch", sa.String(32)),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("details", sa.Text, nullable=False),  # canonical JSON
+    sa.Column("previous_hash", _Sha, nullable=False),
+    sa.Column("hash", _Sha, nullable=False),
+)
+
+# One row: the last entry. Writers queue for it, and without it a cut-off end of the log would not show.
+audit_head_table = sa.Table(
+    "pp_audit_head",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.Column("hash", _Sha, nullable=False),
 )
 
 validation_table = sa.Table(

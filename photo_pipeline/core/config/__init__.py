@@ -24,6 +24,7 @@ from photo_pipeline.core.config.quality import QualitySettings
 from photo_pipeline.core.config.size import SizeBytes, parse_size
 from photo_pipeline.core.config.state import StateSettings
 from photo_pipeline.core.config.store import StoreSettings, UploadSettings
+from photo_pipeline.core.config.validation import ValidationSettings
 from photo_pipeline.core.config.workers import WorkerSettings
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "StateSettings",
     "StoreSettings",
     "UploadSettings",
+    "ValidationSettings",
     "VariantSettings",
     "WatermarkSettings",
     "WorkerSettings",

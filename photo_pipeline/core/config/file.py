@@ -108,6 +108,7 @@ def _with_absolute_paths(config: PipelineConfig, *, base: Path) -> PipelineConfi
                 update={
                     "staging_dir": _absolute(base, state.staging_dir),
                     "report_dir": _absolute(base, state.report_dir),
+                    "backup_dir": _absolute(base, state.backup_dir),
                 }
             ),
         }

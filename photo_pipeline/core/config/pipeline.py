@@ -14,6 +14,7 @@ from photo_pipeline.core.config.limits import Limits
 from photo_pipeline.core.config.quality import QualitySettings
 from photo_pipeline.core.config.state import StateSettings
 from photo_pipeline.core.config.store import StoreSettings, UploadSettings
+from photo_pipeline.core.config.validation import ValidationSettings
 from photo_pipeline.core.config.workers import WorkerSettings
 from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.sources.mapping import Root, Source
@@ -40,6 +41,7 @@ class PipelineConfig(Settings):
     quality: QualitySettings = QualitySettings()
     upload: UploadSettings = UploadSettings()
     rewrite: RewriteSettings = RewriteSettings()
+    validation: ValidationSettings = ValidationSettings()
     limits: Limits | None = None
     state: StateSettings = StateSettings()
 

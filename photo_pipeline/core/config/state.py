@@ -14,3 +14,7 @@ class StateSettings(Settings):
         default=Path(".photo_pipeline/staging"), description="Variants wait here until they are uploaded."
     )
     report_dir: Path = Field(default=Path(".photo_pipeline/reports"), description="Reports are written here.")
+    backup_dir: Path = Field(
+        default=Path(".photo_pipeline/backups"),
+        description="Rows as they were before their rewrite are kept here.",
+    )

@@ -5,6 +5,7 @@ transaction (DESIGN rules 3 and 4). Which values to write is decided by `rewrite
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,11 +14,24 @@ from sqlalchemy import Connection
 from photo_pipeline.core.catalog import raw
 from photo_pipeline.core.catalog.raw import RawValue
 from photo_pipeline.core.catalog.rows import RowAddress, row_id
-from photo_pipeline.core.catalog.tables import RewriteOutcome, rewrite_table, utc_now
+from photo_pipeline.core.catalog.tables import (
+    RewriteOutcome,
+    rewrite_photo_table,
+    rewrite_table,
+    utc_now,
+)
 
 
 class RowRefusedError(Exception):
     """The row cannot take the change; the transaction's savepoint undoes what was tried."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One ledger row to be written, and the photos that the cell names (none for a written-back fact)."""
+
+    row: dict[str, Any]
+    photos: tuple[int, ...]
 
 
 def swap(
@@ -78,18 +92,18 @@ def entry(
     run: str,
     address: RowAddress,
     column: str,
-    photo_id: int | None,
+    photos: Sequence[int],
     outcome: RewriteOutcome,
     before: RawValue = None,
     after: RawValue = None,
     reason: str | None = None,
-) -> dict[str, Any]:
-    """Return one row for `pp_rewrite`."""
+) -> Entry:
+    """Return one row for `pp_rewrite`, with the photos whose values the column holds."""
     before_text, before_type = raw.encode(before)
     after_text, after_type = raw.encode(after)
-    return {
+    row = {
         "batch": batch,
-        "photo_id": photo_id,
+        "photo_id": photos[0] if photos else None,
         "source": address.source.name,
         "row_id": row_id(address.source.name, address.row_key),
         "row_key": address.row_key,
@@ -103,12 +117,22 @@ def entry(
         "reason": reason,
         "applied_at": utc_now() if outcome is RewriteOutcome.APPLIED else None,
     }
+    return Entry(row, tuple(photos))
 
 
-def record(connection: Connection, entries: list[dict[str, Any]]) -> None:
-    """Write ledger rows, in the caller's transaction."""
-    if entries:
-        connection.execute(sa.insert(rewrite_table), entries)
+def record(connection: Connection, entries: list[Entry]) -> None:
+    """Write ledger rows and their links to photos, in the caller's transaction."""
+    if not entries:
+        return
+    statement = sa.insert(rewrite_table).returning(rewrite_table.c.id, sort_by_parameter_order=True)
+    ids = connection.execute(statement, [entry.row for entry in entries]).scalars()
+    links = [
+        {"rewrite_id": rewrite_id, "photo_id": photo_id}
+        for rewrite_id, entry in zip(ids, entries, strict=True)
+        for photo_id in entry.photos
+    ]
+    if links:
+        connection.execute(sa.insert(rewrite_photo_table), links)
 
 
 def before_of(entry: Any) -> RawValue:

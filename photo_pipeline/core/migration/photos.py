@@ -48,6 +48,9 @@ class Photo:
     row_id: str
     row_key: str
     field: str
+    column: str | None
+    locator: str | None
+    variant: str | None
     role: str
     entity_type: str | None
     entity_id: str | None
@@ -73,6 +76,11 @@ class Photo:
     def is_copy(self) -> bool:
         """Whether it is a resized copy that the application made of the row's primary photo."""
         return self.role == "variant"
+
+    @property
+    def shown(self) -> str | None:
+        """What the row shows while nobody edits it: the new value if it is migrated, else the local one."""
+        return self.new_value if self.state == PhotoState.MIGRATED else self.value
 
     @property
     def focal_point(self) -> tuple[float, float] | None:

@@ -63,7 +63,10 @@ class RowCounts:
 
 
 class RowRewriter:
-    """Rewrites rows of one batch on the strength of the proven `objects` (`pp_object` rows by key)."""
+    """Rewrites rows of one batch on the strength of the proven `objects` (`pp_object` rows by key).
+
+    Only photos in `expected_state` are rewritten: uploaded ones for the first time, migrated ones once more.
+    """
 
     def __init__(
         self,
@@ -74,6 +77,7 @@ class RowRewriter:
         *,
         batch: str,
         run: str,
+        expected_state: PhotoState = PhotoState.UPLOADED,
     ) -> None:
         self._database = database
         self._config = config
@@ -81,6 +85,7 @@ class RowRewriter:
         self._objects = objects
         self._batch = batch
         self._run = run
+        self._expected = expected_state
         self._values: dict[str, RowValues] = {}
 
     def rewrite(self, connection: Connection, photos: list[Photo], primary: Photo | None) -> RowCounts:
@@ -112,7 +117,7 @@ class RowRewriter:
         live = {row.id: (row.state, row.sha256) for row in connection.execute(query.with_for_update())}
         current = []
         for photo in photos:
-            if live.get(photo.id) != (PhotoState.UPLOADED, photo.sha256):
+            if live.get(photo.id) != (self._expected, photo.sha256):
                 counts.not_ready += 1
             elif self._file_changed(photo):
                 cause = "the file was changed after it was uploaded"
@@ -124,7 +129,12 @@ class RowRewriter:
         return current, counts
 
     def _file_changed(self, photo: Photo) -> bool:
-        """Return whether another file is there now; that none is there any more does no harm."""
+        """Return whether another file is there now; that none is there any more does no harm.
+
+        Nor does another one, once the row shows the store: its objects are those of the file that it had.
+        """
+        if self._expected is PhotoState.MIGRATED:
+            return False
         try:
             info = photo.location(self._config).stat()
         except OSError:
@@ -159,7 +169,9 @@ class RowRewriter:
             return RowCounts(conflicts=len(photos))
         self._confirm(connection, address, good, primary, before, changed)
         first = good[0]
-        sample = RowChange(first.source, first.row_key, first.field, first.value, str(changed[first.field]))
+        sample = RowChange(
+            first.source, first.row_key, first.field, str(before[first.field]), str(wanted[first.field])
+        )
         return RowCounts(rewritten=len(good), conflicts=len(photos) - len(good), rows=1, samples=[sample])
 
     def _unedited(
@@ -171,8 +183,8 @@ class RowRewriter:
         before: Mapping[str, RawValue],
     ) -> list[Photo]:
         """Return the photos that the row still shows; refuse the others as conflicts."""
-        edited = [photo for photo in photos if before[photo.field] != photo.value]
-        good = [photo for photo in photos if before[photo.field] == photo.value]
+        edited = [photo for photo in photos if before[photo.field] != photo.shown]
+        good = [photo for photo in photos if before[photo.field] == photo.shown]
         orphaned = [p for p in good if p.is_copy and not self._primary_stands(primary, good, before)]
         self._refuse(connection, address, edited, RewriteOutcome.CONFLICT, _EDITED)
         self._refuse(connection, address, orphaned, RewriteOutcome.CONFLICT, _PRIMARY_EDITED)
@@ -274,7 +286,7 @@ class RowRewriter:
         reason: str,
     ) -> None:
         """Record why the photos' columns were left as they are."""
-        entries = [self._entry(address, p.field, p, outcome, before=p.value, reason=reason) for p in photos]
+        entries = [self._entry(address, p.field, p, outcome, before=p.shown, reason=reason) for p in photos]
         ledger.record(connection, entries)
         is_conflict = outcome is RewriteOutcome.CONFLICT
         for photo in photos:
@@ -293,13 +305,13 @@ class RowRewriter:
         photo: Photo | None,
         outcome: RewriteOutcome,
         **values: Any,
-    ) -> dict[str, Any]:
+    ) -> ledger.Entry:
         return ledger.entry(
             batch=self._batch,
             run=self._run,
             address=address,
             column=column,
-            photo_id=photo.id if photo else None,
+            photos=[photo.id] if photo else [],
             outcome=outcome,
             **values,
         )

@@ -20,7 +20,7 @@ from photo_pipeline.core.catalog.tables import (
     rewrite_table,
     utc_now,
 )
-from photo_pipeline.core.errors import GuardRefusedError, PhotoPipelineError
+from photo_pipeline.core.errors import GuardRefusedError, PausedError, PhotoPipelineError
 from photo_pipeline.core.migration.lease import BatchLease
 
 _UNFINISHED = (PhotoState.PENDING, PhotoState.PROCESSED, PhotoState.UPLOADED)
@@ -40,7 +40,8 @@ class BatchStatus:
 def working_on(database: Database, lease: BatchLease, state: BatchState) -> Iterator[None]:
     """Mark the batch as `state` while the body runs; an exception marks it failed, with its message.
 
-    A rollback that fails stays `rolling_back`: it has to be finished, not migrated over.
+    A pause marks it paused. A rollback that fails stays `rolling_back`: it has to be finished, not migrated
+    over.
 
     Raises:
         GuardRefusedError: the batch shall move forward, but its rollback was interrupted.
@@ -56,6 +57,9 @@ def working_on(database: Database, lease: BatchLease, state: BatchState) -> Iter
     _set(database, lease, state, error=None)
     try:
         yield
+    except PausedError as error:
+        _set(database, lease, BatchState.PAUSED if forward else state, error=str(error))
+        raise
     except PhotoPipelineError as error:
         _set(database, lease, after_failure, error=str(error))
         raise
@@ -170,7 +174,7 @@ def refresh_migration(database: Database) -> str:
 
 def _overall(counts: dict[str, int]) -> str:
     """Return the migration's status: any work under way decides first, then what is left to do."""
-    for state in (BatchState.ROLLING_BACK, BatchState.RUNNING, BatchState.FAILED):
+    for state in (BatchState.ROLLING_BACK, BatchState.RUNNING, BatchState.FAILED, BatchState.PAUSED):
         if counts.get(state):
             return state
     finished = [state for state, count in counts.items() if count]

@@ -40,6 +40,7 @@ CLASS_LABELS: Mapping[str, tuple[str, str]] = {
 }
 STATE_LABELS: Mapping[str, tuple[str, str]] = {
     PhotoState.MIGRATED: ("Migrated", "the row shows the CDN"),
+    PhotoState.STORED: ("Stored", "its objects are proven; its source rewrites no row"),
     PhotoState.PENDING: ("Pending", "not begun"),
     PhotoState.PROCESSED: ("Processed", "its variants are made"),
     PhotoState.UPLOADED: ("Uploaded", "its objects are proven, the row is unchanged"),
@@ -49,7 +50,7 @@ STATE_LABELS: Mapping[str, tuple[str, str]] = {
     PhotoState.FOUND: ("Not migratable", "any class but matched"),
     PhotoState.SUPERSEDED: ("Superseded", "the row is gone or names another file now"),
 }
-_BATCH_ORDER = (BatchState.FAILED, BatchState.ROLLING_BACK, BatchState.RUNNING)
+_BATCH_ORDER = (BatchState.FAILED, BatchState.ROLLING_BACK, BatchState.RUNNING, BatchState.PAUSED)
 
 
 def render(

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
+from alembic.command import upgrade
 from alembic.runtime.migration import MigrationContext
 
 from photo_pipeline.core.catalog import tables
 from photo_pipeline.core.catalog.database import Database
-from photo_pipeline.core.catalog.schema import VERSION_TABLE, ensure_schema, schema_exists
+from photo_pipeline.core.catalog.schema import VERSION_TABLE, _config, ensure_schema, schema_exists
 from photo_pipeline.core.errors import ConfigurationError
 
 
@@ -60,6 +61,41 @@ def test_a_second_time_changes_nothing(database: Database) -> None:
     ensure_schema(database)
     with database.read() as connection:
         assert connection.execute(sa.select(tables.migration_table.c.name)).all() == [("default",)]
+
+
+def test_references_and_ledger_of_an_earlier_version_are_carried_over(database: Database) -> None:
+    with database.write() as connection:
+        upgrade(_config(connection), "0003")
+        for statement in OF_AN_EARLIER_VERSION:
+            connection.exec_driver_sql(statement)
+    ensure_schema(database)
+    with database.read() as connection:
+        photos = connection.exec_driver_sql(
+            'SELECT field, "column", locator, variant FROM pp_photo ORDER BY id'
+        )
+        assert photos.all() == [("url", "url", None, None), (None, None, None, None)]
+        links = connection.exec_driver_sql("SELECT rewrite_id, photo_id FROM pp_rewrite_photo")
+        assert links.all() == [(1, 1)], "what was written back concerns no photo"
+        assert connection.exec_driver_sql("SELECT control FROM pp_migration").all() == [("running",)]
+
+
+OF_AN_EARLIER_VERSION = (
+    "INSERT INTO pp_migration (name, status, updated_at) VALUES ('default', 'running', '2026-01-01')",
+    *(
+        "INSERT INTO pp_photo (id, reference_id, source, field, class, state, scan, updated_at) "
+        f"VALUES ({values}, 'matched', 'migrated', 's', '2026-01-01')"
+        for values in ("1, 'a', 'photos', 'url'", "2, 'b', NULL, NULL")
+    ),
+    *(
+        "INSERT INTO pp_rewrite "
+        '(id, batch, photo_id, source, row_id, row_key, "column", run, outcome) '
+        f"VALUES ({values}, 'r', 'applied')"
+        for values in (
+            "1, 'b', 1, 'photos', 'i', '[1]', 'url'",
+            "2, 'b', NULL, 'photos', 'i', '[1]', 'width'",
+        )
+    ),
+)
 
 
 UPGRADE = """

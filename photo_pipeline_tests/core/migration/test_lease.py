@@ -9,11 +9,12 @@ from contextlib import contextmanager
 
 import pytest
 
+from photo_pipeline.core.catalog.fence import ScanFence
 from photo_pipeline.core.catalog.schema import ensure_schema
 from photo_pipeline.core.catalog.tables import BatchState, utc_now
-from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError, LeaseLostError
+from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError, LeaseLostError, PausedError
 from photo_pipeline.core.migration.lease import BatchLease
-from photo_pipeline.core.migration.state import working_on
+from photo_pipeline.core.migration.state import batch_statuses, migration_row, working_on
 from photo_pipeline_tests.core.catalog.small_site import small_site
 from photo_pipeline_tests.sites import Site
 
@@ -87,6 +88,25 @@ def test_a_run_on_another_machine_counts_as_living_until_its_lease_expires(site:
         with BatchLease(project.database, "batch-000001", run="mine"):
             pass
     assert site.execute("SELECT lease_owner, lease_token FROM pp_batch") == [(None, 1)]
+
+
+@pytest.mark.parametrize(
+    ("doing", "left"), [(BatchState.RUNNING, "paused"), (BatchState.ROLLING_BACK, "rolling_back")]
+)
+def test_a_pause_leaves_the_batch_paused_and_a_rollback_to_be_finished(
+    site: Site, doing: BatchState, left: str
+) -> None:
+    with site.project() as project:
+        ScanFence.begin(project.database)
+        with BatchLease(project.database, "batch-000001", run="mine") as lease:
+            stop = PausedError("the migration", cause="anna paused it", fix="run `photo-pipeline resume`")
+            with pytest.raises(PausedError), working_on(project.database, lease, doing):
+                raise stop
+        (status,) = batch_statuses(project.database)
+        row = migration_row(project.database)
+    assert (status.state, status.error) == (left, str(stop))
+    assert row is not None
+    assert row.status == left
 
 
 def taken_over(site: Site) -> None:

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from photo_pipeline.core.catalog.tables import PhotoState
 from photo_pipeline.core.errors import DeliveryError
+from photo_pipeline.core.migration.photos import ObjectNaming, batch_photos, object_rows
+from photo_pipeline.core.migration.row_rewrite import RowCounts, RowRewriter
 from photo_pipeline_tests.conftest import MakeSite
-from photo_pipeline_tests.core.migration.quick import again, migrated, rewritten, uploaded
+from photo_pipeline_tests.core.migration.quick import again, migrated, rewritten, rolled_back, uploaded
 from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo
 
 DATABASES = pytest.mark.parametrize("database", ["sqlite", "postgres"])
@@ -85,6 +88,62 @@ def test_the_ledger_has_each_changed_column_before_and_after(make_site: MakeSite
     for column, row_key, old, new, _ in entries:
         cell = (column, row_key.strip('[]"'))
         assert (old, new) == (text(before[cell]), text(after[cell]))
+
+
+@DATABASES
+def test_the_ledger_links_photo_columns_with_their_photos_and_no_others(
+    make_site: MakeSite, database: str
+) -> None:
+    site = make_site(photos=2, database=database)
+    migrated(site)
+    linked = site.execute(
+        'SELECT r."column", r.photo_id, p.photo_id, f.id FROM pp_rewrite r '
+        "LEFT JOIN pp_rewrite_photo p ON p.rewrite_id = r.id "
+        'LEFT JOIN pp_photo f ON f.row_id = r.row_id AND f."column" = r."column" AND f.locator IS NULL'
+    )
+    assert sum(row[0] == "original_url" for row in linked) == 2
+    for column, photo, link, real in linked:
+        assert photo == link == real
+        assert (link is None) == (column != "original_url")
+
+
+@DATABASES
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_row_that_shows_the_cdn_can_be_rewritten_once_more_and_taken_back_to_its_first_value(
+    make_site: MakeSite, database: str, edited: bool
+) -> None:
+    site = make_site(photos=1, database=database)
+    before = site.dump()
+    migrated(site)
+    if edited:
+        site.execute("UPDATE item_photos SET original_url = '/uploads/new.jpg'")
+    (outcome,) = rewritten_once_more(site, "https://other.example")
+    assert (outcome.rewritten, outcome.conflicts) == ((0, 1) if edited else (1, 0))
+    assert urls(site)["0"].startswith("/uploads/new.jpg" if edited else "https://other.example/")
+    if not edited:
+        assert rolled_back(site).rolled_back == 1
+        assert site.dump() == before
+
+
+def rewritten_once_more(site: Site, cdn: str) -> list[RowCounts]:
+    """Rewrite migrated rows under another CDN address, on the strength of the objects that they have."""
+    site.configure(cdn={"base_url": cdn})
+    with site.project() as project:
+        photos = batch_photos(project.database, "batch-000001", [PhotoState.MIGRATED])
+        naming = ObjectNaming(project.config, project.database)
+        keys = [each.key for photo in photos for each in naming.needed(photo, None)]
+        with project.database.write() as connection:
+            objects = object_rows(connection, project.config.store.bucket, keys)
+            rewriter = RowRewriter(
+                project.database,
+                project.config,
+                naming,
+                objects,
+                batch="batch-000001",
+                run="again",
+                expected_state=PhotoState.MIGRATED,
+            )
+            return [rewriter.rewrite(connection, [photo], photo) for photo in photos]
 
 
 def cells(site: Site) -> list[tuple[Any, str, int]]:

@@ -1,0 +1,254 @@
+"""Takes one rewritten row back, inside the caller's transaction; what cannot be done costs this row only.
+
+Which rows those are, in which chunks they go, and that their local files are there, is decided in `rollback`.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from photo_pipeline.core.catalog import raw
+from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.rows import RowAddress
+from photo_pipeline.core.catalog.tables import (
+    PhotoState,
+    RewriteOutcome,
+    photo_table,
+    rewrite_table,
+    utc_now,
+)
+from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.errors import ConfigurationError
+from photo_pipeline.core.migration import ledger
+from photo_pipeline.core.migration.ledger import RowRefusedError
+from photo_pipeline.core.migration.photos import Photo
+from photo_pipeline.core.migration.row_rewrite import LOCK_NOT_AVAILABLE, RowChange
+
+_EDITED = "the application changed the value since"
+_GONE = "the row was deleted"
+_NO_COLUMN = "the column no longer exists"
+
+
+@dataclass
+class RowRollbackCounts:
+    """What became of some rows; photos are counted by reference, `kept_columns` by column.
+
+    `kept_columns` are write-back and touched columns that the application has changed since.
+    """
+
+    rolled_back: int = 0
+    conflicts: int = 0
+    failed: int = 0
+    kept_columns: int = 0
+    rows: int = 0
+    samples: list[RowChange] = field(default_factory=list)
+
+    def add(self, other: "RowRollbackCounts") -> None:
+        """Add other rows' counts."""
+        for name in ("rolled_back", "conflicts", "failed", "kept_columns", "rows"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.samples += other.samples[: max(0, 10 - len(self.samples))]
+
+
+class RowRollback:
+    """Takes rows of one batch back, by their applied ledger entries.
+
+    Args:
+        database: The application's database.
+        config: With the sources of the rows.
+        photos: The batch's photos by id.
+        batch: Its key; entries of later batches on the same cells stay on top.
+    """
+
+    def __init__(
+        self, database: Database, config: PipelineConfig, photos: Mapping[int, Photo], *, batch: str
+    ) -> None:
+        self._database = database
+        self._config = config
+        self._photos = photos
+        self._batch = batch
+
+    def roll_back(self, connection: Connection, row: list[Any]) -> RowRollbackCounts:
+        """Set the row back to what the ledger has, and return what became of it.
+
+        Args:
+            connection: In the chunk's write transaction.
+            row: The applied `pp_rewrite` rows of one application row.
+        """
+        counts = RowRollbackCounts()
+        try:
+            with connection.begin_nested():
+                self._swap_row_back(connection, row, counts)
+        except (RowRefusedError, ConfigurationError, DBAPIError) as error:
+            locked = getattr(getattr(error, "orig", None), "sqlstate", None) == LOCK_NOT_AVAILABLE
+            if isinstance(error, OperationalError) and not locked:
+                raise
+            reason = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
+            counts = RowRollbackCounts(failed=self.give_up(connection, row, reason))
+        return counts
+
+    def give_up(self, connection: Connection, row: list[Any], reason: str) -> int:
+        """Note on the row's photos why it was left as it is; return how many they are."""
+        photos = self._photos_of(row)
+        for photo in photos:
+            self._mark(connection, photo, None, error_type="rollback_failed", error_detail=reason)
+        return len(photos)
+
+    def _photos_of(self, row: list[Any]) -> list[Photo]:
+        ids = dict.fromkeys(entry.photo_id for entry in row)
+        return [self._photos[photo_id] for photo_id in ids if photo_id in self._photos]
+
+    def _swap_row_back(self, connection: Connection, row: list[Any], counts: RowRollbackCounts) -> None:
+        source = self._config.source(row[0].source)
+        address = RowAddress.of(self._database, source, row[0].row_key)
+        present = [entry for entry in row if entry.column in address.table.columns]
+        names = list(dict.fromkeys(entry.column for entry in present))
+        current = address.read(connection, names) if names else None
+        verdicts: dict[int, str | None] = {e.id: _GONE if e in present else _NO_COLUMN for e in row}
+        if current is not None:
+            verdicts |= self._restore_cells(connection, address, present, current)
+        self._settle(connection, row, verdicts, counts)
+
+    def _restore_cells(
+        self,
+        connection: Connection,
+        address: RowAddress,
+        row: list[Any],
+        current: dict[str, raw.RawValue],
+    ) -> dict[int, str | None]:
+        """Set back what still is as it was written; return, by entry, None or why it was left."""
+        later = self._later_entries(connection, row)
+        cells = _cells(row)
+        verdicts: dict[int, str | None] = {}
+        targets: dict[str, raw.RawValue] = {}
+        for name, chain in cells.items():
+            if name in later:
+                verdicts |= _left(chain, f"batch {later[name].batch} has rewritten it again since")
+                continue
+            target, walked = ledger.walk_back(current[name], chain)
+            verdicts |= _left(chain, _EDITED) | {entry.id: None for entry in walked}
+            if walked:
+                targets[name] = target
+        if not any(verdicts[e.id] is None and e.photo_id is not None for e in row):
+            return _left(row, _EDITED) | {k: v for k, v in verdicts.items() if v}
+        verdicts |= self._splice(connection, cells, later)
+        if not ledger.swap(connection, address, before=current, after=targets):
+            # Locked rows cannot change under us; a trigger may still refuse.
+            raise RowRefusedError(f"{row[0].source} {row[0].row_key} changed during its rollback")
+        return verdicts | self._set_again(connection, address, cells, targets)
+
+    def _set_again(
+        self,
+        connection: Connection,
+        address: RowAddress,
+        cells: dict[str, list[Any]],
+        targets: dict[str, raw.RawValue],
+    ) -> dict[int, str | None]:
+        """Read back what the database stored; return the entries of columns that it set to something else.
+
+        Raises:
+            RowRefusedError: a photo column, or the row itself, is not what it was set to.
+        """
+        stored = address.read(connection, list(targets))
+        verdicts: dict[int, str | None] = {}
+        for name, target in targets.items():
+            if stored is None or stored[name] != target:
+                if stored is None or any(entry.photo_id is not None for entry in cells[name]):
+                    raise RowRefusedError(f"the database did not keep the old value of {name!r} (a trigger?)")
+                verdicts |= _left(cells[name], "the database set it again (a trigger?)")
+        return verdicts
+
+    def _later_entries(self, connection: Connection, row: list[Any]) -> dict[str, Any]:
+        """Return, by column, the next entry of another batch that stands on top of this batch's."""
+        columns = rewrite_table.c
+        newest = {name: chain[0].id for name, chain in _cells(row).items()}
+        query = (
+            sa.select(rewrite_table)
+            .where(
+                columns.row_id == row[0].row_id,
+                columns.outcome == RewriteOutcome.APPLIED,
+                columns.batch != self._batch,
+            )
+            .order_by(columns.id.desc())
+        )
+        return {e.column: e for e in connection.execute(query) if e.id > newest.get(e.column, e.id)}
+
+    def _splice(
+        self, connection: Connection, cells: dict[str, list[Any]], later: dict[str, Any]
+    ) -> dict[int, str | None]:
+        """Hand the older value of a touched or written-back column on to the later batch's entry.
+
+        So that rolling back both batches, in either order, ends at the value before the first.
+        """
+        verdicts: dict[int, str | None] = {}
+        for name, newer in later.items():
+            chain = cells.get(name, [])
+            if any(entry.photo_id is not None for entry in chain):
+                continue
+            target, walked = ledger.walk_back(ledger.before_of(newer), chain)
+            if walked:
+                text, kind = raw.encode(target)
+                connection.execute(
+                    sa.update(rewrite_table)
+                    .where(rewrite_table.c.id == newer.id)
+                    .values(before=text, before_type=kind)
+                )
+                verdicts |= {entry.id: None for entry in walked}
+        return verdicts
+
+    def _settle(
+        self,
+        connection: Connection,
+        row: list[Any],
+        verdicts: dict[int, str | None],
+        counts: RowRollbackCounts,
+    ) -> None:
+        """Write the outcome of each entry into the ledger, and of each photo into the catalog."""
+        counts.rows += any(reason is None for reason in verdicts.values())
+        restored = {entry.photo_id for entry in row if verdicts[entry.id] is None}
+        for entry in row:
+            reason = verdicts[entry.id]
+            outcome = RewriteOutcome.ROLLBACK_CONFLICT if reason else RewriteOutcome.ROLLED_BACK
+            connection.execute(
+                sa.update(rewrite_table)
+                .where(rewrite_table.c.id == entry.id)
+                .values(outcome=outcome, rolled_back_at=utc_now(), reason=reason)
+            )
+            counts.kept_columns += bool(reason) and entry.photo_id is None
+        for photo in self._photos_of(row):
+            entry = next(each for each in row if each.photo_id == photo.id)
+            if photo.id in restored:
+                self._mark(connection, photo, PhotoState.ROLLED_BACK)
+                counts.rolled_back += 1
+                counts.samples.append(
+                    RowChange(entry.source, entry.row_key, entry.column, entry.after, entry.before)
+                )
+            else:
+                cell = f"{entry.source} {entry.row_key} {entry.column}"
+                detail = f"{cell}: {verdicts[entry.id]}; it was left as it is."
+                self._mark(connection, photo, PhotoState.CONFLICT, error_type="conflict", error_detail=detail)
+                counts.conflicts += 1
+
+    def _mark(self, connection: Connection, photo: Photo, state: PhotoState | None, **values: Any) -> None:
+        changes: dict[str, Any] = {"error_type": None, "error_detail": None, "updated_at": utc_now()}
+        changes |= values
+        if state is not None:
+            changes |= {"state": state}
+        connection.execute(sa.update(photo_table).where(photo_table.c.id == photo.id).values(**changes))
+
+
+def _cells(row: list[Any]) -> dict[str, list[Any]]:
+    """Return the entries by column, the newest first."""
+    cells: dict[str, list[Any]] = defaultdict(list)
+    for entry in sorted(row, key=lambda each: -each.id):
+        cells[entry.column].append(entry)
+    return cells
+
+
+def _left(entries: list[Any], reason: str) -> dict[int, str | None]:
+    return {entry.id: reason for entry in entries}
