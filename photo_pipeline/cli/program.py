@@ -15,6 +15,7 @@ from photo_pipeline.cli.command import as_command, command_name
 from photo_pipeline.cli.demo import demo
 from photo_pipeline.cli.init import init
 from photo_pipeline.cli.migrate import migrate
+from photo_pipeline.cli.repoint import repoint
 from photo_pipeline.cli.report import report
 from photo_pipeline.cli.restore import restore
 from photo_pipeline.cli.rollback import rollback
@@ -22,7 +23,7 @@ from photo_pipeline.cli.status import status
 from photo_pipeline.cli.validate import validate
 from photo_pipeline.core.config import DEFAULT_CONFIG_NAME
 
-COMMANDS = (demo, init, migrate, status, rollback, validate, report, restore)
+COMMANDS = (demo, init, migrate, status, rollback, validate, report, restore, repoint)
 GROUPS = (AUDIT,)
 
 app = typer.Typer(

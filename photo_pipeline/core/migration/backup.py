@@ -218,6 +218,7 @@ class _Writer:
         probe = probe_store(self._database, self._store)
         self._store.put_new(key, data, content_type="application/vnd.apache.parquet", cache_control="private")
         if not is_proven(self._store, probe, key, sha256_hex(data), size=len(data)):
+            self._store.delete(key)  # ours alone, and a restore would stumble over it
             raise StoreError(
                 f"s3://{self._store.bucket}/{key}",
                 cause="the store does not give back the backup that it was given",
