@@ -15,6 +15,7 @@ from photo_pipeline.cli.command import as_command, command_name
 from photo_pipeline.cli.demo import demo
 from photo_pipeline.cli.init import init
 from photo_pipeline.cli.migrate import migrate
+from photo_pipeline.cli.rebuild import rebuild
 from photo_pipeline.cli.repoint import repoint
 from photo_pipeline.cli.report import report
 from photo_pipeline.cli.restore import restore
@@ -23,7 +24,7 @@ from photo_pipeline.cli.status import status
 from photo_pipeline.cli.validate import validate
 from photo_pipeline.core.config import DEFAULT_CONFIG_NAME
 
-COMMANDS = (demo, init, migrate, status, rollback, validate, report, restore, repoint)
+COMMANDS = (demo, init, migrate, status, rollback, validate, report, restore, rebuild, repoint)
 GROUPS = (AUDIT,)
 
 app = typer.Typer(

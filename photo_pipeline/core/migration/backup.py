@@ -27,6 +27,7 @@ from photo_pipeline.core.catalog.tables import (
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.durable import write_durably
 from photo_pipeline.core.errors import InfrastructureError, StoreError
+from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.backup_file import BackupFile, BackupKind, decode
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.photos import Photo
@@ -106,8 +107,11 @@ def back_up_ledger(database: Database, config: PipelineConfig, lease: BatchLease
         by_source: dict[str, list[dict[str, Any]]] = defaultdict(list)
         with database.read() as connection:
             query = sa.select(table).where(table.c.batch == lease.batch).order_by(table.c.id)
-            for row in connection.execute(query).mappings():
-                by_source[row["source"]].append(dict(row))
+            found = connection.execute(query).all()
+            links = ledger.photos_of(connection, found) if kind is BackupKind.LEDGER else {}
+            for row in found:
+                linked = {"photos": list(links[row.id])} if links else {}
+                by_source[row.source].append(dict(row._mapping) | linked)
         for name, rows in by_source.items():
             writer.write(kind, config.source(name), str(table.name), rows, len(rows))
 

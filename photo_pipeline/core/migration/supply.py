@@ -115,7 +115,7 @@ class ObjectSupply:
             data,
             content_type=facts["mime"],
             cache_control=CACHE_CONTROL.get(wanted.format) if wanted.recipe else "private",
-            metadata=object_metadata(wanted, photo, checksum),
+            metadata=object_metadata(wanted, photo, checksum, facts),
         )
         if not is_proven(self._store, probe, wanted.key, checksum, size=len(data)):
             raise StorageConflictError(

@@ -5,7 +5,7 @@ Nothing counts as uploaded because a request succeeded; when an object counts is
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import islice
@@ -234,7 +234,9 @@ class _BatchUploader:
             data,
             content_type=job.mime,
             cache_control=CACHE_CONTROL.get(job.wanted.format) if job.wanted.recipe else "private",
-            metadata=object_metadata(job.wanted, job.photo, job.checksum),
+            metadata=object_metadata(
+                job.wanted, job.photo, job.checksum, job.row._mapping if job.row is not None else None
+            ),
         )
         if self._is_proven(job, probe):
             return _Proven(job, created=created, size=len(data))
@@ -335,19 +337,29 @@ def _job(wanted: WantedObject, photo: Photo, row: Any | None) -> _Job:
     return _Job(wanted, photo, checksum=photo.sha256, mime=ORIGINAL_TYPES[photo.format][1], row=row)
 
 
-def object_metadata(wanted: WantedObject, photo: Photo, checksum: str) -> dict[str, str]:
+def object_metadata(
+    wanted: WantedObject, photo: Photo, checksum: str, made: Mapping[str, Any] | None
+) -> dict[str, str]:
     """Return the object's user metadata, enough to know the object again from the bucket alone (F5).
 
     Percent-encoded, since HTTP headers are ASCII without control characters, and short, since S3 takes
     2 KB of metadata in all: a longer path is cut here, and whole in the batch's copy of the catalog
-    (`backup.back_up_ledger`), which `catalog.rebuild` reads.
+    (`backup.back_up_ledger`), which `rebuild` reads.
+
+    Args:
+        wanted: The object.
+        photo: Whose it is.
+        checksum: The SHA-256 of its bytes, hex.
+        made: The `pp_object` row of a variant, for its size in pixels and its quality.
     """
+    size = made or {"width": photo.width, "height": photo.height}
     facts = {
         "source-sha256": photo.sha256,
         "sha256": checksum,
         "recipe": wanted.recipe,
         "variant": wanted.variant,
         "photo-id": str(photo.id),
+        **{name: str(size[name]) for name in ("width", "height", "quality") if size.get(name) is not None},
         "entity": quote(f"{photo.entity_type or ''}/{photo.entity_id or ''}")[:200],
         "path": quote(f"{photo.root}/{photo.path}")[:1000],
     }

@@ -1,0 +1,140 @@
+"""State tables made anew from the bucket, as good as those that were lost."""
+
+import shutil
+from typing import Any
+
+import pytest
+
+from photo_pipeline.core.errors import GuardRefusedError
+from photo_pipeline.core.migration.rebuild import Rebuilt, rebuild_state
+from photo_pipeline.core.migration.restore import read_bucket_backups
+from photo_pipeline.core.migration.run import batches_to_validate
+from photo_pipeline.core.migration.validate import validate_batch
+from photo_pipeline_tests.conftest import MakeSite
+from photo_pipeline_tests.core.migration.quick import migrated, rolled_back
+from photo_pipeline_tests.core.migration.test_repoint import repointed, to_another_domain
+from photo_pipeline_tests.core.migration.test_restore import applied, lose_the_state_tables
+from photo_pipeline_tests.sites import Site, item_photo, photo
+
+DATABASES = pytest.mark.parametrize("database", ["sqlite", "postgres"])
+MOSTLY_SQLITE = pytest.mark.parametrize(
+    "database", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)]
+)
+OBJECT_FACTS = (
+    "bucket, key, source_sha256, recipe, variant, format, mime, bytes, width, height, quality, checksum"
+)
+
+
+def rebuilt(site: Site) -> Rebuilt:
+    with site.project() as project:
+        files = read_bucket_backups(project.config, project.store)
+        return rebuild_state(project.database, project.config, project.store, files, run="rebuild")
+
+
+def state(site: Site) -> dict[str, list[Any]]:
+    """What rollback, validation and repoint go by."""
+    photos = site.execute("SELECT * FROM pp_photo WHERE source IS NOT NULL ORDER BY id")
+    return {
+        "photos": [
+            {k: v for k, v in row._mapping.items() if k not in ("validated_at", "updated_at")}
+            for row in photos
+        ],
+        "rewrites": site.execute("SELECT * FROM pp_rewrite ORDER BY id"),
+        "links": site.execute("SELECT * FROM pp_rewrite_photo ORDER BY 1, 2"),
+        "objects": site.execute(f"SELECT {OBJECT_FACTS} FROM pp_object ORDER BY key"),
+        "recipes": site.execute("SELECT digest, variants, formats, definition FROM pp_recipe ORDER BY 1"),
+        "batches": site.execute("SELECT key, state, priority FROM pp_batch ORDER BY 1"),
+    }
+
+
+@DATABASES
+def test_what_was_lost_is_there_again_and_works(make_site: MakeSite, database: str) -> None:
+    long_path = f"{'é' * 90}/{'ü' * 90}/{'ö' * 90}.jpg"  # 1,623 characters once it is percent-encoded
+    site = make_site(photos=1, database=database)
+    photo(site.uploads / long_path, seed=5)
+    row = item_photo(1, f"/uploads/{long_path}")
+    columns = ", ".join(row)
+    site.execute(f"INSERT INTO item_photos ({columns}) VALUES ({', '.join(':' + c for c in row)})", **row)
+    before = site.dump()
+    (outcome,) = site.migrate()
+    assert outcome.validated.passed == 2
+    expected = state(site)
+    lose_the_state_tables(site)
+    shutil.rmtree(site.home / "backups")
+    done = rebuilt(site)
+    assert not done.has_findings, done
+    assert (done.photos, done.objects, done.batches, done.recipes) == (2, 2 * 7, 1, 1)
+    assert state(site) == expected
+    with site.project() as project:
+        (batch,) = batches_to_validate(project.database)
+        assert validate_batch(project.database, project.config, project.cdn, batch, run="v").passed == 2
+    shutil.rmtree(site.uploads / "items")
+    (rolled,) = site.roll_back()
+    assert (rolled.rolled_back, rolled.files_restored) == (2, 1)
+    assert site.dump() == before
+    # New ids do not collide with those that were inserted.
+    photo(site.uploads / "items/7.jpg", seed=7)
+    site.execute("UPDATE item_photos SET original_url = '/uploads/items/7.jpg' WHERE alt = 'photo 0'")
+    site.migrate()
+    assert site.states()["migrated"] == 1
+
+
+@MOSTLY_SQLITE
+def test_what_was_rolled_back_after_the_copy_is_seen_in_the_rows(make_site: MakeSite, database: str) -> None:
+    site = make_site(photos=3, database=database)
+    before = site.dump()
+    migrated(site)
+    to_another_domain(site)
+    repointed(site)
+    ((first,),) = site.execute("SELECT MIN(id) FROM pp_photo WHERE source IS NOT NULL")
+    rolled_back(site, only_photos=[first])
+    expected = site.states()
+    outcomes = site.execute("SELECT id, outcome FROM pp_rewrite ORDER BY id")
+    lose_the_state_tables(site)
+    assert rebuilt(site).rolled_back_since > 0
+    assert site.states() == expected == {"migrated": 2, "rolled_back": 1}
+    assert site.execute("SELECT id, outcome FROM pp_rewrite ORDER BY id") == outcomes
+    rolled_back(site)
+    assert site.dump() == before
+
+
+def test_a_batch_without_a_copied_ledger_is_named_and_goes_back_by_restore(make_site: MakeSite) -> None:
+    site = make_site(photos=1)
+    migrated(site)
+    with site.project() as project:
+        for key, _ in list(project.store.list(f"originals/{site.name}-backups/")):
+            if "-rows-" not in key:
+                project.store.delete(key)
+    for path in (site.home / "backups").rglob("*.parquet"):
+        if "-rows-" not in path.name:
+            path.unlink()
+    lose_the_state_tables(site)
+    done = rebuilt(site)
+    assert done.without_copy == ["batch-000001"]
+    assert applied(site).rows_restored == 1
+
+
+def test_foreign_and_damaged_objects_are_named_and_not_trusted(make_site: MakeSite) -> None:
+    site = make_site(photos=1)
+    migrated(site)
+    with site.project() as project:
+        store = project.store
+        key = f"{store.settings.prefix}/somebody-else.txt"
+        store.put_new(key, b"hello", content_type="text/plain")
+        (damaged, *_) = [k for k, _ in store.list(store.settings.prefix) if k.endswith("full.jpg")]
+        metadata = store.head(damaged).metadata  # type: ignore[union-attr]
+        store.delete(damaged)
+        store.put_new(damaged, b"other bytes", content_type="image/jpeg", metadata=metadata)
+    lose_the_state_tables(site)
+    done = rebuilt(site)
+    assert (done.foreign, done.unproven) == ([key], 1)
+    assert site.execute("SELECT key FROM pp_object WHERE verified_at IS NULL") == [(damaged,)]
+
+
+def test_state_tables_that_are_there_are_not_replaced(make_site: MakeSite) -> None:
+    site = make_site(photos=1)
+    migrated(site)
+    before = state(site)
+    with pytest.raises(GuardRefusedError, match="not lost"):
+        rebuilt(site)
+    assert state(site) == before
