@@ -19,13 +19,16 @@ from photo_pipeline.checks import (
 )
 from photo_pipeline.jobs.inventory import inventory
 from photo_pipeline.jobs.migrate import migrate
+from photo_pipeline.jobs.rehearse_rollback import rehearse_rollback
 from photo_pipeline.jobs.report import report
+from photo_pipeline.jobs.revalidate import revalidate
 from photo_pipeline.jobs.rollback import rollback
 from photo_pipeline.resources.cdn import CdnResource
 from photo_pipeline.resources.database import ApplicationDatabase
 from photo_pipeline.resources.image_workers import ImageWorkersResource
 from photo_pipeline.resources.photo_store import PhotoStoreResource
 from photo_pipeline.resources.settings import PipelineSettings
+from photo_pipeline.schedules import revalidation
 
 settings = PipelineSettings()
 
@@ -47,7 +50,8 @@ defs = dg.Definitions(
         no_dangling_url,
         every_photo_is_delivered_intact,
     ],
-    jobs=[inventory, migrate, rollback, report],
+    jobs=[inventory, migrate, rollback, report, revalidate, rehearse_rollback],
+    schedules=[revalidation],
     resources={
         "settings": settings,
         "database": ApplicationDatabase(settings=settings),

@@ -20,6 +20,8 @@ JOBS = {
     "migrate": PARTITIONED,
     "rollback": {"db_url_rewrites"},
     "report": {"migration_report"},
+    "revalidate": set(),
+    "rehearse_rollback": set(),
 }
 CHECKS = {
     "every_reference_and_file_has_one_class": "local_inventory",
@@ -74,6 +76,12 @@ def test_the_assets_have_their_stable_names() -> None:
 def test_a_job_runs_its_own_assets_and_no_others(job: str) -> None:
     selected = defs.resolve_job_def(job).asset_layer.selected_asset_keys
     assert {key.to_user_string() for key in selected} == JOBS[job]
+
+
+def test_the_schedules_are_off_until_they_are_switched_on() -> None:
+    schedules = {schedule.name: schedule for schedule in defs.schedules or []}
+    assert set(schedules) == {"revalidation"}
+    assert schedules["revalidation"].default_status is dg.DefaultScheduleStatus.STOPPED  # type: ignore[union-attr]
 
 
 def test_there_are_no_other_jobs() -> None:

@@ -44,7 +44,7 @@ def leased_batch(
         yield lease
 
 
-def log_progress(context: dg.AssetExecutionContext) -> Progress:
+def log_progress(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Progress:
     """Return a progress that writes to the run's log every few seconds."""
     last = time.monotonic()
 

@@ -16,6 +16,7 @@ from photo_pipeline.cli.demo import demo
 from photo_pipeline.cli.init import init
 from photo_pipeline.cli.migrate import migrate
 from photo_pipeline.cli.rebuild import rebuild
+from photo_pipeline.cli.rehearse import rehearse
 from photo_pipeline.cli.repoint import repoint
 from photo_pipeline.cli.report import report
 from photo_pipeline.cli.restore import restore
@@ -24,7 +25,7 @@ from photo_pipeline.cli.status import status
 from photo_pipeline.cli.validate import validate
 from photo_pipeline.core.config import DEFAULT_CONFIG_NAME
 
-COMMANDS = (demo, init, migrate, status, rollback, validate, report, restore, rebuild, repoint)
+COMMANDS = (demo, init, migrate, status, rollback, validate, report, restore, rebuild, repoint, rehearse)
 GROUPS = (AUDIT,)
 
 app = typer.Typer(

@@ -222,6 +222,21 @@ def batches_to_validate(database: Database, *, wanted: Sequence[str] | None = No
     return [each.key for each in batch_statuses(database) if each.photos.get(PhotoState.MIGRATED)]
 
 
+def batches_to_rehearse(database: Database, *, wanted: Sequence[str] | None = None) -> list[str]:
+    """Return the wanted batches, or the first of each kind: migrated, and not migrated yet.
+
+    Raises:
+        ConfigurationError: a wanted batch does not exist.
+    """
+    if wanted:
+        return _known(database, wanted)
+    statuses = batch_statuses(database)
+    forward = (PhotoState.PENDING, PhotoState.PROCESSED, PhotoState.UPLOADED)
+    migrated = [each.key for each in statuses if each.photos.get(PhotoState.MIGRATED)]
+    waiting = [each.key for each in statuses if any(each.photos.get(state) for state in forward)]
+    return list(dict.fromkeys([*migrated[:1], *waiting[:1]]))
+
+
 def batches_never_validated(database: Database) -> list[str]:
     """Return the batches with migrated photos none of which was validated since its rewrite."""
     photo = photo_table.c

@@ -6,7 +6,8 @@ claims except the checksums that were computed when the variants were made.
 
 import io
 import random
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,9 +32,11 @@ from photo_pipeline.core.migration.photos import (
     object_rows,
     row_primaries,
 )
-from photo_pipeline.core.migration.proof import is_proven_row
+from photo_pipeline.core.migration.proof import is_proven, is_proven_row
 from photo_pipeline.core.migration.upload import CACHE_CONTROL
 from photo_pipeline.core.progress import Progress, no_progress
+from photo_pipeline.core.storage.probe import probe_store
+from photo_pipeline.core.storage.store import PhotoStore
 
 _THREADS = 8
 _METADATA = ("exif", "xmp", "icc_profile", "comment", "photoshop")
@@ -61,6 +64,12 @@ class Validated:
     urls_fetched: int = 0
     bytes_fetched: int = 0
     findings: list[PhotoProblems] = field(default_factory=list)
+
+    def add(self, other: "Validated") -> None:
+        """Add what was checked of another batch; `photos` stays."""
+        for name in ("checked", "passed", "failed", "urls_fetched", "bytes_fetched"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.findings += other.findings
 
 
 def validate_batch(
@@ -90,6 +99,48 @@ def validate_batch(
     return _BatchValidator(database, config, cdn, batch, run).run(sample, progress)
 
 
+def validate_sample(
+    database: Database,
+    config: PipelineConfig,
+    cdn: Cdn,
+    store: PhotoStore,
+    *,
+    run: str,
+    sample: float,
+    progress: Progress = no_progress,
+) -> Validated:
+    """Check a random sample of all migrated photos, also that the store still holds their objects.
+
+    A CDN may go on delivering from its cache what the bucket has lost.
+
+    Args:
+        database: The application's database.
+        config: Naming and presets.
+        cdn: The delivery side.
+        store: The bucket, which is asked for the checksum of each object of the sample.
+        run: The id under which results are recorded.
+        sample: Share of all migrated photos, 0 < sample ≤ 1; at least one photo is checked.
+        progress: Told after each photo.
+
+    Raises:
+        DeliveryError: the CDN cannot be reached at all.
+        StoreError: the store cannot be asked.
+    """
+    columns, total = photo_table.c, Validated()
+    migrated = [columns.state == PhotoState.MIGRATED, columns.batch.is_not(None)]
+    with database.read() as connection:
+        total.photos = connection.execute(sa.select(sa.func.count()).where(*migrated)).scalar_one()
+        size = max(1, round(total.photos * sample))
+        query = sa.select(columns.batch, columns.id).where(*migrated).order_by(sa.func.random()).limit(size)
+        chosen: dict[str, set[int]] = defaultdict(set)
+        for batch, photo_id in connection.execute(query):
+            chosen[batch].add(photo_id)
+    for batch, photos in sorted(chosen.items()):
+        validator = _BatchValidator(database, config, cdn, batch, run, store)
+        total.add(validator.run(1.0, progress, only=photos))
+    return total
+
+
 @dataclass(frozen=True)
 class _Judged:
     """What is left of one answer of the CDN once it was looked at; a batch's bodies would fill the memory."""
@@ -99,7 +150,16 @@ class _Judged:
 
 
 class _BatchValidator:
-    def __init__(self, database: Database, config: PipelineConfig, cdn: Cdn, batch: str, run: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        config: PipelineConfig,
+        cdn: Cdn,
+        batch: str,
+        run: str,
+        store: PhotoStore | None = None,
+    ) -> None:
+        self._store = store
         self._database = database
         self._config = config
         self._cdn = cdn
@@ -108,11 +168,12 @@ class _BatchValidator:
         self._naming = ObjectNaming(config, database)
         self._outcome = Validated()
         self._proven: dict[str, Any] = {}  # `pp_object` rows by key
+        self._lost: set[str] = set()  # keys that the store was asked for in vain
 
-    def run(self, sample: float, progress: Progress) -> Validated:
+    def run(self, sample: float, progress: Progress, *, only: Collection[int] | None = None) -> Validated:
         photos = batch_photos(self._database, self._batch, (PhotoState.MIGRATED,))
         leading = row_primaries(self._database, self._config, photos)
-        chosen = _sampled(photos, sample)
+        chosen = _sampled([photo for photo in photos if only is None or photo.id in only], sample)
         self._outcome.photos = len(photos)
         self._load_proven(chosen, leading)
         judged = self._fetch_all(chosen, progress)
@@ -127,6 +188,13 @@ class _BatchValidator:
         with self._database.read() as connection:
             rows = object_rows(connection, self._config.store.bucket, keys)
         self._proven = {key: row for key, row in rows.items() if is_proven_row(row)}
+        if self._store is not None and self._proven:
+            probe = probe_store(self._database, self._store)
+            self._lost = {
+                key
+                for key, row in self._proven.items()
+                if not is_proven(self._store, probe, key, row.checksum, size=row.bytes)
+            }
 
     def _named(self, photo: Photo) -> list[str]:
         """Return the keys that the photo's new value names: one, or one per format for `.auto`."""
@@ -164,6 +232,8 @@ class _BatchValidator:
         for each in self._naming.needed(photo, primary):
             if each.key not in self._proven:
                 problems.append(f"{each.variant} {each.format}: no proven object {each.key}")
+            elif each.key in self._lost:
+                problems.append(f"{each.variant} {each.format}: the store no longer holds {each.key} intact")
             elif each.key in judged:
                 problems += judged[each.key].problems
         self._outcome.checked += 1

@@ -1,0 +1,32 @@
+"""What Dagster starts by the clock. All are off until they are switched on in the UI.
+
+Here: when something starts. What it does is in `jobs`.
+"""
+
+from datetime import UTC, timedelta
+
+import dagster as dg
+
+from photo_pipeline.core.cron import CronTimes
+from photo_pipeline.jobs.revalidate import revalidate
+from photo_pipeline.resources.settings import PipelineSettings
+
+# The time in the configuration can be met this much late. The configuration is read at each tick and not at
+# import: definitions load without it.
+_TICK = timedelta(minutes=15)
+
+
+@dg.schedule(job=revalidate, cron_schedule="*/15 * * * *", execution_timezone="UTC")
+def revalidation(
+    context: dg.ScheduleEvaluationContext, settings: PipelineSettings
+) -> dg.RunRequest | dg.SkipReason:
+    """Looks at a sample of all migrated photos again, at the `validation.schedule` (cron, UTC) of the file.
+
+    Ticks every 15 minutes, and starts a run when the configured time has come since the last tick.
+    """
+    wanted = settings.load().validation.schedule
+    now = context.scheduled_execution_time.astimezone(UTC)
+    due = CronTimes.parse(wanted).last_in(now - _TICK, now)
+    if due is None:
+        return dg.SkipReason(f"validation.schedule is {wanted!r} (UTC); it is not time yet")
+    return dg.RunRequest(run_key=f"{due:%Y-%m-%dT%H:%M}")
