@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog.database import ROW_LOCK_TIMEOUT_S, Database
 from photo_pipeline.core.catalog.tables import (
@@ -188,11 +189,15 @@ class _BatchRewriter:
         self, rewriter: RowRewriter, chunk: list[list[Photo]], leading: dict[str, Photo]
     ) -> None:
         """One transaction: changed rows, their ledger entries and the photos' states, or nothing."""
-        counts = RowCounts()
-        with self._database.write(lock_timeout_s=ROW_LOCK_TIMEOUT_S) as connection:
+
+        def change(connection: Connection) -> RowCounts:
+            counts = RowCounts()
             self._lease.hold(connection)
             for photos in chunk:
                 counts.add(rewriter.rewrite(connection, photos, leading.get(photos[0].row_id)))
+            return counts
+
+        counts = self._database.transact(change, lock_timeout_s=ROW_LOCK_TIMEOUT_S)
         # A chunk counts only when it has committed.
         outcome = self._outcome
         outcome.rewritten += counts.rewritten

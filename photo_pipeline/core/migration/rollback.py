@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog.database import ROW_LOCK_TIMEOUT_S, Database
 from photo_pipeline.core.catalog.scan import require_listable
@@ -157,11 +158,14 @@ class _BatchRollback:
         self._outcome.failed += left
 
     def _roll_back_chunk(self, chunk: list[list[Any]]) -> None:
-        counts = RowRollbackCounts()
-        with self._database.write(lock_timeout_s=ROW_LOCK_TIMEOUT_S) as connection:
+        def change(connection: Connection) -> RowRollbackCounts:
+            counts = RowRollbackCounts()
             self._lease.hold(connection)
             for row in chunk:
                 counts.add(self._rows.roll_back(connection, row))
+            return counts
+
+        counts = self._database.transact(change, lock_timeout_s=ROW_LOCK_TIMEOUT_S)
         outcome = self._outcome
         outcome.rolled_back += counts.rolled_back
         outcome.conflicts += counts.conflicts

@@ -10,10 +10,11 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from photo_pipeline.core.catalog import raw
 from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.faults import Fault, fault_of, one_line
 from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.tables import (
     PhotoState,
@@ -27,7 +28,7 @@ from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.ledger import RowRefusedError
 from photo_pipeline.core.migration.photos import Photo
-from photo_pipeline.core.migration.row_rewrite import LOCK_NOT_AVAILABLE, RowChange
+from photo_pipeline.core.migration.row_rewrite import RowChange
 
 _EDITED = "the application changed the value since"
 _GONE = "the row was deleted"
@@ -85,10 +86,9 @@ class RowRollback:
             with connection.begin_nested():
                 self._swap_row_back(connection, row, counts)
         except (RowRefusedError, ConfigurationError, DBAPIError) as error:
-            locked = getattr(getattr(error, "orig", None), "sqlstate", None) == LOCK_NOT_AVAILABLE
-            if isinstance(error, OperationalError) and not locked:
+            if isinstance(error, DBAPIError) and fault_of(error) in (Fault.AGAIN, Fault.DATABASE):
                 raise
-            reason = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
+            reason = one_line(error) if isinstance(error, DBAPIError) else str(error)
             counts = RowRollbackCounts(failed=self.give_up(connection, row, reason))
         return counts
 
