@@ -24,6 +24,7 @@ from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.photos import ObjectNaming, Photo, batch_photos
 from photo_pipeline.core.migration.row_rewrite import RowChange
 from photo_pipeline.core.migration.row_rollback import RowRollback, RowRollbackCounts
+from photo_pipeline.core.migration.watch import ControlWatch
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.checksum import sha256_hex
 from photo_pipeline.core.storage.store import PhotoStore
@@ -74,6 +75,7 @@ def rollback_batch(
     Raises:
         DatabaseError: the database went away; committed chunks stand, the rest is untouched.
         LeaseLostError: another run has taken the batch over.
+        PausedError: a person paused while it ran; committed chunks stand.
     """
     return _BatchRollback(database, config, lease, store).run(only_photos, progress)
 
@@ -89,6 +91,7 @@ class _BatchRollback:
         self._naming = ObjectNaming(config, database)
         self._outcome = RolledBack()
         self._photos = {photo.id: photo for photo in batch_photos(database, lease.batch)}
+        self._watch = ControlWatch(database, backwards=True)
         self._rows = RowRollback(database, config, self._photos, batch=lease.batch)
 
     def run(self, only_photos: Sequence[int] | None, progress: Progress) -> RolledBack:
@@ -99,6 +102,7 @@ class _BatchRollback:
             chunk = [row for row in rows[start : start + size] if self._files_are_there(row)]
             self._roll_back_chunk(chunk)
             progress("rows", min(start + size, len(rows)), len(rows))
+            self._watch.check()
         return self._outcome
 
     def _ledger_rows(self, only_photos: Sequence[int] | None) -> list[list[Any]]:
