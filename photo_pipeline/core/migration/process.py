@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from photo_pipeline.core import audit
 from photo_pipeline.core.catalog.checksums import hash_file
 from photo_pipeline.core.catalog.database import Database, insert_or_update
 from photo_pipeline.core.catalog.tables import (
@@ -136,11 +137,20 @@ def _release(database: Database, lease: BatchLease, state: PhotoState) -> None:
     photo = photo_table.c
     with database.write() as connection:
         lease.hold(connection)
-        connection.execute(
+        released = connection.execute(
             sa.update(photo_table)
             .where(photo.batch == lease.batch, photo.state == state)
             .values(state=PhotoState.PENDING, error_type=None, error_detail=None)
-        )
+        ).rowcount
+        if released:
+            audit.record(
+                connection,
+                action="release",
+                subject=f"{released} {state} photos of {lease.batch}",
+                batch=lease.batch,
+                details={"photos": released, "state": state},
+                run=lease.run,
+            )
 
 
 class _BatchMaker:

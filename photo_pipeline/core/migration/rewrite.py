@@ -25,6 +25,7 @@ from photo_pipeline.core.delivery.canary import Expected, run_canary
 from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.errors import PausedError
 from photo_pipeline.core.migration.lease import BatchLease
+from photo_pipeline.core.migration.ledger_audit import audit_rewrites, last_ledger_id
 from photo_pipeline.core.migration.photos import (
     ObjectNaming,
     Photo,
@@ -205,12 +206,16 @@ class _BatchRewriter:
             nonlocal stopped
             counts, stopped = RowCounts(), None
             self._lease.hold(connection)
+            above = last_ledger_id(connection)
             for photos in chunk:
                 # Rows that the application holds may cost some seconds each.
                 stopped = self._watch.stopped()
                 if stopped is not None:
                     break
                 counts.add(rewriter.rewrite(connection, photos, leading.get(photos[0].row_id)))
+            audit_rewrites(
+                connection, batch=self._lease.batch, run=self._lease.run, above=above, counts=counts.numbers
+            )
             return counts
 
         counts = self._database.transact(change, lock_timeout_s=ROW_LOCK_TIMEOUT_S)

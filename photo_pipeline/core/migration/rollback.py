@@ -17,10 +17,11 @@ from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog.database import ROW_LOCK_TIMEOUT_S, Database
 from photo_pipeline.core.catalog.scan import require_listable
-from photo_pipeline.core.catalog.tables import RewriteOutcome, rewrite_table
+from photo_pipeline.core.catalog.tables import RewriteOutcome, rewrite_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import ConfigurationError, PhotoError, StoreError
 from photo_pipeline.core.migration.lease import BatchLease
+from photo_pipeline.core.migration.ledger_audit import audit_rollbacks
 from photo_pipeline.core.migration.photos import ObjectNaming, Photo, batch_photos
 from photo_pipeline.core.migration.row_rewrite import RowChange
 from photo_pipeline.core.migration.row_rollback import RowRollback, RowRollbackCounts
@@ -90,6 +91,7 @@ class _BatchRollback:
         self._store = store
         self._naming = ObjectNaming(config, database)
         self._outcome = RolledBack()
+        self._restored: list[str] = []  # files, since the last chunk
         self._photos = {photo.id: photo for photo in batch_photos(database, lease.batch)}
         self._watch = ControlWatch(database, backwards=True)
         self._rows = RowRollback(database, config, self._photos, batch=lease.batch)
@@ -130,6 +132,7 @@ class _BatchRollback:
                 photo = self._photos.get(entry.photo_id)
                 if photo is not None and self._restore_file(photo):
                     self._outcome.files_restored += 1
+                    self._restored.append(f"{photo.root}/{photo.path}")
         except (PhotoError, StoreError, ConfigurationError, OSError) as error:
             self._give_up(row, str(error))
             return False
@@ -163,13 +166,22 @@ class _BatchRollback:
 
     def _roll_back_chunk(self, chunk: list[list[Any]]) -> None:
         def change(connection: Connection) -> RowRollbackCounts:
-            counts = RowRollbackCounts()
+            counts, began = RowRollbackCounts(), utc_now()
             self._lease.hold(connection)
             for row in chunk:
                 counts.add(self._rows.roll_back(connection, row))
+            audit_rollbacks(
+                connection,
+                batch=self._lease.batch,
+                run=self._lease.run,
+                row_ids={row[0].row_id for row in chunk},
+                since=began,
+                facts=counts.numbers | {"files_restored": self._restored},
+            )
             return counts
 
         counts = self._database.transact(change, lock_timeout_s=ROW_LOCK_TIMEOUT_S)
+        self._restored = []
         outcome = self._outcome
         outcome.rolled_back += counts.rolled_back
         outcome.conflicts += counts.conflicts

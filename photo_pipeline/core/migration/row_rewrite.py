@@ -53,10 +53,15 @@ class RowCounts:
     rows: int = 0
     samples: list[RowChange] = field(default_factory=list)
 
+    @property
+    def numbers(self) -> dict[str, int]:
+        """The counts by name."""
+        return {name: count for name, count in vars(self).items() if name != "samples"}
+
     def add(self, other: "RowCounts") -> None:
         """Add another row's counts."""
-        for name in ("rewritten", "conflicts", "failed", "not_ready", "rows"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name, count in other.numbers.items():
+            setattr(self, name, getattr(self, name) + count)
         self.samples += other.samples[: max(0, 10 - len(self.samples))]
 
 
