@@ -17,6 +17,7 @@ from photo_pipeline.checks import (
     no_dangling_url,
     visual_quality_is_above_the_floor,
 )
+from photo_pipeline.jobs.control import abort, pause, resume
 from photo_pipeline.jobs.inventory import inventory
 from photo_pipeline.jobs.migrate import migrate
 from photo_pipeline.jobs.rehearse_rollback import rehearse_rollback
@@ -50,7 +51,7 @@ defs = dg.Definitions(
         no_dangling_url,
         every_photo_is_delivered_intact,
     ],
-    jobs=[inventory, migrate, rollback, report, revalidate, rehearse_rollback],
+    jobs=[inventory, migrate, pause, resume, abort, rollback, report, revalidate, rehearse_rollback],
     schedules=[revalidation],
     resources={
         "settings": settings,

@@ -39,8 +39,8 @@ from photo_pipeline_tests.sockets import free_port, listening_socket
 
 PROGRAM = Path(sys.executable).with_name("photo-pipeline")
 COMMANDS = (
-    *("demo", "init", "migrate", "status", "rollback", "validate", "report"),
-    *("restore", "rebuild", "repoint", "rehearse", "audit"),
+    *("demo", "init", "migrate", "status", "pause", "resume", "abort", "rollback"),
+    *("validate", "report", "restore", "rebuild", "repoint", "rehearse", "audit"),
 )
 SUBCOMMANDS = ("audit verify", "audit show")
 BATCH = "batch-000001"

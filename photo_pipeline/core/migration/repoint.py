@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import Connection
 
-from photo_pipeline.core import audit
 from photo_pipeline.core.catalog.database import ROW_LOCK_TIMEOUT_S, Database
 from photo_pipeline.core.catalog.tables import PhotoState, photo_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
@@ -20,6 +20,7 @@ from photo_pipeline.core.delivery.canary import Expected, run_canary
 from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.migration.backup import back_up_ledger, back_up_rows
 from photo_pipeline.core.migration.lease import BatchLease
+from photo_pipeline.core.migration.ledger_audit import audit_rewrites, last_ledger_id
 from photo_pipeline.core.migration.photos import (
     ObjectNaming,
     Photo,
@@ -33,6 +34,7 @@ from photo_pipeline.core.migration.row_rewrite import RowChange, RowCounts, RowR
 from photo_pipeline.core.migration.supply import ObjectSupply
 from photo_pipeline.core.migration.upload import CACHE_CONTROL
 from photo_pipeline.core.migration.values import RowValues
+from photo_pipeline.core.migration.watch import ControlWatch
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.probe import probe_store
 from photo_pipeline.core.storage.store import PhotoStore
@@ -83,6 +85,7 @@ def repoint_batch(
         StoreError: the store cannot be asked; no row was changed.
         DatabaseError: the database went away; committed chunks stand, the rest is untouched.
         LeaseLostError: another run has taken the batch over.
+        PausedError: somebody paused the migration; the next repoint goes on.
     """
     naming = ObjectNaming(config, database, keep_recipes=not present_recipe)
     return _Repointer(database, config, lease, store, cdn, naming).run(workers, progress)
@@ -176,29 +179,30 @@ class _Repointer:
             run=self._lease.run,
             expected_state=PhotoState.MIGRATED,
         )
+        watch = ControlWatch(self._database)
         rows, size = list(grouped.values()), self._config.rewrite.rows_per_transaction
         for start in range(0, len(rows), size):
+            watch.check()
             self._rewrite_chunk(rewriter, rows[start : start + size], leading)
             progress("rows", min(start + size, len(rows)), len(rows))
 
     def _rewrite_chunk(
         self, rewriter: RowRewriter, chunk: Sequence[list[Photo]], leading: Mapping[str, Photo]
     ) -> None:
-        counts = RowCounts()
-        with self._database.write(lock_timeout_s=ROW_LOCK_TIMEOUT_S) as connection:
+        def change(connection: Connection) -> RowCounts:
+            counts = RowCounts()
             self._lease.hold(connection)
+            above = last_ledger_id(connection)
             for photos in chunk:
                 counts.add(rewriter.rewrite(connection, photos, leading.get(photos[0].row_id)))
             _stay_migrated(connection, [photo for photos in chunk for photo in photos])
-            audit.record(
-                connection,
-                action="repoint",
-                subject=f"{counts.rows} rows to {self._config.cdn.base_url}",
-                batch=self._lease.batch,
-                details={"rows": [[each[0].source, each[0].row_key] for each in chunk]},
-                run=self._lease.run,
+            audit_rewrites(
+                connection, batch=self._lease.batch, run=self._lease.run, above=above, counts=counts.numbers
             )
+            return counts
+
         # A chunk counts only when it has committed.
+        counts = self._database.transact(change, lock_timeout_s=ROW_LOCK_TIMEOUT_S)
         outcome = self._outcome
         outcome.repointed += counts.rewritten
         outcome.conflicts += counts.conflicts
@@ -208,7 +212,7 @@ class _Repointer:
         outcome.samples += counts.samples[: max(0, 10 - len(outcome.samples))]
 
 
-def _stay_migrated(connection: sa.Connection, photos: Sequence[Photo]) -> None:
+def _stay_migrated(connection: Connection, photos: Sequence[Photo]) -> None:
     """Keep refused photos migrated, with the reason: the rows show what the last rewrite wrote, or an edit.
 
     Whatever else they were would let a later run take them for photos that were never migrated.

@@ -15,11 +15,12 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from photo_pipeline.core import audit
 from photo_pipeline.core.catalog import raw
 from photo_pipeline.core.catalog.database import ROW_LOCK_TIMEOUT_S, Database
+from photo_pipeline.core.catalog.faults import Fault, fault_of, one_line
 from photo_pipeline.core.catalog.raw import RawValue
 from photo_pipeline.core.catalog.rows import RowAddress, row_id
 from photo_pipeline.core.catalog.schema import ensure_schema, schema_exists
@@ -38,7 +39,6 @@ from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.backup import backup_prefix, local_backups
 from photo_pipeline.core.migration.backup_file import BackupFile, BackupKind, decode, is_backup_name
 from photo_pipeline.core.migration.ledger import RowRefusedError
-from photo_pipeline.core.migration.row_rewrite import LOCK_NOT_AVAILABLE
 from photo_pipeline.core.sources.mapping import Source
 from photo_pipeline.core.storage.store import PhotoStore
 
@@ -264,7 +264,7 @@ class _SourceRestore:
             elif row["applied_at"] is not None:
                 key = (row["applied_at"], row["id"])
                 # A later copy of the same entry knows whether it was rolled back.
-                if row["outcome"] == RewriteOutcome.APPLIED:
+                if row["outcome"] in _STANDING:
                     written = _Written(*key, ledger.before_of(_Row(row)), ledger.after_of(_Row(row)))
                     history.written[key] = written
                 else:
@@ -285,21 +285,22 @@ class _SourceRestore:
             self._restore_chunk(keys[start : start + chunk], apply=apply)
 
     def _restore_chunk(self, keys: Sequence[str], *, apply: bool) -> None:
-        writing = self._database.write(lock_timeout_s=ROW_LOCK_TIMEOUT_S) if apply else None
-        # A chunk counts only when it has committed.
-        done: list[tuple[str, list[CellChange] | None]] = []
-        with writing or self._database.read() as connection:
-            for key in keys:
-                done.append((key, self._restore_row(connection, key, apply=apply)))
-            restored = sum(_is_restored(changes) for _, changes in done)
+        def change(connection: Connection) -> list[tuple[str, list[CellChange] | None]]:
+            done = [(key, self._restore_row(connection, key, apply=apply)) for key in keys]
+            restored = [key for key, changes in done if _is_restored(changes)]
             if apply and self._has_state and restored:
+                subject = f"{len(restored)} rows of {self._source.table}"
                 audit.record(
-                    connection,
-                    action="restore",
-                    subject=f"{restored} rows of {self._source.table}",
-                    details={"rows": [key for key, changes in done if _is_restored(changes)]},
-                    run=self._run,
+                    connection, action="restore", subject=subject, details={"rows": restored}, run=self._run
                 )
+            return done
+
+        # A chunk counts only when it has committed.
+        if apply:
+            done = self._database.transact(change, lock_timeout_s=ROW_LOCK_TIMEOUT_S)
+        else:
+            with self._database.read() as connection:
+                done = change(connection)
         for key, changes in done:
             self._count(key, changes)
 
@@ -399,6 +400,8 @@ class _Row:
         self.after, self.after_type = row["after"], row["after_type"]
 
 
+# What the pipeline wrote and a rollback has not taken back.
+_STANDING = (RewriteOutcome.APPLIED, RewriteOutcome.ROLLBACK_DEFERRED)
 _WRITTEN = (CellOutcome.RESTORED, CellOutcome.OVERWRITTEN)
 _REASONS = {
     CellOutcome.EDITED: "the application changed it since",
@@ -425,10 +428,11 @@ def _refused(change: CellChange, reason: str) -> CellChange:
 
 def _refusal(error: RowRefusedError | DBAPIError) -> str:
     """Return why the row was refused; a database that is gone is no reason to go on."""
-    locked = getattr(getattr(error, "orig", None), "sqlstate", None) == LOCK_NOT_AVAILABLE
-    if isinstance(error, OperationalError) and not locked:
+    if not isinstance(error, DBAPIError):
+        return str(error)
+    if fault_of(error) in (Fault.AGAIN, Fault.DATABASE):
         raise error
-    return " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
+    return one_line(error)
 
 
 def _equal(one: RawValue, other: RawValue) -> bool:
