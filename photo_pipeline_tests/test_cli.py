@@ -32,6 +32,7 @@ from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.sources.presets import PRESETS
 from photo_pipeline.demo.servers import RunningServers
 from photo_pipeline_tests.conftest import MakeSite
+from photo_pipeline_tests.core.migration.test_restore import lose_the_state_tables
 from photo_pipeline_tests.fault_proxy import Fault, FaultProxy
 from photo_pipeline_tests.postgres import PostgresServer
 from photo_pipeline_tests.sites import Site, photo
@@ -642,3 +643,41 @@ def migrated(make_site: MakeSite) -> Site:
     site = make_site(photos=1)
     site.migrate()
     return site
+
+
+def test_one_quarantined_photo_can_be_tried_again_alone(make_site: MakeSite) -> None:
+    site = make_site(photos=3)
+    mended = [(site.uploads / f"items/{n}.jpg").read_bytes() for n in (0, 1)]
+    for n in (0, 1):
+        (site.uploads / f"items/{n}.jpg").write_bytes(b"\xff\xd8\xff\xe0 broken")
+    assert run("migrate").code == 1
+    assert site.states() == {"migrated": 1, "quarantined": 2}
+    site.execute("UPDATE pp_photo SET error_detail = 'left' WHERE state = 'quarantined'")
+    assert_one_clear_error(run("migrate", "--photo", "1", "--json"), code=2, words=("--retry-failed",))
+    ((photo_id, path),) = site.execute(
+        "SELECT id, path FROM pp_photo WHERE state = 'quarantined' ORDER BY path LIMIT 1"
+    )
+    (site.uploads / path).write_bytes(mended[0])
+    retried = run("migrate", "--retry-failed", "--photo", str(photo_id), "--json")
+    assert retried.document["batches"][0]["batch"] == BATCH
+    assert site.states() == {"migrated": 2, "quarantined": 1}
+    assert site.execute("SELECT error_detail FROM pp_photo WHERE state = 'quarantined'") == [("left",)]
+
+
+def test_the_ways_back_from_a_loss_as_a_person_takes_them(make_site: MakeSite) -> None:
+    site = make_site(photos=2)
+    before = site.dump()
+    assert run("migrate").code == 0
+    after = site.dump()
+    assert run("rehearse").code == 0
+    lose_the_state_tables(site)
+    dry = run("restore", "--json")
+    assert (dry.code, dry.document["restore"]["rows_restored"], site.dump()) == (0, 2, after)
+    assert run("rebuild").code == 0
+    assert run("validate").code == 0
+    assert run("restore", "--from-bucket", "--apply").code == 0
+    assert site.dump() == before
+    assert run("status").code == 0
+    damaged = next((site.home / "backups").rglob("*.parquet"))
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert_one_clear_error(run("restore", "--json"), code=2, words=(damaged.name, "--from-bucket"))

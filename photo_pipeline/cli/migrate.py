@@ -14,12 +14,14 @@ from photo_pipeline.core.catalog.checksums import hash_matched_files
 from photo_pipeline.core.catalog.inventory import Inventory, take_inventory
 from photo_pipeline.core.catalog.schema import ensure_schema, schema_exists
 from photo_pipeline.core.catalog.tables import BatchState, PhotoClass
+from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.migration.run import (
     MigratedBatch,
     batches_never_validated,
     batches_to_migrate,
     migrate_batch,
     new_run_id,
+    retry_photos,
 )
 from photo_pipeline.core.migration.state import BatchStatus, batch_statuses, photos_in_trouble
 from photo_pipeline.core.migration.watch import heeding, require_running
@@ -43,6 +45,10 @@ def migrate(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try quarantined photos again.")
     ] = False,
+    photo: Annotated[
+        list[int] | None,
+        typer.Option("--photo", help="With --retry-failed: only this pp_photo id; may be repeated."),
+    ] = None,
     rehash: Annotated[bool, typer.Option("--rehash", help="Read every file again.")] = False,
     sample: Annotated[float, typer.Option(min=0.0001, max=1.0, help="Share of photos to validate.")] = 1.0,
     json_: AsJson = False,
@@ -52,12 +58,18 @@ def migrate(
     Example: photo-pipeline migrate --batch batch-000001
     """
     terminal = Terminal(as_json=json_)
+    if photo and (batch or not retry_failed):
+        cause = "it names photos to retry, so it needs --retry-failed and takes no --batch"
+        raise ConfigurationError("--photo", cause=cause, fix="migrate --retry-failed --photo ID")
     with open_project() as project:
         _require_reachable(project)
         if project.config.limits is not None:
             terminal.note("`limits` is read but not enforced yet: this version has no cost guard.")
         inventory = _take_inventory(project, terminal, rehash=rehash)
-        keys = batches_to_migrate(project.database, wanted=batch, retry_failed=retry_failed)
+        if photo:
+            keys, retry_failed = retry_photos(project, photo, run=new_run_id()), False
+        else:
+            keys = batches_to_migrate(project.database, wanted=batch, retry_failed=retry_failed)
         outcomes = [
             _migrate(project, terminal, key, retry_failed=retry_failed, named=bool(batch), sample=sample)
             for key in keys

@@ -5,7 +5,7 @@ are made once. How a variant is made belongs to `core.imaging`.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,6 +130,32 @@ def process_batch(
     heeded = heeding(progress, database)
     outcome.quality = measure_batch(database, config, lease, retry_failed=retry_failed, progress=heeded)
     return outcome
+
+
+def release_photos(database: Database, lease: BatchLease, photos: Collection[int]) -> int:
+    """Make those quarantined photos of the batch pending again, with the others of their rows.
+
+    Returns how many that were; a photo that is not quarantined stays as it is.
+    """
+    photo = photo_table.c
+    rows = sa.select(photo.row_id).where(photo.id.in_(photos))
+    with database.write() as connection:
+        lease.hold(connection)
+        released = connection.execute(
+            sa.update(photo_table)
+            .where(photo.batch == lease.batch, photo.row_id.in_(rows), photo.state == PhotoState.QUARANTINED)
+            .values(state=PhotoState.PENDING, error_type=None, error_detail=None)
+        ).rowcount
+        if released:
+            audit.record(
+                connection,
+                action="release",
+                subject=f"{released} quarantined photos of {lease.batch}",
+                batch=lease.batch,
+                details={"photos": sorted(photos)},
+                run=lease.run,
+            )
+    return int(released)
 
 
 def _release(database: Database, lease: BatchLease, state: PhotoState) -> None:

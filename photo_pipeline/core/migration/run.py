@@ -21,7 +21,7 @@ from photo_pipeline.core.catalog.tables import (
 )
 from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.migration.lease import BatchLease
-from photo_pipeline.core.migration.process import Processed, process_batch
+from photo_pipeline.core.migration.process import Processed, process_batch, release_photos
 from photo_pipeline.core.migration.repoint import Repointed, repoint_batch
 from photo_pipeline.core.migration.rewrite import Rewritten, rewrite_batch
 from photo_pipeline.core.migration.rollback import OpenStore, RolledBack, rollback_batch
@@ -172,6 +172,20 @@ def repoint_whole_batch(
         )
         settle_forward(database, lease)
     return outcome
+
+
+def retry_photos(project: Project, photos: Sequence[int], *, run: str) -> list[str]:
+    """Make those quarantined photos pending again, and return their batches, which are then to be migrated.
+
+    Raises:
+        ConfigurationError: one of them does not exist or is in no batch.
+        GuardRefusedError: a living run works on one of the batches.
+    """
+    located = locate_photos(project.database, photos)
+    for batch, members in located.items():
+        with BatchLease(project.database, batch, run=run) as lease:
+            release_photos(project.database, lease, members)
+    return sorted(located)
 
 
 def batches_to_migrate(
