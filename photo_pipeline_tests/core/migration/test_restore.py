@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from photo_pipeline.core.migration.restore import (
     read_local_backups,
     restore,
 )
+from photo_pipeline.core.sources.mapping import Source
 from photo_pipeline.core.storage.store import PhotoStore
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import again, migrated, rewritten, rolled_back, uploaded
@@ -310,3 +312,43 @@ def test_each_backup_is_on_record_with_its_checksum_and_proof(make_site: MakeSit
             assert verified_at is not None
             assert sha256 in path
             assert store.read(key) == (site.home / "backups" / path).read_bytes()
+
+
+SHA = "ab" * 32
+OURS = f"https://cdn.example/p/photos/ab/{SHA}/r1/full.jpg"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "goes_back"),
+    [
+        ("<img src='/uploads/a b.jpg'> & more", f"<img src='{OURS}'> & more", True),
+        ('{"url": "\\/uploads\\/a.jpg"}', '{"url": "' + OURS.replace("/", "\\/") + '"}', True),
+        ("![](/uploads/a.jpg) /uploads/b.jpg end", f"![]({OURS}) {OURS} end", True),
+        ("x?u=%2Fuploads%2Fa.jpg&y", "x?u=" + OURS.replace(":", "%3A").replace("/", "%2F") + "&y", True),
+        ("uploads/a.jpg", f"photos/ab/{SHA}/r1/full.jpg", True),
+        # The application has edited the text around it, or shows a photo that the row never had.
+        ("<img src='/uploads/a.jpg'> & more", f"<img src='{OURS}'> & less", False),
+        ("a /uploads/a.jpg b c", f"a {OURS} c", False),
+        ("/uploads/a.jpg", OURS.replace("ab/" + SHA, "cd/" + "cd" * 32), False),
+        ("/uploads/a.jpg", "https://elsewhere.example/a.jpg", False),
+    ],
+)
+def test_addresses_inside_a_text_go_back_if_nothing_else_was_changed(
+    make_site: MakeSite, before: str, after: str, goes_back: bool
+) -> None:
+    source = {
+        "name": "texts",
+        "table": "item_photos",
+        "key": ["id"],
+        "fields": [{"kind": "url", "column": "alt", "root": "uploads"}],
+        "rewrite": {"mode": "url"},
+    }
+    site = make_site(photos=0, rows=[item_photo(1, None) | {"alt": after}])
+    key = f'["{item_photo(1, None)["id"]}"]'
+    cell = {"row_key": key, "column": "alt", "value": before, "type": "text", "contents": [SHA]}
+    made = datetime(2026, 1, 1, tzinfo=UTC)
+    file = BackupFile(BackupKind.ROWS, "batch-000001", "run", Source.model_validate(source), made, [cell])
+    with site.project() as project:
+        done = restore(project.database, project.config, [file], run="restore", apply=True)
+    assert site.execute("SELECT alt FROM item_photos") == [(before if goes_back else after,)]
+    assert [each.outcome for each in done.left] == ([] if goes_back else [CellOutcome.EDITED])
