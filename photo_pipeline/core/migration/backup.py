@@ -112,8 +112,10 @@ def back_up_ledger(database: Database, config: PipelineConfig, lease: BatchLease
             for row in found:
                 linked = {"photos": list(links[row.id])} if links else {}
                 by_source[row.source].append(dict(row._mapping) | linked)
-        for name, rows in by_source.items():
-            writer.write(kind, config.source(name), str(table.name), rows, len(rows))
+        # Rows of a source that is declared no more were copied while it was.
+        for source in config.sources:
+            if rows := by_source.get(source.name):
+                writer.write(kind, source, str(table.name), rows, len(rows))
 
 
 def _has_new_rewrites(database: Database, batch: str) -> bool:
