@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchTableError, OperationalError
 from sqlalchemy.types import NullType
 
+from photo_pipeline.core.catalog.column_types import DECLARED
 from photo_pipeline.core.errors import ConfigurationError, DatabaseError
 
 # SQLite waiters need more than 30 s under disk pressure (facts/backends.md, section 2).
@@ -141,6 +142,7 @@ class Database:
         if self.is_sqlite:
             # Without a type there is no conversion: SQLite values come and go exactly as they are stored.
             for column in table.columns:
+                column.info[DECLARED] = column.type
                 column.type = NullType()
         return table
 

@@ -4,7 +4,8 @@ Every change is a compare-and-swap on the values read, and its ledger rows are w
 transaction (DESIGN rules 3 and 4). Which values to write is decided by `rewrite` and `rollback`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog import raw
+from photo_pipeline.core.catalog.column_types import misfit
 from photo_pipeline.core.catalog.raw import RawValue
 from photo_pipeline.core.catalog.rows import RowAddress, row_id
 from photo_pipeline.core.catalog.tables import (
@@ -20,6 +22,9 @@ from photo_pipeline.core.catalog.tables import (
     rewrite_table,
     utc_now,
 )
+
+# SQLite before 3.32 takes 999 parameters per statement.
+_IDS_PER_QUERY = 500
 
 
 class RowRefusedError(Exception):
@@ -72,18 +77,15 @@ def require_text(address: RowAddress, stored: Mapping[str, RawValue], wanted: Ma
             raise RowRefusedError(f"column {name!r} of {address.table.name!r} stored {stored[name]!r}")
 
 
-def check_length(address: RowAddress, name: str, value: RawValue) -> None:
-    """Check, before writing, that a text fits its column.
+def check_fits(address: RowAddress, name: str, value: RawValue) -> None:
+    """Check, before writing, that a value fits its column's declared length and type.
 
     Raises:
-        RowRefusedError: it is longer than the column.
+        RowRefusedError: it does not.
     """
-    length = getattr(address.table.columns[name].type, "length", None)
-    if length and isinstance(value, str) and len(value) > length:
-        raise RowRefusedError(
-            f"the new value has {len(value)} characters and column {name!r} takes {length}; widen the column "
-            "or use rewrite mode key"
-        )
+    reason = misfit(address.table.columns[name], value, is_sqlite=address.is_sqlite)
+    if reason:
+        raise RowRefusedError(reason)
 
 
 def entry(
@@ -133,6 +135,19 @@ def record(connection: Connection, entries: list[Entry]) -> None:
     ]
     if links:
         connection.execute(sa.insert(rewrite_photo_table), links)
+
+
+def linked_photos(connection: Connection, entries: Iterable[Any]) -> dict[int, tuple[int, ...]]:
+    """Return, by the id of each ledger row, the ids of the photos that its cell's change was about."""
+    ids = [each.id for each in entries]
+    link, links = rewrite_photo_table.c, defaultdict[int, tuple[int, ...]](tuple)
+    for start in range(0, len(ids), _IDS_PER_QUERY):
+        query = sa.select(link.rewrite_id, link.photo_id).where(
+            link.rewrite_id.in_(ids[start : start + _IDS_PER_QUERY])
+        )
+        for rewrite_id, photo_id in connection.execute(query.order_by(link.rewrite_id, link.photo_id)):
+            links[rewrite_id] += (photo_id,)
+    return links
 
 
 def before_of(entry: Any) -> RawValue:

@@ -2,8 +2,8 @@ r"""Reads JSON without rebuilding it: where each string stands, and by which pat
 
 `json.loads` and `json.dumps` would change numbers, escapes, spaces and repeated keys of a document that is
 not ours. Strict RFC 8259: what is no JSON, or says two things under one key, has no strings at all, only a
-problem. Numbers of any size are passed over as text. Paths are a subset of RFC 9535: `$`, `.name`, `['name']`,
-`[n]`, `[*]`, `.*` and `..` before any of them.
+problem. Numbers of any size are passed over as text. Paths are a subset of RFC 9535: `$`, `.name`,
+`['name']`, `[n]`, `[*]`, `.*` and `..` before any of them.
 """
 
 import json

@@ -169,9 +169,11 @@ PIECES = st.builds(lambda place, url, between: place(url) + between, st.sampled_
 DOCUMENTS = st.lists(PIECES, max_size=8).map("".join)
 # Anything at all, with half-open markup and real URLs in it.
 SHREDS = st.sampled_from(
-    ['<img src="', "<a href='", '">', ">", "<!--", "-->", "![a](", ")", "[img]", "[/img]", "[url=", "]", "`"]
-    + ['\\"', "\\/", "&amp;", "%2F", "url(", "srcset=", 'style="', "<script>", "</script>", '"', "'", "[r]: "]
-    + ["\n", "data-x=", '{"a":"', ", ", " 2x", "?u=", "="]
+    [
+        *('<img src="', "<a href='", '">', ">", "<!--", "-->", "![a](", ")", "[img]", "[/img]", "[url=", "]"),
+        *("`", '\\"', "\\/", "&amp;", "%2F", "url(", "srcset=", 'style="', "<script>", "</script>", '"', "'"),
+        *("[r]: ", "\n", "data-x=", '{"a":"', ", ", " 2x", "?u=", "="),
+    ]
 )
 CHAOS = st.lists(st.one_of(SHREDS, URLS, st.text(max_size=3)), max_size=25).map("".join)
 
