@@ -4,8 +4,7 @@ Every change is a compare-and-swap on the values read, and its ledger rows are w
 transaction (DESIGN rules 3 and 4). Which values to write is decided by `rewrite` and `rollback`.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,17 +136,21 @@ def record(connection: Connection, entries: list[Entry]) -> None:
         connection.execute(sa.insert(rewrite_photo_table), links)
 
 
-def linked_photos(connection: Connection, entries: Iterable[Any]) -> dict[int, tuple[int, ...]]:
-    """Return, by the id of each ledger row, the ids of the photos that its cell's change was about."""
-    ids = [each.id for each in entries]
-    link, links = rewrite_photo_table.c, defaultdict[int, tuple[int, ...]](tuple)
+def photos_of(connection: Connection, entries: Sequence[Any]) -> dict[int, tuple[int, ...]]:
+    """Return, by the id of each ledger row, the photos whose values its column holds; none for a fact."""
+    columns = rewrite_photo_table.c
+    found: dict[int, list[int]] = {entry.id: [] for entry in entries}
+    ids = list(found)
     for start in range(0, len(ids), _IDS_PER_QUERY):
-        query = sa.select(link.rewrite_id, link.photo_id).where(
-            link.rewrite_id.in_(ids[start : start + _IDS_PER_QUERY])
-        )
-        for rewrite_id, photo_id in connection.execute(query.order_by(link.rewrite_id, link.photo_id)):
-            links[rewrite_id] += (photo_id,)
-    return links
+        chunk = ids[start : start + _IDS_PER_QUERY]
+        query = sa.select(columns.rewrite_id, columns.photo_id).where(columns.rewrite_id.in_(chunk))
+        for rewrite_id, photo_id in connection.execute(query.order_by(columns.photo_id)):
+            found[rewrite_id].append(photo_id)
+    # Versions before the links had the one photo of a column in its row.
+    return {
+        entry.id: tuple(found[entry.id]) or ((entry.photo_id,) if entry.photo_id is not None else ())
+        for entry in entries
+    }
 
 
 def before_of(entry: Any) -> RawValue:

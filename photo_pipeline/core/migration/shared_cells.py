@@ -54,7 +54,7 @@ class SharedCells:
         base = ledger.before_of(ours[-1])
         # From the bottom up: ours and those of others that stand on them.
         above = [entry for entry in reversed(walked) if entry.id >= ours[-1].id]
-        links = ledger.linked_photos(connection, above)
+        links = ledger.photos_of(connection, above)
         photos = self._photos(connection, {photo for each in above for photo in links[each.id]})
         others = [entry for entry in above if entry not in ours]
         if others and self._replayed(address, column, base, above, links, photos) != current:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from photo_pipeline.core.migration.ledger_audit import verify_ledger
 from photo_pipeline.core.migration.run import new_run_id, validate_batch
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import migrated, rewritten, rolled_back, uploaded
@@ -187,6 +188,14 @@ def test_a_text_with_photos_of_three_batches_goes_back_in_any_order(
     assert site.dump() == before
     assert {row[1] for row in ledger(site)} == {"rolled_back"}
     assert chain_is_whole(site)
+    assert ledger_verdict(site) == (True, 0)
+
+
+def ledger_verdict(site: Site) -> tuple[bool, int]:
+    """Whether the audit log vouches for the ledger, and for how many of its rows it does not."""
+    with site.project() as project, project.database.read() as connection:
+        verdict = verify_ledger(connection)
+    return verdict.holds, verdict.unaudited
 
 
 def chain_is_whole(site: Site) -> bool:
