@@ -44,6 +44,7 @@ _BEFORE_REWRITE = (
     PhotoState.PENDING,
     PhotoState.PROCESSED,
     PhotoState.UPLOADED,
+    PhotoState.STORED,
     PhotoState.QUARANTINED,
     PhotoState.ROLLED_BACK,
 )
@@ -263,7 +264,7 @@ class Reconciler:
         files: dict[str, list[KnownFile]],
     ) -> Finding:
         if reference.problem is not None:
-            return Finding(PhotoClass.UNREADABLE, f"column {reference.field.column!r}: {reference.problem}")
+            return Finding(PhotoClass.UNREADABLE, f"{reference.field.label}: {reference.problem}")
         if meaning is None:
             return Finding(PhotoClass.ALREADY_MIGRATED)
         if isinstance(meaning, Refused):
@@ -350,6 +351,8 @@ class Reconciler:
     def _still_shows(self, connection: Connection, sources: dict[str, Source], photo: Any) -> bool:
         source = sources[photo.source]
         address = RowAddress.of(self._database, source, photo.row_key)
+        if photo.column is None:  # A computed field: while the row is there, it names the same file.
+            return address.read(connection, list(source.key), lock=False) is not None
         if photo.column not in address.table.columns or photo.new_value is None:
             return False
         values = address.read(connection, [photo.column], lock=False)

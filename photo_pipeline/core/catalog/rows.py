@@ -63,9 +63,10 @@ class RowAddress:
             raw.read_expression(self.table.columns[name], is_sqlite=self.is_sqlite).label(f"c{i}")
             for i, name in enumerate(columns)
         ]
-        query = sa.select(*expressions).select_from(self.table).where(*self.condition())
+        # Of no column at all: whether the row is there.
+        query = sa.select(*expressions or [sa.literal(1)]).select_from(self.table).where(*self.condition())
         found = connection.execute(query.with_for_update() if lock else query).first()
-        return None if found is None else dict(zip(columns, found, strict=True))
+        return None if found is None else dict(zip(columns, found[: len(columns)], strict=True))
 
 
 def row_id(source: str, row_key: str) -> str:

@@ -333,7 +333,8 @@ class RowRewriter:
                 connection,
                 photo,
                 PhotoState.MIGRATED,
-                new_value=spelled.get(photo.id),
+                # A computed field goes on naming the same file; other columns say where that is.
+                new_value=spelled.get(photo.id, photo.shown),
                 recipe=self._naming.recipe_digest(source_photo),
                 validated_at=None,
             )

@@ -11,13 +11,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from photo_pipeline.core.sources.fields.computed import ComputedField
 from photo_pipeline.core.sources.fields.json import JsonField
 from photo_pipeline.core.sources.fields.path import PathField
+from photo_pipeline.core.sources.fields.php_serialized import PhpSerializedField
 from photo_pipeline.core.sources.fields.text import TextField
 from photo_pipeline.core.sources.fields.url import UrlField
 
 # A new kind of field is one module under `fields/` and one name in this union.
-AnyField = UrlField | PathField | JsonField | TextField
+AnyField = UrlField | PathField | JsonField | TextField | ComputedField | PhpSerializedField
 FieldSpec = Annotated[AnyField, Field(discriminator="kind")]
 
 Quantity = str
