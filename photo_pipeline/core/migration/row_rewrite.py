@@ -201,13 +201,16 @@ class RowRewriter:
         is_leader = primary is not None and photo.id == primary.id
         return photo.column is None and is_leader and bool(source.rewrite.write_back)
 
-    def _shows(self, address: RowAddress, before: Mapping[str, RawValue], photo: Photo) -> bool:
-        """Return whether the row still says what the photo stands for."""
+    def _shown(self, address: RowAddress, before: Mapping[str, RawValue], photos: list[Photo]) -> list[Photo]:
+        """Return the photos that the row still says; each cell is looked through once for all of its."""
         source = address.source
-        if photo.column is None or not source.field(photo.field).written:
-            return True
-        name = (photo.field, photo.shown or "")
-        return self._cells.shows(source, photo.column, before[photo.column], name)
+        # Nothing is written for the others, so that nothing can be overwritten.
+        written = [photo for photo in photos if source.field(photo.field).written]
+        there = set()
+        for column, named in _by_column(written).items():
+            names = {(photo.field, photo.shown or "") for photo in named}
+            there |= {each.name for each in self._cells.mentions(source, column, before[column], names)}
+        return [p for p in photos if p not in written or (p.field, p.shown or "") in there]
 
     def _unedited(
         self,
@@ -218,7 +221,7 @@ class RowRewriter:
         before: Mapping[str, RawValue],
     ) -> list[Photo]:
         """Return the photos that the row still shows; refuse the others as conflicts."""
-        good = [photo for photo in photos if self._shows(address, before, photo)]
+        good = self._shown(address, before, photos)
         edited = [photo for photo in photos if photo not in good]
         orphaned = [p for p in good if p.is_copy and not self._primary_stands(address, primary, good, before)]
         self._refuse(connection, address, edited, RewriteOutcome.CONFLICT, _EDITED)
@@ -234,8 +237,8 @@ class RowRewriter:
     ) -> bool:
         if primary is None:
             return False
-        migrated = primary.state == PhotoState.MIGRATED and self._shows(address, before, primary)
-        return migrated or any(photo.id == primary.id for photo in good)
+        migrated = primary.state == PhotoState.MIGRATED and self._shown(address, before, [primary])
+        return bool(migrated) or any(photo.id == primary.id for photo in good)
 
     def _wanted(
         self,

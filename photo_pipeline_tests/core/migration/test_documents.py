@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.migration.ledger_audit import verify_ledger
 from photo_pipeline.core.migration.run import new_run_id, validate_batch
 from photo_pipeline_tests.conftest import MakeSite
@@ -342,6 +343,26 @@ def test_control_without_the_check_the_text_would_be_too_long(
     site = posts(make_site, text_source(), "![a](/uploads/items/1.jpg)" + " " * 150, column="VARCHAR(200)")
     assert migrated(site).failed == 0
     assert len(bodies(site)[0]) > 200
+
+
+@MOSTLY_SQLITE
+def test_a_generated_column_is_refused_before_anything_is_done(make_site: MakeSite, database: str) -> None:
+    site = make_site(photos=1, rows=[], sources=[text_source()], database=database)
+    site.execute(
+        "CREATE TABLE posts (id INTEGER PRIMARY KEY, a TEXT, body TEXT GENERATED ALWAYS AS (a) STORED)"
+    )
+    with pytest.raises(ConfigurationError, match="the database generates its values"):
+        uploaded(site)
+
+
+def test_a_real_migration_of_a_text_delivers_every_photo_in_it(make_site: MakeSite) -> None:
+    site = posts(make_site, text_source(), HTML)
+    before = site.dump()
+    (batch,) = site.migrate()
+    assert batch.validated is not None
+    assert (batch.validated.checked, batch.validated.failed) == (5, 0)
+    assert site.roll_back()[0].rolled_back == 5
+    assert site.dump() == before
 
 
 def valid(site: Site) -> bool:
