@@ -34,7 +34,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
         ("s", "ééééé", None),
         ("t", "x" * 100_000, None),
         ("i", 3, None),
-        ("i", "a", "the new value is text and the column was declared SMALL_INTEGER"),
+        ("i", "a", "the new value is text and the column was declared SMALLINT"),
         ("i", "12", None),
         ("n", 99.5, None),
         ("n", 100, "more than 2 digits before the point"),
