@@ -48,7 +48,9 @@ def posts(
     photos: int = 3,
     **settings: Any,
 ) -> Site:
+    originals = settings.pop("store_originals", "keep")
     site = make_site(photos=photos, rows=[], sources=[source], database=database, **settings)
+    site.configure(store=site.settings["store"] | {"originals": originals})
     site.execute(f"CREATE TABLE posts (id INTEGER PRIMARY KEY, body {column}, title VARCHAR(40))")
     for number, body in enumerate(bodies):
         site.execute(
@@ -195,6 +197,20 @@ def test_a_text_with_photos_of_three_batches_goes_back_in_any_order(
     assert {row[1] for row in ledger(site)} == {"rolled_back"}
     assert chain_is_whole(site)
     assert ledger_verdict(site) == (True, 0)
+
+
+def test_a_shared_text_does_not_go_back_to_a_file_that_is_gone(make_site: MakeSite) -> None:
+    body = "![0](/uploads/items/0.jpg) ![1](/uploads/items/1.jpg)"
+    site = posts(make_site, text_source(), body, photos=0, store_originals="discard")
+    for number in range(2):
+        photo(site.uploads / f"items/{number}.jpg", seed=number)
+        (batch,) = uploaded(site)
+        assert rewritten(site, batch).rewritten == 1
+    after = bodies(site)
+    (site.uploads / "items/0.jpg").unlink()
+    outcome = rolled_back(site, "batch-000001")
+    assert (outcome.rolled_back, outcome.failed) == (0, 1)
+    assert bodies(site) == after
 
 
 def ledger_verdict(site: Site) -> tuple[bool, int]:
