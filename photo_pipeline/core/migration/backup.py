@@ -86,8 +86,11 @@ def back_up_rows(
     writer = _Writer(database, config, lease, store)
     covered: set[tuple[str, str]] = set()
     for name in dict.fromkeys(photo.source for photo in photos):
-        wanted = {key: found for (source, key), found in contents.items() if source == name}
-        covered |= {(name, key) for key in _back_up_source(writer, config.source(name), wanted)}
+        source = config.source(name)
+        wanted = {key: found for (each, key), found in contents.items() if each == name}
+        # Of rows in which nothing will be written there is nothing to lose.
+        safe = _back_up_source(writer, source, wanted) if source.written_columns else wanted
+        covered |= {(name, key) for key in safe}
     return [photo for photo in photos if (photo.source, photo.row_key) in covered]
 
 
