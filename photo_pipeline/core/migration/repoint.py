@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from photo_pipeline.core.catalog.cells import our_url
 from photo_pipeline.core.catalog.database import ROW_LOCK_TIMEOUT_S, Database
 from photo_pipeline.core.catalog.tables import PhotoState, photo_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
@@ -127,7 +128,13 @@ class _Repointer:
 
     def _elsewhere(self, photos: Sequence[Photo], leading: Mapping[str, Photo]) -> list[Photo]:
         """Return the photos whose rows show another value than the configuration gives them now."""
-        return [p for p in photos if self._values(p).field_value(p, leading.get(p.row_id)) != p.new_value]
+        # In a text our URL may be escaped; what has no cell of its own names nothing that could move.
+        return [
+            p
+            for p in photos
+            if self._config.source(p.source).field(p.field).written
+            and self._values(p).field_value(p, leading.get(p.row_id)) != our_url(p.new_value or "")
+        ]
 
     def _values(self, photo: Photo) -> RowValues:
         return RowValues(self._naming, self._config.source(photo.source), self._store.bucket)
