@@ -1,7 +1,7 @@
 """The proof of zero delta: the sources are read again until a whole pass finds nothing that is left to do.
 
-A pass is inventory, checksums and batches. What was there when a pass began that found nothing is migrated, or
-listed with the reason why not; what came later, the next pass finds.
+A pass is inventory, checksums and batches. What was there when a pass began that found nothing is migrated,
+or listed with the reason why not; what came later, the next pass finds.
 """
 
 from dataclasses import dataclass
@@ -149,8 +149,8 @@ def zero_delta(database: Database) -> ZeroDelta:
     return ZeroDelta(
         last.started_at,
         aside,
-        f"Zero delta proven at {last.started_at:%Y-%m-%d %H:%M:%S} UTC: a whole pass found nothing new, changed, "
-        f"gone or open" + (f" (set aside: {besides})." if besides else "."),
+        f"Zero delta proven at {last.started_at:%Y-%m-%d %H:%M:%S} UTC: a whole pass found nothing new, "
+        "changed, gone or open" + (f" (set aside: {besides})." if besides else "."),
     )
 
 

@@ -111,6 +111,27 @@ class RowRewriter:
         counts.add(left)
         return counts
 
+    def plain_change(
+        self,
+        connection: Connection,
+        address: RowAddress,
+        photos: list[Photo],
+        primary: Photo | None,
+        before: Mapping[str, RawValue],
+    ) -> dict[str, RawValue] | None:
+        """Return the row's new cells, or None if anything about it takes more than setting whole cells.
+
+        Writes nothing.
+        """
+        if any(photo.locator is not None or before[photo.field] != photo.shown for photo in photos):
+            return None
+        if any(photo.is_copy and not self._primary_stands(primary, photos, before) for photo in photos):
+            return None
+        try:
+            return self._wanted(connection, address, photos, primary, before)
+        except RowRefusedError:
+            return None
+
     def _still_current(self, connection: Connection, photos: list[Photo]) -> tuple[list[Photo], RowCounts]:
         """Leave out photos that an inventory took back, or whose file changed, since they were proven."""
         columns, counts = photo_table.c, RowCounts()
@@ -122,7 +143,7 @@ class RowRewriter:
         for photo in photos:
             if live.get(photo.id) != (self._expected, photo.sha256):
                 counts.not_ready += 1
-            elif self._file_changed(photo):
+            elif self.file_changed(photo):
                 cause = "the file was changed after it was uploaded"
                 error = PhotoChangedError(photo.path, cause=cause, fix="run the inventory again")
                 quarantine(connection, [photo], error)
@@ -131,7 +152,7 @@ class RowRewriter:
                 current.append(photo)
         return current, counts
 
-    def _file_changed(self, photo: Photo) -> bool:
+    def file_changed(self, photo: Photo) -> bool:
         """Return whether another file is there now; that none is there any more does no harm.
 
         Nor does another one, once the row shows the store: its objects are those of the file that it had.

@@ -100,6 +100,7 @@ def test_a_photo_that_is_new_since_the_proof_takes_it_back(make_site: MakeSite) 
     assert found(migrate()) == [(0, 0, 0, 1), (0, 0, 0, 0)]
 
 
+@pytest.mark.slow
 def test_without_a_second_pass_nothing_is_proven(make_site: MakeSite) -> None:
     site = make_site(photos=1)
     document = migrate("--batch", "batch-000001")
@@ -110,6 +111,7 @@ def test_without_a_second_pass_nothing_is_proven(make_site: MakeSite) -> None:
     assert state_of(site).proven_at is not None
 
 
+@pytest.mark.slow
 def test_an_application_that_never_rests_is_not_run_after_for_ever(
     make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
