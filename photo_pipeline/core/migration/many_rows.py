@@ -5,6 +5,7 @@ On PostgreSQL one statement with arrays, on SQLite the driver's executemany. Wha
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection
@@ -47,7 +48,7 @@ class ManyRows:
         found: dict[str, dict[str, RawValue]] = {}
         for query in self._queries(sa.select(*chosen), row_keys):
             for row in self._connection.execute(query):
-                cells: list[RawValue] = list(row.tuple())
+                cells: list[Any] = list(row)
                 key = raw.encode_key(cells[:width])
                 if key in wanted:
                     found[key] = dict(zip(names, cells[width:], strict=True))
@@ -67,7 +68,8 @@ class ManyRows:
         for start in range(0, len(keys), step):
             page = keys[start : start + step]
             if len(self._key) == 1:
-                listed = [sa.literal(key[0], sa.types.NullType()) for key in page]
+                # An expanding parameter: the statement is compiled once, and not for each page.
+                listed = sa.bindparam("keys", [key[0] for key in page], sa.types.NullType(), expanding=True)
                 yield query.where(self._key[0].in_(listed))
             else:
                 spelled = [sa.tuple_(*(sa.literal(v, sa.types.NullType()) for v in key)) for key in page]

@@ -146,7 +146,7 @@ def alone(template: Template, patch: pytest.MonkeyPatch, edits: list[str], size:
 
 
 @settings(
-    max_examples=12,
+    max_examples=4,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     derandomize=True,
@@ -181,7 +181,7 @@ def test_plain_rows_are_rewritten_together(make_site: MakeSite, monkeypatch: pyt
 
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
 def test_the_comparison_is_what_keeps_an_edit(make_site: MakeSite, database: str) -> None:
-    """An edit between the read and the write (which a lock prevents elsewhere) is found by the swap itself."""
+    """An edit between the read and the write, which a lock prevents elsewhere, is found by the swap."""
     site = make_site(photos=2, database=database)
     with site.project() as project, project.database.write() as connection:
         table = project.database.table("item_photos")
