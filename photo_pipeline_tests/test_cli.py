@@ -39,7 +39,7 @@ from photo_pipeline_tests.sockets import free_port, listening_socket
 
 PROGRAM = Path(sys.executable).with_name("photo-pipeline")
 COMMANDS = (
-    *("demo", "init", "migrate", "status", "pause", "resume", "abort", "rollback"),
+    *("demo", "init", "migrate", "status", "pause", "resume", "abort", "rollback", "restore", "repoint"),
     *("validate", "report", "audit"),
 )
 SUBCOMMANDS = ("audit verify", "audit show")

@@ -21,6 +21,9 @@ from photo_pipeline.core.catalog.tables import (
     utc_now,
 )
 
+# SQLite before 3.32 takes 999 parameters per statement.
+_IDS_PER_QUERY = 500
+
 
 class RowRefusedError(Exception):
     """The row cannot take the change; the transaction's savepoint undoes what was tried."""
@@ -133,6 +136,23 @@ def record(connection: Connection, entries: list[Entry]) -> None:
     ]
     if links:
         connection.execute(sa.insert(rewrite_photo_table), links)
+
+
+def photos_of(connection: Connection, entries: Sequence[Any]) -> dict[int, tuple[int, ...]]:
+    """Return, by the id of each ledger row, the photos whose values its column holds; none for a fact."""
+    columns = rewrite_photo_table.c
+    found: dict[int, list[int]] = {entry.id: [] for entry in entries}
+    ids = list(found)
+    for start in range(0, len(ids), _IDS_PER_QUERY):
+        chunk = ids[start : start + _IDS_PER_QUERY]
+        query = sa.select(columns.rewrite_id, columns.photo_id).where(columns.rewrite_id.in_(chunk))
+        for rewrite_id, photo_id in connection.execute(query.order_by(columns.photo_id)):
+            found[rewrite_id].append(photo_id)
+    # Versions before the links had the one photo of a column in its row.
+    return {
+        entry.id: tuple(found[entry.id]) or ((entry.photo_id,) if entry.photo_id is not None else ())
+        for entry in entries
+    }
 
 
 def before_of(entry: Any) -> RawValue:
