@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog import raw
+from photo_pipeline.core.catalog.column_types import misfit
 from photo_pipeline.core.catalog.raw import RawValue
 from photo_pipeline.core.catalog.rows import RowAddress, row_id
 from photo_pipeline.core.catalog.tables import (
@@ -75,18 +76,15 @@ def require_text(address: RowAddress, stored: Mapping[str, RawValue], wanted: Ma
             raise RowRefusedError(f"column {name!r} of {address.table.name!r} stored {stored[name]!r}")
 
 
-def check_length(address: RowAddress, name: str, value: RawValue) -> None:
-    """Check, before writing, that a text fits its column.
+def check_fits(address: RowAddress, name: str, value: RawValue) -> None:
+    """Check, before writing, that a value fits its column's declared length and type.
 
     Raises:
-        RowRefusedError: it is longer than the column.
+        RowRefusedError: it does not.
     """
-    length = getattr(address.table.columns[name].type, "length", None)
-    if length and isinstance(value, str) and len(value) > length:
-        raise RowRefusedError(
-            f"the new value has {len(value)} characters and column {name!r} takes {length}; widen the column "
-            "or use rewrite mode key"
-        )
+    reason = misfit(address.table.columns[name], value, is_sqlite=address.is_sqlite)
+    if reason:
+        raise RowRefusedError(reason)
 
 
 def entry(

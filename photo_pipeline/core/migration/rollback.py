@@ -24,7 +24,7 @@ from photo_pipeline.core.durable import write_durably
 from photo_pipeline.core.errors import ConfigurationError, PhotoError, StoreError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.lease import BatchLease
-from photo_pipeline.core.migration.ledger_audit import audit_rollbacks
+from photo_pipeline.core.migration.ledger_audit import audit_rewritten_again, audit_rollbacks, last_ledger_id
 from photo_pipeline.core.migration.photos import ObjectNaming, Photo, batch_photos
 from photo_pipeline.core.migration.row_rewrite import RowChange
 from photo_pipeline.core.migration.row_rollback import RowRollback, RowRollbackCounts
@@ -148,8 +148,11 @@ class _BatchRollback:
 
     def _is_still_ours(self, row: list[Any]) -> bool:
         """Return whether a photo column of the row still holds what a rewrite wrote."""
+        source = self._config.source(row[0].source)
         shown = [entry for entry in row if self._links[entry.id]]
-        address = RowAddress.of(self._database, self._config.source(row[0].source), row[0].row_key)
+        if any(field.embedded for entry in shown for field in source.fields_on(entry.column)):
+            return True  # A text is set back photo by photo: other batches may have written it since.
+        address = RowAddress.of(self._database, source, row[0].row_key)
         names = [each.column for each in shown if each.column in address.table.columns]
         with self._database.read() as connection:
             current = address.read(connection, names, lock=False) if names else None
@@ -192,14 +195,17 @@ class _BatchRollback:
     def _roll_back_chunk(self, chunk: list[list[Any]]) -> None:
         def change(connection: Connection) -> RowRollbackCounts:
             counts, began = RowRollbackCounts(), utc_now()
+            above, row_ids = last_ledger_id(connection), {row[0].row_id for row in chunk}
             self._lease.hold(connection)
             for row in chunk:
                 counts.add(self._rows.roll_back(connection, row))
+            batch, run = self._lease.batch, self._lease.run
+            audit_rewritten_again(connection, batch=batch, run=run, row_ids=row_ids, above=above)
             audit_rollbacks(
                 connection,
-                batch=self._lease.batch,
-                run=self._lease.run,
-                row_ids={row[0].row_id for row in chunk},
+                batch=batch,
+                run=run,
+                row_ids=row_ids,
                 since=began,
                 facts=counts.numbers | {"files_restored": self._restored},
             )

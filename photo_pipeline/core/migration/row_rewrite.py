@@ -3,6 +3,7 @@
 Which rows are ready, and in which chunks they go, is decided in `rewrite`.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from photo_pipeline.core.catalog.cells import CellReader
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.faults import Fault, fault_of, one_line
 from photo_pipeline.core.catalog.raw import RawValue
@@ -20,7 +22,7 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import PhotoChangedError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.ledger import RowRefusedError
-from photo_pipeline.core.migration.photos import ObjectNaming, Photo, quarantine
+from photo_pipeline.core.migration.photos import ObjectNaming, Photo, quarantine, set_state
 from photo_pipeline.core.migration.proof import is_proven_row
 from photo_pipeline.core.migration.touch import touched
 from photo_pipeline.core.migration.values import RowValues
@@ -44,9 +46,13 @@ class RowChange:
 
 @dataclass
 class RowCounts:
-    """What became of some rows; photos are counted by reference."""
+    """What became of some rows; photos are counted by reference.
+
+    `stored` are photos of fields that no rewrite changes: they are in the store, and that is all.
+    """
 
     rewritten: int = 0
+    stored: int = 0
     conflicts: int = 0
     failed: int = 0
     not_ready: int = 0
@@ -89,6 +95,7 @@ class RowRewriter:
         self._batch = batch
         self._run = run
         self._expected = expected_state
+        self._cells = CellReader(config)
         self._values: dict[str, RowValues] = {}
 
     def rewrite(self, connection: Connection, photos: list[Photo], primary: Photo | None) -> RowCounts:
@@ -123,14 +130,21 @@ class RowRewriter:
 
         Writes nothing.
         """
-        if any(photo.locator is not None or before[photo.field] != photo.shown for photo in photos):
+        if not all(self._is_plain(address, photo, before) for photo in photos):
             return None
-        if any(photo.is_copy and not self._primary_stands(primary, photos, before) for photo in photos):
+        stands = self._primary_stands(address, primary, photos, before)
+        if any(photo.is_copy and not stands for photo in photos):
             return None
         try:
-            return self._wanted(connection, address, photos, primary, before)
+            return self._wanted(connection, address, photos, primary, before).cells
         except RowRefusedError:
             return None
+
+    def _is_plain(self, address: RowAddress, photo: Photo, before: Mapping[str, RawValue]) -> bool:
+        """Return whether the photo is a cell's whole value, which still stands there and is to be set."""
+        field = address.source.field(photo.field)
+        whole = photo.column is not None and photo.locator is None and field.written and not field.embedded
+        return whole and before[str(photo.column)] == photo.shown
 
     def _still_current(self, connection: Connection, photos: list[Photo]) -> tuple[list[Photo], RowCounts]:
         """Leave out photos that an inventory took back, or whose file changed, since they were proven."""
@@ -188,17 +202,43 @@ class RowRewriter:
         good = self._unedited(connection, address, photos, primary, before)
         if not good:
             return RowCounts(conflicts=len(photos))
-        wanted = self._wanted(connection, address, good, primary, before)
-        changed = {name: value for name, value in wanted.items() if value != before[name]}
+        changing = [photo for photo in good if self._is_written(address, photo, primary)]
+        idle = [photo for photo in good if photo not in changing]
+        set_state(connection, idle, PhotoState.STORED)
+        counts = RowCounts(stored=len(idle), conflicts=len(photos) - len(good))
+        if not changing:
+            return counts
+        new = self._wanted(connection, address, changing, primary, before)
+        changed = {name: value for name, value in new.cells.items() if value != before[name]}
         if not ledger.swap(connection, address, before=before, after=changed):
-            self._refuse(connection, address, good, RewriteOutcome.CONFLICT, _RACED)
-            return RowCounts(conflicts=len(photos))
-        self._confirm(connection, address, good, primary, before, changed)
-        first = good[0]
-        sample = RowChange(
-            first.source, first.row_key, first.field, str(before[first.field]), str(wanted[first.field])
+            self._refuse(connection, address, changing, RewriteOutcome.CONFLICT, _RACED)
+            return RowCounts(conflicts=len(photos) - len(idle), stored=len(idle))
+        self._confirm(connection, address, changing, primary, before, changed, new.spelled)
+        first = changing[0]
+        shown = RowChange(
+            first.source, first.row_key, first.field, str(first.shown), new.spelled.get(first.id, "")
         )
-        return RowCounts(rewritten=len(good), conflicts=len(photos) - len(good), rows=1, samples=[sample])
+        counts.rewritten, counts.rows, counts.samples = len(changing), 1, [shown]
+        return counts
+
+    def _is_written(self, address: RowAddress, photo: Photo, primary: Photo | None) -> bool:
+        """Return whether the row's rewrite changes a cell on behalf of the photo."""
+        source = address.source
+        if source.field(photo.field).written:
+            return True
+        is_leader = primary is not None and photo.id == primary.id
+        return photo.column is None and is_leader and bool(source.rewrite.write_back)
+
+    def _shown(self, address: RowAddress, before: Mapping[str, RawValue], photos: list[Photo]) -> list[Photo]:
+        """Return the photos that the row still says; each cell is looked through once for all of its."""
+        source = address.source
+        # Nothing is written for the others, so that nothing can be overwritten.
+        written = [photo for photo in photos if source.field(photo.field).written]
+        there = set()
+        for column, named in _by_column(written).items():
+            names = {(photo.field, photo.shown or "") for photo in named}
+            there |= {each.name for each in self._cells.mentions(source, column, before[column], names)}
+        return [p for p in photos if p not in written or (p.field, p.shown or "") in there]
 
     def _unedited(
         self,
@@ -209,20 +249,24 @@ class RowRewriter:
         before: Mapping[str, RawValue],
     ) -> list[Photo]:
         """Return the photos that the row still shows; refuse the others as conflicts."""
-        edited = [photo for photo in photos if before[photo.field] != photo.shown]
-        good = [photo for photo in photos if before[photo.field] == photo.shown]
-        orphaned = [p for p in good if p.is_copy and not self._primary_stands(primary, good, before)]
+        good = self._shown(address, before, photos)
+        edited = [photo for photo in photos if photo not in good]
+        orphaned = [p for p in good if p.is_copy and not self._primary_stands(address, primary, good, before)]
         self._refuse(connection, address, edited, RewriteOutcome.CONFLICT, _EDITED)
         self._refuse(connection, address, orphaned, RewriteOutcome.CONFLICT, _PRIMARY_EDITED)
         return [photo for photo in good if photo not in orphaned]
 
     def _primary_stands(
-        self, primary: Photo | None, good: list[Photo], before: Mapping[str, RawValue]
+        self,
+        address: RowAddress,
+        primary: Photo | None,
+        good: list[Photo],
+        before: Mapping[str, RawValue],
     ) -> bool:
         if primary is None:
             return False
-        migrated = primary.state == PhotoState.MIGRATED and before[primary.field] == primary.new_value
-        return migrated or any(photo.id == primary.id for photo in good)
+        migrated = primary.state == PhotoState.MIGRATED and self._shown(address, before, [primary])
+        return bool(migrated) or any(photo.id == primary.id for photo in good)
 
     def _wanted(
         self,
@@ -231,7 +275,7 @@ class RowRewriter:
         good: list[Photo],
         primary: Photo | None,
         before: Mapping[str, RawValue],
-    ) -> dict[str, RawValue]:
+    ) -> "_NewRow":
         """Return the new value of every column that the row's rewrite sets.
 
         Raises:
@@ -242,7 +286,8 @@ class RowRewriter:
             for key in values.named_keys(photo, primary):
                 if not is_proven_row(self._objects.get(key)):
                     raise RowRefusedError(f"the new value would name {key}, which is not proven")
-        wanted: dict[str, RawValue] = {p.field: values.field_value(p, primary) for p in good}
+        new = self._new_cells(address, good, primary, before)
+        wanted = new.cells
         leader = self._leader(address, good, primary)
         if leader is not None:
             wanted |= values.write_back(leader, self._objects)
@@ -250,8 +295,24 @@ class RowRewriter:
         for name in address.source.rewrite.touch:
             wanted[name] = touched(connection, address.table.columns[name], before[name], now)
         for name, value in wanted.items():
-            ledger.check_length(address, name, value)
-        return wanted
+            ledger.check_fits(address, name, value)
+        return new
+
+    def _new_cells(
+        self,
+        address: RowAddress,
+        good: list[Photo],
+        primary: Photo | None,
+        before: Mapping[str, RawValue],
+    ) -> "_NewRow":
+        """Return the photos' cells with these photos' URLs replaced; all else in them is as it was."""
+        values, new = self._row_values(address), _NewRow({}, {})
+        for column, photos in _by_column(good).items():
+            urls = {(p.field, p.shown or ""): values.field_value(p, primary) for p in photos}
+            edited = self._cells.replaced(address.source, column, str(before[column]), urls)
+            new.cells[column] = edited.text
+            new.spelled |= {p.id: edited.spelled[p.field, p.shown or ""] for p in photos}
+        return new
 
     def _row_values(self, address: RowAddress) -> RowValues:
         source = address.source
@@ -261,8 +322,8 @@ class RowRewriter:
 
     def _leader(self, address: RowAddress, good: list[Photo], primary: Photo | None) -> Photo | None:
         """Return the photo whose facts are written back: the row's primary, never another one's."""
-        if address.source.primary_column is None:
-            return good[0]
+        if address.source.primary_field is None:
+            return next((photo for photo in good if not address.source.field(photo.field).embedded), None)
         return next((photo for photo in good if primary is not None and photo.id == primary.id), None)
 
     def _confirm(
@@ -273,18 +334,23 @@ class RowRewriter:
         primary: Photo | None,
         before: Mapping[str, RawValue],
         changed: Mapping[str, RawValue],
+        spelled: Mapping[int, str],
     ) -> None:
         """Record what the database really stored, and mark the photos as migrated."""
         stored = address.read(connection, list(changed))
         if stored is None:
             raise RowRefusedError("the row's key changed with its values (a trigger?)")
-        by_field = {photo.field: photo for photo in good}
-        ledger.require_text(address, stored, {name: changed[name] for name in by_field})
+        shown = _by_column(good)
+        ledger.require_text(address, stored, {name: changed[name] for name in shown if name in changed})
+        leader = next((photo for photo in good if photo.column is None), None)
+        if leader is not None:
+            # Nothing but the written-back columns tells that this row shows the store.
+            shown |= {name: [leader] for name in address.source.rewrite.write_back}
         entries = [
             self._entry(
                 address,
                 name,
-                by_field.get(name),
+                shown.get(name, []),
                 RewriteOutcome.APPLIED,
                 before=before[name],
                 after=stored[name],
@@ -293,13 +359,14 @@ class RowRewriter:
         ]
         ledger.record(connection, entries)
         for photo in good:
-            shown = primary if photo.is_copy and primary is not None else photo
+            source_photo = primary if photo.is_copy and primary is not None else photo
             self._mark(
                 connection,
                 photo,
                 PhotoState.MIGRATED,
-                new_value=str(stored[photo.field]),
-                recipe=self._naming.recipe_digest(shown),
+                # A computed field goes on naming the same file; other columns say where that is.
+                new_value=spelled.get(photo.id, photo.shown),
+                recipe=self._naming.recipe_digest(source_photo),
                 validated_at=None,
             )
 
@@ -312,7 +379,10 @@ class RowRewriter:
         reason: str,
     ) -> None:
         """Record why the photos' columns were left as they are."""
-        entries = [self._entry(address, p.field, p, outcome, before=p.shown, reason=reason) for p in photos]
+        entries = [
+            self._entry(address, p.column or p.field, [p], outcome, before=p.shown, reason=reason)
+            for p in photos
+        ]
         ledger.record(connection, entries)
         is_conflict = outcome is RewriteOutcome.CONFLICT
         for photo in photos:
@@ -328,7 +398,7 @@ class RowRewriter:
         self,
         address: RowAddress,
         column: str,
-        photo: Photo | None,
+        photos: list[Photo],
         outcome: RewriteOutcome,
         **values: Any,
     ) -> ledger.Entry:
@@ -337,7 +407,7 @@ class RowRewriter:
             run=self._run,
             address=address,
             column=column,
-            photos=[photo.id] if photo else [],
+            photos=[photo.id for photo in photos],
             outcome=outcome,
             **values,
         )
@@ -349,3 +419,20 @@ class RowRewriter:
             .where(photo_table.c.id == photo.id)
             .values(state=state, updated_at=utc_now(), **changes)
         )
+
+
+@dataclass
+class _NewRow:
+    """A row's new cells by column, and by photo id how its new URL is spelled in its cell."""
+
+    cells: dict[str, RawValue]
+    spelled: dict[int, str]
+
+
+def _by_column(photos: list[Photo]) -> dict[str, list[Photo]]:
+    """Return the photos by the column that names them; those without one are left out."""
+    grouped: dict[str, list[Photo]] = defaultdict(list)
+    for photo in photos:
+        if photo.column is not None:
+            grouped[photo.column].append(photo)
+    return grouped
