@@ -303,6 +303,7 @@ def main() -> None:
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
             "cpus": os.cpu_count(),
+            "load_average": os.getloadavg()[0],
             "python": platform.python_version(),
             "sqlalchemy": sa.__version__,
         },
