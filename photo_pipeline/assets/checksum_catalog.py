@@ -7,6 +7,7 @@ from photo_pipeline.assets.local_inventory import local_inventory
 from photo_pipeline.assets.running import explained_failures, log_progress
 from photo_pipeline.core.catalog.batches import assign_batches
 from photo_pipeline.core.catalog.checksums import hash_matched_files
+from photo_pipeline.core.migration.delta import finish_pass
 from photo_pipeline.partitions import register_batches
 from photo_pipeline.resources.database import ApplicationDatabase
 from photo_pipeline.resources.settings import PipelineSettings
@@ -37,6 +38,7 @@ def checksum_catalog(
         loaded = settings.load()
         sums = hash_matched_files(opened, loaded, rehash=config.rehash, progress=log_progress(context))
         batches = assign_batches(opened, loaded)
+        found = finish_pass(opened)
     register_batches(context.instance, batches.keys)
     return dg.MaterializeResult(
         metadata={
@@ -48,5 +50,6 @@ def checksum_catalog(
             "duplicate_files": sums.duplicate_files,
             "batches": len(batches.keys),
             "new_batches": len(batches.new),
+            "pass": found.sentence if found else "this inventory was recorded before",
         }
     )

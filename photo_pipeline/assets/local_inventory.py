@@ -4,7 +4,7 @@ import dagster as dg
 
 from photo_pipeline.assets.presentation import count_table
 from photo_pipeline.assets.running import explained_failures, log_progress
-from photo_pipeline.core.catalog.inventory import take_inventory
+from photo_pipeline.core.migration.delta import take_pass
 from photo_pipeline.resources.database import ApplicationDatabase
 from photo_pipeline.resources.settings import PipelineSettings
 
@@ -19,7 +19,7 @@ def local_inventory(
     Changes nothing in the application. Next: `checksum_catalog`.
     """
     with explained_failures(), database.open() as opened:
-        inventory = take_inventory(opened, settings.load(), progress=log_progress(context))
+        inventory = take_pass(opened, settings.load(), run=context.run.run_id, progress=log_progress(context))
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": inventory.references,

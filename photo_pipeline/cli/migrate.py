@@ -1,6 +1,6 @@
 """`photo-pipeline migrate`: inventory, then every open batch."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,10 +11,17 @@ from photo_pipeline.cli.project import open_project
 from photo_pipeline.cli.validate import validate_batches
 from photo_pipeline.core.catalog.batches import assign_batches
 from photo_pipeline.core.catalog.checksums import hash_matched_files
-from photo_pipeline.core.catalog.inventory import Inventory, take_inventory
+from photo_pipeline.core.catalog.inventory import Inventory
 from photo_pipeline.core.catalog.schema import ensure_schema, schema_exists
 from photo_pipeline.core.catalog.tables import BatchState, PhotoClass
 from photo_pipeline.core.errors import ConfigurationError
+from photo_pipeline.core.migration.delta import (
+    MAX_PASSES,
+    DeltaPass,
+    finish_pass,
+    take_pass,
+    zero_delta,
+)
 from photo_pipeline.core.migration.run import (
     MigratedBatch,
     batches_never_validated,
@@ -65,15 +72,9 @@ def migrate(
         _require_reachable(project)
         if project.config.limits is not None:
             terminal.note("`limits` is read but not enforced yet: this version has no cost guard.")
-        inventory = _take_inventory(project, terminal, rehash=rehash)
-        if photo:
-            keys, retry_failed = retry_photos(project, photo, run=new_run_id()), False
-        else:
-            keys = batches_to_migrate(project.database, wanted=batch, retry_failed=retry_failed)
-        outcomes = [
-            _migrate(project, terminal, key, retry_failed=retry_failed, named=bool(batch), sample=sample)
-            for key in keys
-        ]
+        work = _Work(project, terminal, batch, photo, retry_failed=retry_failed, sample=sample)
+        inventory = work.run(rehash=rehash)
+        delta = zero_delta(project.database)
         # A run that was interrupted after its rewrite left its batch unproven from outside.
         late = validate_batches(project, terminal, batches_never_validated(project.database), sample=sample)
         files = write_report(project.database, project.config, project.cdn)
@@ -81,15 +82,18 @@ def migrate(
         problems = photos_in_trouble(project.database) + sum(each.failed for each in late.values())
     problems += sum(inventory.by_class[name] for name in _PROBLEM_CLASSES)
     problems += sum(each.state == BatchState.FAILED for each in statuses)
-    _say_what_next(terminal, keys, files.html, statuses=statuses, problems=problems)
+    terminal.say(delta.sentence)
+    _say_what_next(terminal, work.outcomes, files.html, statuses=statuses, problems=problems)
     terminal.result(
         {
             "inventory": inventory,
-            "batches": [_batch_document(outcome) for outcome in outcomes],
+            "batches": [_batch_document(outcome) for outcome in work.outcomes],
+            "passes": work.passes,
+            "zero_delta": delta,
             "report": files.html,
         }
     )
-    return FINDINGS if problems or any(outcome.has_findings for outcome in outcomes) else DONE
+    return FINDINGS if problems or any(outcome.has_findings for outcome in work.outcomes) else DONE
 
 
 def _require_reachable(project: Project) -> None:
@@ -97,35 +101,72 @@ def _require_reachable(project: Project) -> None:
     _ = (project.database, project.store)
 
 
-def _take_inventory(project: Project, terminal: Terminal, *, rehash: bool) -> Inventory:
-    if schema_exists(project.database):
-        ensure_schema(project.database)
-        require_running(project.database)
-    with terminal.progress("inventory") as shown:
-        progress = heeding(shown, project.database)
-        inventory = take_inventory(project.database, project.config, progress=progress)
-        hash_matched_files(project.database, project.config, rehash=rehash, progress=progress)
-        assign_batches(project.database, project.config)
-    terminal.inventory(inventory)
-    return inventory
+@dataclass
+class _Work:
+    """Passes of inventory and migration, until one finds nothing (or, for what was named, once)."""
 
+    project: Project
+    terminal: Terminal
+    batches: list[str] | None
+    photos: list[int] | None
+    retry_failed: bool
+    sample: float
+    outcomes: list[MigratedBatch] = field(default_factory=list)
+    passes: list[DeltaPass] = field(default_factory=list)
 
-def _migrate(
-    project: Project, terminal: Terminal, key: str, *, retry_failed: bool, named: bool, sample: float
-) -> MigratedBatch:
-    """Migrate one batch and show it; photos that were rolled back move only if it was asked for by name."""
-    with terminal.progress(key) as progress:
-        outcome = migrate_batch(
-            project,
-            key,
-            run=new_run_id(),
-            retry_failed=retry_failed,
-            include_rolled_back=named,
-            validation_sample=sample,
-            progress=progress,
-        )
-    _show_batch(terminal, outcome)
-    return outcome
+    def run(self, *, rehash: bool) -> Inventory:
+        """Return the first pass's inventory."""
+        database, run = self.project.database, new_run_id()
+        if schema_exists(database):
+            ensure_schema(database)
+            require_running(database)
+        first = self._look(run, rehash=rehash)
+        self.terminal.inventory(first)
+        self._migrate()
+        named = self.batches or self.photos
+        while not named and not self.passes[-1].still and len(self.passes) < MAX_PASSES:
+            self._look(run, rehash=False)
+            self.terminal.say(f"Pass {len(self.passes)}: {self.passes[-1].sentence}.")
+            if self.passes[-1].still or not self.passes[-1].moved_on_from(self.passes[-2]):
+                break
+            self._migrate()
+        return first
+
+    def _look(self, run: str, *, rehash: bool) -> Inventory:
+        database, config = self.project.database, self.project.config
+        with self.terminal.progress("inventory") as shown:
+            progress = heeding(shown, database)
+            inventory = take_pass(database, config, run=run, progress=progress)
+            hash_matched_files(database, config, rehash=rehash, progress=progress)
+            assign_batches(database, config)
+        found = finish_pass(database)
+        self.passes += [found] if found else []
+        return inventory
+
+    def _migrate(self) -> None:
+        # What failed is tried again once, and not in each pass.
+        retry, database = self.retry_failed and len(self.passes) == 1, self.project.database
+        if self.photos:
+            keys, retry = retry_photos(self.project, self.photos, run=new_run_id()), False
+        else:
+            keys = batches_to_migrate(database, wanted=self.batches, retry_failed=retry)
+        for key in keys:
+            self.outcomes.append(self._migrate_batch(key, retry_failed=retry))
+
+    def _migrate_batch(self, key: str, *, retry_failed: bool) -> MigratedBatch:
+        """Migrate one batch and show it; rolled-back photos move only if it was asked for by name."""
+        with self.terminal.progress(key) as progress:
+            outcome = migrate_batch(
+                self.project,
+                key,
+                run=new_run_id(),
+                retry_failed=retry_failed,
+                include_rolled_back=bool(self.batches),
+                validation_sample=self.sample,
+                progress=progress,
+            )
+        _show_batch(self.terminal, outcome)
+        return outcome
 
 
 def _show_batch(terminal: Terminal, outcome: MigratedBatch) -> None:
@@ -160,10 +201,15 @@ def _batch_document(outcome: MigratedBatch) -> dict[str, Any]:
 
 
 def _say_what_next(
-    terminal: Terminal, keys: list[str], report: Path, *, statuses: list[BatchStatus], problems: int
+    terminal: Terminal,
+    outcomes: list[MigratedBatch],
+    report: Path,
+    *,
+    statuses: list[BatchStatus],
+    problems: int,
 ) -> None:
     rolled_back = [each.key for each in statuses if each.state == BatchState.ROLLED_BACK]
-    if not keys:
+    if not outcomes:
         terminal.say("No batch is open; there was nothing to migrate.")
     if rolled_back:
         terminal.say(

@@ -4,6 +4,7 @@ from photo_pipeline.cli.command import DONE, AsJson
 from photo_pipeline.cli.project import open_project
 from photo_pipeline.core.catalog.inventory import last_inventory
 from photo_pipeline.core.catalog.schema import schema_exists
+from photo_pipeline.core.migration.delta import zero_delta
 from photo_pipeline.core.migration.state import batch_statuses, migration_row, unbatched_states
 from photo_pipeline.core.migration.watch import wish
 from photo_pipeline.terminal import Terminal
@@ -25,9 +26,11 @@ def status(json_: AsJson = False) -> int:
         batches = batch_statuses(project.database)
         unbatched = unbatched_states(project.database)
         stopped = wish(project.database)
+        delta = zero_delta(project.database)
     if stopped.sentence:
         terminal.say(f"The migration was {stopped.sentence}. To let it go on: photo-pipeline resume")
     terminal.say(f"Migration: {row.status}. Last inventory: {row.inventoried_at:%Y-%m-%d %H:%M:%S} UTC.")
+    terminal.say(delta.sentence)
     if inventory is not None:
         terminal.inventory(inventory)
     terminal.heading("Batches")
@@ -39,6 +42,7 @@ def status(json_: AsJson = False) -> int:
         {
             "status": row.status,
             "control": stopped,
+            "zero_delta": delta,
             "inventory": inventory,
             "batches": batches,
             "unbatched": unbatched,

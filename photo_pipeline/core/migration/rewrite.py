@@ -25,6 +25,7 @@ from photo_pipeline.core.delivery.canary import Expected, run_canary
 from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.errors import PausedError
 from photo_pipeline.core.migration.backup import back_up_ledger, back_up_rows
+from photo_pipeline.core.migration.chunk_rewrite import ChunkRewriter
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.ledger_audit import audit_rewrites, last_ledger_id
 from photo_pipeline.core.migration.photos import (
@@ -36,7 +37,7 @@ from photo_pipeline.core.migration.photos import (
     staged_path,
 )
 from photo_pipeline.core.migration.proof import is_proven, ready_photos
-from photo_pipeline.core.migration.row_rewrite import RowChange, RowCounts, RowRewriter
+from photo_pipeline.core.migration.row_rewrite import RowChange, RowCounts
 from photo_pipeline.core.migration.upload import CACHE_CONTROL
 from photo_pipeline.core.migration.watch import ControlWatch
 from photo_pipeline.core.progress import Progress, no_progress
@@ -179,7 +180,7 @@ class _BatchRewriter:
         rows: dict[str, list[Photo]] = defaultdict(list)
         for photo in ready:
             rows[photo.row_id].append(photo)
-        rewriter = RowRewriter(
+        rewriter = ChunkRewriter(
             self._database,
             self._config,
             self._naming,
@@ -198,7 +199,7 @@ class _BatchRewriter:
         self._clear_staging(ready)
 
     def _rewrite_chunk(
-        self, rewriter: RowRewriter, chunk: list[list[Photo]], leading: dict[str, Photo]
+        self, rewriter: ChunkRewriter, chunk: list[list[Photo]], leading: dict[str, Photo]
     ) -> PausedError | None:
         """One transaction: changed rows, their ledger entries and the photos' states, or nothing.
 
@@ -206,17 +207,17 @@ class _BatchRewriter:
         """
         stopped: PausedError | None = None
 
+        def wanted_to_stop() -> PausedError | None:
+            nonlocal stopped
+            stopped = self._watch.stopped()
+            return stopped
+
         def change(connection: Connection) -> RowCounts:
             nonlocal stopped
-            counts, stopped = RowCounts(), None
+            stopped = None
             self._lease.hold(connection)
             above = last_ledger_id(connection)
-            for photos in chunk:
-                # Rows that the application holds may cost some seconds each.
-                stopped = self._watch.stopped()
-                if stopped is not None:
-                    break
-                counts.add(rewriter.rewrite(connection, photos, leading.get(photos[0].row_id)))
+            counts = rewriter.rewrite(connection, chunk, leading, stopped=wanted_to_stop)
             audit_rewrites(
                 connection, batch=self._lease.batch, run=self._lease.run, above=above, counts=counts.numbers
             )

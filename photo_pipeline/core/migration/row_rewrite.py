@@ -118,6 +118,34 @@ class RowRewriter:
         counts.add(left)
         return counts
 
+    def plain_change(
+        self,
+        connection: Connection,
+        address: RowAddress,
+        photos: list[Photo],
+        primary: Photo | None,
+        before: Mapping[str, RawValue],
+    ) -> dict[str, RawValue] | None:
+        """Return the row's new cells, or None if anything about it takes more than setting whole cells.
+
+        Writes nothing.
+        """
+        if not all(self._is_plain(address, photo, before) for photo in photos):
+            return None
+        stands = self._primary_stands(address, primary, photos, before)
+        if any(photo.is_copy and not stands for photo in photos):
+            return None
+        try:
+            return self._wanted(connection, address, photos, primary, before).cells
+        except RowRefusedError:
+            return None
+
+    def _is_plain(self, address: RowAddress, photo: Photo, before: Mapping[str, RawValue]) -> bool:
+        """Return whether the photo is a cell's whole value, which still stands there and is to be set."""
+        field = address.source.field(photo.field)
+        whole = photo.column is not None and photo.locator is None and field.written and not field.embedded
+        return whole and before[str(photo.column)] == photo.shown
+
     def _still_current(self, connection: Connection, photos: list[Photo]) -> tuple[list[Photo], RowCounts]:
         """Leave out photos that an inventory took back, or whose file changed, since they were proven."""
         columns, counts = photo_table.c, RowCounts()
@@ -129,7 +157,7 @@ class RowRewriter:
         for photo in photos:
             if live.get(photo.id) != (self._expected, photo.sha256):
                 counts.not_ready += 1
-            elif self._file_changed(photo):
+            elif self.file_changed(photo):
                 cause = "the file was changed after it was uploaded"
                 error = PhotoChangedError(photo.path, cause=cause, fix="run the inventory again")
                 quarantine(connection, [photo], error)
@@ -138,7 +166,7 @@ class RowRewriter:
                 current.append(photo)
         return current, counts
 
-    def _file_changed(self, photo: Photo) -> bool:
+    def file_changed(self, photo: Photo) -> bool:
         """Return whether another file is there now; that none is there any more does no harm.
 
         Nor does another one, once the row shows the store: its objects are those of the file that it had.

@@ -1,7 +1,7 @@
 """The time that touched columns (`updated_at` and the like) receive, in the style the column has."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,10 +24,19 @@ def touched(connection: Connection, column: sa.Column[Any], before: RawValue, no
     """
     if connection.dialect.name == "sqlite" or isinstance(column.type, sa.String):
         return _in_style_of(before, now)
+    if isinstance(column.type, sa.DateTime) and getattr(column.type, "precision", None) is None:
+        return _as_timestamp(now, with_zone=bool(column.type.timezone))  # the common case, unasked
     text = connection.execute(
         sa.select(sa.cast(sa.cast(sa.literal(now, sa.DateTime(timezone=True)), column.type), sa.Text))
     )
     return str(text.scalar_one())
+
+
+def _as_timestamp(now: datetime, *, with_zone: bool) -> str:
+    """Return what PostgreSQL writes for that instant in a session whose time zone is UTC."""
+    text = now.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    fraction = f".{now.microsecond:06d}".rstrip("0").rstrip(".")
+    return f"{text}{fraction}{'+00' if with_zone else ''}"
 
 
 def _in_style_of(before: RawValue, now: datetime) -> RawValue:

@@ -15,6 +15,7 @@ from photo_pipeline.core.catalog.inventory import Inventory, last_inventory
 from photo_pipeline.core.catalog.schema import schema_exists
 from photo_pipeline.core.catalog.tables import PhotoState, utc_now
 from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.migration.delta import ZeroDelta, zero_delta
 from photo_pipeline.core.migration.state import BatchStatus, batch_statuses, migration_row
 from photo_pipeline.core.report import measures
 from photo_pipeline.core.report.findings import FindingGroup, collect_findings
@@ -46,6 +47,7 @@ class ReportData:
         adds_up: Whether each reference and each file stands in exactly one class; None without inventory.
         photos: Rows of `pp_photo` by state, every state named.
         batches: Every batch with its state, its photos by state and its error.
+        zero_delta: Whether nothing is left to migrate: proven when, or what is still open.
         sizes: Bytes before and after.
         variants: The variants by name and format.
         quality: How a sample of the variants looks: scores by format, and the worst.
@@ -65,6 +67,7 @@ class ReportData:
     adds_up: bool | None = None
     photos: dict[str, int] | None = None
     batches: tuple[BatchStatus, ...] = ()
+    zero_delta: ZeroDelta | None = None
     sizes: Sizes = field(default_factory=Sizes)
     variants: tuple[VariantFiles, ...] = ()
     quality: VisualQuality = field(default_factory=VisualQuality)
@@ -105,6 +108,7 @@ def collect(
     row = migration_row(database) if schema_exists(database) else None
     if row is None:
         return ReportData(made_at=utc_now(), status="not_started", verdict=NOT_STARTED)
+    delta = zero_delta(database)
     inventory, batches = last_inventory(database), tuple(batch_statuses(database))
     with database.read() as connection:
         photos = measures.photo_states(connection)
@@ -118,6 +122,7 @@ def collect(
             adds_up=inventory.adds_up if inventory else None,
             photos=photos,
             batches=batches,
+            zero_delta=delta,
             sizes=collect_sizes(connection, config),
             variants=variant_files(connection, config),
             quality=collect_quality(connection, config),
