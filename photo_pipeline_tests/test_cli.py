@@ -38,7 +38,7 @@ from photo_pipeline_tests.sites import Site, photo
 from photo_pipeline_tests.sockets import free_port, listening_socket
 
 PROGRAM = Path(sys.executable).with_name("photo-pipeline")
-COMMANDS = ("demo", "init", "migrate", "status", "rollback", "validate", "report", "audit")
+COMMANDS = ("demo", "init", "plan", "migrate", "status", "rollback", "validate", "report", "audit")
 SUBCOMMANDS = ("audit verify", "audit show")
 BATCH = "batch-000001"
 

@@ -15,13 +15,14 @@ from photo_pipeline.cli.command import as_command, command_name
 from photo_pipeline.cli.demo import demo
 from photo_pipeline.cli.init import init
 from photo_pipeline.cli.migrate import migrate
+from photo_pipeline.cli.plan import plan
 from photo_pipeline.cli.report import report
 from photo_pipeline.cli.rollback import rollback
 from photo_pipeline.cli.status import status
 from photo_pipeline.cli.validate import validate
 from photo_pipeline.core.config import DEFAULT_CONFIG_NAME
 
-COMMANDS = (demo, init, migrate, status, rollback, validate, report)
+COMMANDS = (demo, init, plan, migrate, status, rollback, validate, report)
 GROUPS = (AUDIT,)
 
 app = typer.Typer(

@@ -44,6 +44,16 @@ class RowChange:
     after: str
 
 
+@dataclass(frozen=True)
+class RowPreview:
+    """What a rewrite would do to one row: its changed cells, or why it would be refused."""
+
+    source: str
+    row_key: str
+    changes: tuple[RowChange, ...]
+    refusal: str | None = None
+
+
 @dataclass
 class RowCounts:
     """What became of some rows; photos are counted by reference."""
@@ -107,6 +117,25 @@ class RowRewriter:
             counts = self._failed(connection, address, current, error)
         counts.add(left)
         return counts
+
+    def preview(self, connection: Connection, photos: list[Photo], primary: Photo | None) -> RowPreview:
+        """Return what `rewrite` would change in the row of these photos; locks and writes nothing."""
+        source = self._config.source(photos[0].source)
+        address = RowAddress.of(self._database, source, photos[0].row_key)
+        before = address.read(connection, list(source.written_columns), lock=False)
+        good = [photo for photo in photos if before is not None and before[photo.field] == photo.shown]
+        if before is None or not good:
+            return RowPreview(source.name, address.row_key, (), _EDITED if before else _DELETED)
+        try:
+            wanted = self._wanted(connection, address, good, primary, before)
+        except RowRefusedError as error:
+            return RowPreview(source.name, address.row_key, (), str(error))
+        changes = tuple(
+            RowChange(source.name, address.row_key, name, _shown(before[name]), _shown(value))
+            for name, value in wanted.items()
+            if value != before[name]
+        )
+        return RowPreview(source.name, address.row_key, changes)
 
     def _still_current(self, connection: Connection, photos: list[Photo]) -> tuple[list[Photo], RowCounts]:
         """Leave out photos that an inventory took back, or whose file changed, since they were proven."""
@@ -323,3 +352,7 @@ class RowRewriter:
             .where(photo_table.c.id == photo.id)
             .values(state=state, updated_at=utc_now(), **changes)
         )
+
+
+def _shown(value: RawValue) -> str:
+    return "NULL" if value is None else str(value)
