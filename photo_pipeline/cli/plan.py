@@ -90,7 +90,8 @@ def _show_notes(terminal: Terminal, made: Plan) -> None:
     cost, spent = made.cost, made.time
     terminal.say(
         f"Transfer: {_duration(spent.transfer_s)}, if a request takes "
-        f"{spent.assumed_request_s * 1000:.0f} ms and the uplink carries {spent.assumed_uplink_bits_s / 1e6:.0f} Mbit/s (assumed, not measured)."
+        f"{spent.assumed_request_s * 1000:.0f} ms and the uplink carries "
+        f"{spent.assumed_uplink_bits_s / 1e6:.0f} Mbit/s (assumed, not measured)."
     )
     terminal.say(
         f"Prices: {cost.region} list prices of {cost.prices_as_of}, {cost.prices_source}. "

@@ -230,9 +230,9 @@ def _require_unique_keys(source: Source, page: list[SourceRow]) -> None:
     for row in page:
         if row.row_key in seen:
             raise ConfigurationError(
-                f"source {source.name}: key {list(source.key)}",
+                f"source {source.name}: table {source.table!r}, key {list(source.key)}",
                 cause=f"it does not identify one row: {row.row_key} appears more than once",
-                fix="name all the columns that identify a row of this table",
+                fix="name all the columns that identify a row of this table; where none do, add a primary key",
             )
         seen.add(row.row_key)
 

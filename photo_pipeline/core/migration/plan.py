@@ -118,11 +118,16 @@ class _Content:
     photo: Photo
     batch: str
     variants: list[WantedObject]
-    original_bytes: int = 0  # 0 if it is proven, discarded, or counted with another recipe of the picture
+    # Untouched files that it lacks, unless they are counted with another recipe of the picture.
+    untouched: int = 0
 
     @property
     def objects(self) -> int:
-        return len(self.variants) + bool(self.original_bytes)
+        return len(self.variants) + self.untouched
+
+    @property
+    def untouched_bytes(self) -> int:
+        return self.untouched * self.photo.size
 
 
 @dataclass
@@ -215,8 +220,7 @@ class _Collector:
             self._add_photo(work, batch, photo, [e for e in wanted[photo.id] if e.key not in proven])
 
     def _wanted(self, photo: Photo) -> list[WantedObject]:
-        original = self._naming.original(photo)
-        return ([] if photo.is_copy else self._naming.variants(photo)) + ([original] if original else [])
+        return ([] if photo.is_copy else self._naming.variants(photo)) + self._naming.untouched(photo)
 
     def _add_photo(self, work: _Work, batch: str, photo: Photo, lacking: list[WantedObject]) -> None:
         originals = [each.key for each in lacking if not each.recipe and each.key not in work.originals]
@@ -226,7 +230,7 @@ class _Collector:
         name = f"{photo.sha256}/{self._naming.recipe_digest(photo)}"
         if name not in work.contents:
             variants = [each for each in lacking if each.recipe]
-            work.contents[name] = _Content(photo, batch, variants, photo.size * len(originals))
+            work.contents[name] = _Content(photo, batch, variants, len(originals))
 
 
 _Outcomes = Mapping[int, tuple[MadePhoto | PhotoError, float]]
@@ -300,7 +304,7 @@ class _Forecast:
         work, objects = self._work, self._work.objects
         originals = sum(work.originals.values())
         variants = self._total(lambda made, _: float(sum(each.bytes for each in made.variants)))
-        lost_bytes = self._total(None, lambda content: float(content.original_bytes))
+        lost_bytes = self._total(None, lambda content: float(content.untouched_bytes))
         lost_objects = self._total(None, lambda content: float(content.objects))
         upload = _sum(variants, lost_bytes.times(-1)).plus(originals)
         puts = lost_objects.times(-1).plus(objects)

@@ -56,9 +56,10 @@ class RowPreview:
 
 @dataclass
 class RowCounts:
-    """What became of some rows; photos are counted by reference."""
+    """What became of some rows; photos are counted by reference, `stored` those whose row is not touched."""
 
     rewritten: int = 0
+    stored: int = 0
     conflicts: int = 0
     failed: int = 0
     not_ready: int = 0
@@ -67,7 +68,7 @@ class RowCounts:
 
     def add(self, other: "RowCounts") -> None:
         """Add another row's counts."""
-        for name in ("rewritten", "conflicts", "failed", "not_ready", "rows"):
+        for name in ("rewritten", "stored", "conflicts", "failed", "not_ready", "rows"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.samples += other.samples[: max(0, 10 - len(self.samples))]
 
@@ -109,7 +110,11 @@ class RowRewriter:
         current, left = self._still_current(connection, photos)
         if not current:
             return left
-        address = RowAddress.of(self._database, self._config.source(photos[0].source), photos[0].row_key)
+        source = self._config.source(photos[0].source)
+        if source.rewrite.mode == "none":
+            left.add(self._leave(connection, current, primary))
+            return left
+        address = RowAddress.of(self._database, source, photos[0].row_key)
         try:
             with connection.begin_nested():
                 counts = self._swap(connection, address, current, primary)
@@ -118,11 +123,19 @@ class RowRewriter:
         counts.add(left)
         return counts
 
+    def _leave(self, connection: Connection, photos: list[Photo], primary: Photo | None) -> RowCounts:
+        """Mark photos whose row is not touched: they are in the store, and that is all."""
+        for photo in photos:
+            shown = primary if photo.is_copy and primary is not None else photo
+            recipe = self._naming.recipe_digest(shown)
+            self._mark(connection, photo, PhotoState.STORED, recipe=recipe, validated_at=None)
+        return RowCounts(stored=len(photos))
+
     def preview(self, connection: Connection, photos: list[Photo], primary: Photo | None) -> RowPreview:
         """Return what `rewrite` would change in the row of these photos; locks and writes nothing."""
         source = self._config.source(photos[0].source)
         address = RowAddress.of(self._database, source, photos[0].row_key)
-        before = address.read(connection, list(source.written_columns), lock=False)
+        before = address.read(connection, list(source.cell_columns), lock=False)
         good = [photo for photo in photos if before is not None and before[photo.field] == photo.shown]
         if before is None or not good:
             return RowPreview(source.name, address.row_key, (), _EDITED if before else _DELETED)
@@ -184,7 +197,7 @@ class RowRewriter:
     def _swap(
         self, connection: Connection, address: RowAddress, photos: list[Photo], primary: Photo | None
     ) -> RowCounts:
-        before = address.read(connection, list(address.source.written_columns))
+        before = address.read(connection, list(address.source.cell_columns))
         if before is None:
             self._refuse(connection, address, photos, RewriteOutcome.CONFLICT, _DELETED)
             return RowCounts(conflicts=len(photos))
@@ -192,15 +205,15 @@ class RowRewriter:
         if not good:
             return RowCounts(conflicts=len(photos))
         wanted = self._wanted(connection, address, good, primary, before)
-        changed = {name: value for name, value in wanted.items() if value != before[name]}
+        # A marker that says so already is written again: its ledger entry is what the way back goes by.
+        markers = address.source.rewrite.markers
+        changed = {name: value for name, value in wanted.items() if value != before[name] or name in markers}
         if not ledger.swap(connection, address, before=before, after=changed):
             self._refuse(connection, address, good, RewriteOutcome.CONFLICT, _RACED)
             return RowCounts(conflicts=len(photos))
         self._confirm(connection, address, good, primary, before, changed)
-        first = good[0]
-        sample = RowChange(
-            first.source, first.row_key, first.field, str(before[first.field]), str(wanted[first.field])
-        )
+        first, name = good[0], markers[0] if markers else good[0].field
+        sample = RowChange(first.source, first.row_key, name, _shown(before[name]), _shown(wanted[name]))
         return RowCounts(rewritten=len(good), conflicts=len(photos) - len(good), rows=1, samples=[sample])
 
     def _unedited(
@@ -245,7 +258,9 @@ class RowRewriter:
             for key in values.named_keys(photo, primary):
                 if not is_proven_row(self._objects.get(key)):
                     raise RowRefusedError(f"the new value would name {key}, which is not proven")
-        wanted: dict[str, RawValue] = {p.field: values.field_value(p, primary) for p in good}
+        wanted = values.literals(is_sqlite=address.is_sqlite)
+        if address.source.rewrite.names_photos:
+            wanted |= {p.field: values.field_value(p, primary) for p in good}
         leader = self._leader(address, good, primary)
         if leader is not None:
             wanted |= values.write_back(leader, self._objects)
@@ -281,13 +296,15 @@ class RowRewriter:
         stored = address.read(connection, list(changed))
         if stored is None:
             raise RowRefusedError("the row's key changed with its values (a trigger?)")
-        by_field = {photo.field: photo for photo in good}
-        ledger.require_text(address, stored, {name: changed[name] for name in by_field})
+        rewrite = address.source.rewrite
+        naming = {photo.field: [photo] for photo in good} if rewrite.names_photos else {}
+        naming |= dict.fromkeys(rewrite.markers, good)
+        ledger.require_text(address, stored, {name: changed[name] for name in naming})
         entries = [
             self._entry(
                 address,
                 name,
-                by_field.get(name),
+                naming.get(name, []),
                 RewriteOutcome.APPLIED,
                 before=before[name],
                 after=stored[name],
@@ -301,7 +318,8 @@ class RowRewriter:
                 connection,
                 photo,
                 PhotoState.MIGRATED,
-                new_value=str(stored[photo.field]),
+                # In mode columns the row goes on saying what it said.
+                new_value=str(stored[photo.field]) if rewrite.names_photos else photo.shown,
                 recipe=self._naming.recipe_digest(shown),
                 validated_at=None,
             )
@@ -315,7 +333,7 @@ class RowRewriter:
         reason: str,
     ) -> None:
         """Record why the photos' columns were left as they are."""
-        entries = [self._entry(address, p.field, p, outcome, before=p.shown, reason=reason) for p in photos]
+        entries = [self._entry(address, p.field, [p], outcome, before=p.shown, reason=reason) for p in photos]
         ledger.record(connection, entries)
         is_conflict = outcome is RewriteOutcome.CONFLICT
         for photo in photos:
@@ -331,7 +349,7 @@ class RowRewriter:
         self,
         address: RowAddress,
         column: str,
-        photo: Photo | None,
+        photos: list[Photo],
         outcome: RewriteOutcome,
         **values: Any,
     ) -> ledger.Entry:
@@ -340,7 +358,7 @@ class RowRewriter:
             run=self._run,
             address=address,
             column=column,
-            photos=[photo.id] if photo else [],
+            photos=[photo.id for photo in photos],
             outcome=outcome,
             **values,
         )

@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from PIL import Image, UnidentifiedImageError
 
+from photo_pipeline.core.catalog import raw
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.raw import RawValue
 from photo_pipeline.core.catalog.rows import RowAddress
@@ -110,7 +111,7 @@ class _BatchValidator:
         self._proven: dict[str, Any] = {}  # `pp_object` rows by key
 
     def run(self, sample: float, progress: Progress) -> Validated:
-        photos = batch_photos(self._database, self._batch, (PhotoState.MIGRATED,))
+        photos = batch_photos(self._database, self._batch, (PhotoState.MIGRATED, PhotoState.STORED))
         leading = row_primaries(self._database, self._config, photos)
         chosen = _sampled(photos, sample)
         self._outcome.photos = len(photos)
@@ -130,6 +131,8 @@ class _BatchValidator:
 
     def _named(self, photo: Photo) -> list[str]:
         """Return the keys that the photo's new value names: one, or one per format for `.auto`."""
+        if not self._config.source(photo.source).rewrite.names_photos:
+            return []
         key = (photo.new_value or "").removeprefix(f"{self._naming.urls.base_url}/")
         if not key.endswith(AUTO_SUFFIX):
             return [key]
@@ -177,15 +180,33 @@ class _BatchValidator:
 
     def _row_problems(self, photo: Photo) -> list[str]:
         source = self._config.source(photo.source)
+        if photo.state == PhotoState.STORED:
+            return []  # Nothing of its row is ours; its objects are judged beside this.
         address = RowAddress.of(self._database, source, photo.row_key)
         with self._database.read() as connection:
             current: dict[str, RawValue] | None = address.read(connection, [photo.field], lock=False)
         if current is None:
             return ["the row was deleted since"]
+        if source.rewrite.mode == "columns":
+            return self._marker_problems(address)
         if current[photo.field] != photo.new_value:
             return [f"the row's {photo.field} says {current[photo.field]!r}, not {photo.new_value!r}"]
         unproven = [key for key in self._named(photo) if key not in self._proven]
         return [f"the row names an object that is not proven ({', '.join(unproven)})"] if unproven else []
+
+    def _marker_problems(self, address: RowAddress) -> list[str]:
+        """Return which columns no longer say that the row's photos are in the store."""
+        rewrite = address.source.rewrite
+        with self._database.read() as connection:
+            current = address.read(connection, list(rewrite.set), lock=False) if rewrite.set else {}
+        if current is None:
+            return ["the row was deleted since"]
+        wanted = {name: raw.literal(v, is_sqlite=address.is_sqlite) for name, v in rewrite.set.items()}
+        return [
+            f"the row's {name} says {current[name]!r}, not {value!r}"
+            for name, value in wanted.items()
+            if current[name] != value
+        ]
 
     def _record(self, photos: Sequence[Photo]) -> None:
         now = utc_now()
