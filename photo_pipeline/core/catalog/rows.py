@@ -232,7 +232,7 @@ def _require_unique_keys(source: Source, page: list[SourceRow]) -> None:
             raise ConfigurationError(
                 f"source {source.name}: table {source.table!r}, key {list(source.key)}",
                 cause=f"it does not identify one row: {row.row_key} appears more than once",
-                fix="name all the columns that identify a row of this table; where none do, add a primary key",
+                fix="name all the columns that identify a row of this table; else add a primary key",
             )
         seen.add(row.row_key)
 

@@ -65,6 +65,7 @@ class RowValues:
         shown = objects[key]
         facts: dict[str, RawValue] = {
             "bytes": int(shown.bytes),
+            "kilobytes": round(int(shown.bytes) / 1000, 2),
             "mime": str(shown.mime),
             "width": int(shown.width),
             "height": int(shown.height),

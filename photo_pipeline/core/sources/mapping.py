@@ -23,7 +23,7 @@ Quantity = str
 
 WRITE_BACK = (
     *("bytes", "mime", "width", "height", "sha256", "s3_key", "bucket", "formats_json", "formats_strapi"),
-    *("original_bytes", "saved_bytes", "saved_percent"),
+    *("kilobytes", "original_bytes", "saved_bytes", "saved_percent"),
 )
 Literally = str | int | float | bool | None
 """A value of `set`, written as it stands."""
