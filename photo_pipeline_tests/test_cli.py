@@ -38,8 +38,8 @@ from photo_pipeline_tests.sites import Site, photo
 from photo_pipeline_tests.sockets import free_port, listening_socket
 
 PROGRAM = Path(sys.executable).with_name("photo-pipeline")
-COMMANDS = ("demo", "init", "plan", "migrate", "status", "rollback", "validate", "report", "audit")
-SUBCOMMANDS = ("audit verify", "audit show")
+COMMANDS = ("demo", "init", "plan", "migrate", "status", "rollback", "validate", "report", "audit", "mapping")
+SUBCOMMANDS = ("audit verify", "audit show", "mapping suggest")
 BATCH = "batch-000001"
 
 

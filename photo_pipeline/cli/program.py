@@ -14,6 +14,7 @@ from photo_pipeline.cli.audit import AUDIT
 from photo_pipeline.cli.command import as_command, command_name
 from photo_pipeline.cli.demo import demo
 from photo_pipeline.cli.init import init
+from photo_pipeline.cli.mapping import MAPPING
 from photo_pipeline.cli.migrate import migrate
 from photo_pipeline.cli.plan import plan
 from photo_pipeline.cli.report import report
@@ -23,7 +24,7 @@ from photo_pipeline.cli.validate import validate
 from photo_pipeline.core.config import DEFAULT_CONFIG_NAME
 
 COMMANDS = (demo, init, plan, migrate, status, rollback, validate, report)
-GROUPS = (AUDIT,)
+GROUPS = (AUDIT, MAPPING)
 
 app = typer.Typer(
     name="photo-pipeline",
