@@ -17,6 +17,7 @@ from photo_pipeline.checks import (
     no_dangling_url,
     visual_quality_is_above_the_floor,
 )
+from photo_pipeline.jobs.control import abort, pause, resume
 from photo_pipeline.jobs.inventory import inventory
 from photo_pipeline.jobs.migrate import migrate
 from photo_pipeline.jobs.report import report
@@ -47,7 +48,7 @@ defs = dg.Definitions(
         no_dangling_url,
         every_photo_is_delivered_intact,
     ],
-    jobs=[inventory, migrate, rollback, report],
+    jobs=[inventory, migrate, pause, resume, abort, rollback, report],
     resources={
         "settings": settings,
         "database": ApplicationDatabase(settings=settings),

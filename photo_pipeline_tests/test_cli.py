@@ -38,7 +38,10 @@ from photo_pipeline_tests.sites import Site, photo
 from photo_pipeline_tests.sockets import free_port, listening_socket
 
 PROGRAM = Path(sys.executable).with_name("photo-pipeline")
-COMMANDS = ("demo", "init", "plan", "migrate", "status", "rollback", "validate", "report", "audit", "mapping")
+COMMANDS = (
+    *("demo", "init", "plan", "migrate", "status", "pause", "resume", "abort", "rollback"),
+    *("validate", "report", "audit", "mapping"),
+)
 SUBCOMMANDS = ("audit verify", "audit show", "mapping suggest")
 BATCH = "batch-000001"
 

@@ -18,6 +18,9 @@ ASSETS = PARTITIONED | {"local_inventory", "checksum_catalog", "migration_report
 JOBS = {
     "inventory": {"local_inventory", "checksum_catalog"},
     "migrate": PARTITIONED,
+    "pause": set(),
+    "resume": set(),
+    "abort": set(),
     "rollback": {"db_url_rewrites"},
     "report": {"migration_report"},
 }

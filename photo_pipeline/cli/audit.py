@@ -9,6 +9,7 @@ from photo_pipeline.cli.command import DONE, FINDINGS, AsJson, CommandGroup
 from photo_pipeline.cli.project import open_project, require_state
 from photo_pipeline.core.audit import entries
 from photo_pipeline.core.audit import verify as verify_log
+from photo_pipeline.core.migration.ledger_audit import LedgerVerdict, verify_ledger
 from photo_pipeline.terminal import Terminal
 
 
@@ -18,7 +19,7 @@ def verify(
     ] = None,
     json_: AsJson = False,
 ) -> int:
-    """Prove that no entry of the audit log was changed, added or removed.
+    """Prove that the audit log is unbroken, and the rewrite ledger what it says.
 
     Example: photo-pipeline audit verify
     """
@@ -27,12 +28,28 @@ def verify(
         require_state(project)
         with project.database.read() as connection:
             verdict = verify_log(connection, known_head=head)
+            ledger = verify_ledger(connection) if verdict.holds else None
     if verdict.holds:
         terminal.say(f"The audit log is unbroken: {verdict.count:,} entries. Its head is {verdict.head}")
     else:
         terminal.say(f"The audit log is BROKEN at entry {verdict.broken_seq}: {verdict.reason}.")
-    terminal.result({"holds": verdict.holds} | asdict(verdict))
-    return DONE if verdict.holds else FINDINGS
+    holds = verdict.holds and ledger is not None and ledger.holds
+    if ledger is not None:
+        _say_ledger(terminal, ledger)
+    terminal.result({"holds": holds} | asdict(verdict) | {"ledger": asdict(ledger) if ledger else None})
+    return DONE if holds else FINDINGS
+
+
+def _say_ledger(terminal: Terminal, ledger: LedgerVerdict) -> None:
+    if not ledger.holds:
+        terminal.say(f"The ledger (pp_rewrite) is CHANGED: entry {ledger.broken_seq}: {ledger.reason}.")
+        return
+    terminal.say(f"The ledger is as it was written: {ledger.rows:,} rows.")
+    if ledger.unaudited:
+        terminal.say(
+            f"{ledger.unaudited:,} ledger rows have no entry in the log; an earlier version wrote them, "
+            "or somebody else."
+        )
 
 
 def show(

@@ -12,6 +12,7 @@ from photo_pipeline.cli.validate import validate_batches
 from photo_pipeline.core.catalog.batches import assign_batches
 from photo_pipeline.core.catalog.checksums import hash_matched_files
 from photo_pipeline.core.catalog.inventory import Inventory, take_inventory
+from photo_pipeline.core.catalog.schema import ensure_schema, schema_exists
 from photo_pipeline.core.catalog.tables import BatchState, PhotoClass
 from photo_pipeline.core.migration.run import (
     MigratedBatch,
@@ -21,6 +22,7 @@ from photo_pipeline.core.migration.run import (
     new_run_id,
 )
 from photo_pipeline.core.migration.state import BatchStatus, batch_statuses, photos_in_trouble
+from photo_pipeline.core.migration.watch import heeding, require_running
 from photo_pipeline.core.project import Project
 from photo_pipeline.core.report.write import write_report
 from photo_pipeline.terminal import Terminal, human_bytes
@@ -84,7 +86,11 @@ def _require_reachable(project: Project) -> None:
 
 
 def _take_inventory(project: Project, terminal: Terminal, *, rehash: bool) -> Inventory:
-    with terminal.progress("inventory") as progress:
+    if schema_exists(project.database):
+        ensure_schema(project.database)
+        require_running(project.database)
+    with terminal.progress("inventory") as shown:
+        progress = heeding(shown, project.database)
         inventory = take_inventory(project.database, project.config, progress=progress)
         hash_matched_files(project.database, project.config, rehash=rehash, progress=progress)
         assign_batches(project.database, project.config)

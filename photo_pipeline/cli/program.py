@@ -12,6 +12,7 @@ import typer
 from photo_pipeline.cli import project
 from photo_pipeline.cli.audit import AUDIT
 from photo_pipeline.cli.command import as_command, command_name
+from photo_pipeline.cli.control import abort, pause, resume
 from photo_pipeline.cli.demo import demo
 from photo_pipeline.cli.init import init
 from photo_pipeline.cli.mapping import MAPPING
@@ -23,7 +24,7 @@ from photo_pipeline.cli.status import status
 from photo_pipeline.cli.validate import validate
 from photo_pipeline.core.config import DEFAULT_CONFIG_NAME
 
-COMMANDS = (demo, init, plan, migrate, status, rollback, validate, report)
+COMMANDS = (demo, init, plan, migrate, status, pause, resume, abort, rollback, validate, report)
 GROUPS = (AUDIT, MAPPING)
 
 app = typer.Typer(

@@ -5,6 +5,7 @@ from photo_pipeline.cli.project import open_project
 from photo_pipeline.core.catalog.inventory import last_inventory
 from photo_pipeline.core.catalog.schema import schema_exists
 from photo_pipeline.core.migration.state import batch_statuses, migration_row, unbatched_states
+from photo_pipeline.core.migration.watch import wish
 from photo_pipeline.terminal import Terminal
 
 
@@ -23,6 +24,9 @@ def status(json_: AsJson = False) -> int:
         inventory = last_inventory(project.database)
         batches = batch_statuses(project.database)
         unbatched = unbatched_states(project.database)
+        stopped = wish(project.database)
+    if stopped.sentence:
+        terminal.say(f"The migration was {stopped.sentence}. To let it go on: photo-pipeline resume")
     terminal.say(f"Migration: {row.status}. Last inventory: {row.inventoried_at:%Y-%m-%d %H:%M:%S} UTC.")
     if inventory is not None:
         terminal.inventory(inventory)
@@ -32,7 +36,13 @@ def status(json_: AsJson = False) -> int:
         rows.append(["in no batch", "-", _states(unbatched), "see the report for the reasons"])
     terminal.table(("batch", "state", "photos", "note"), rows)
     terminal.result(
-        {"status": row.status, "inventory": inventory, "batches": batches, "unbatched": unbatched}
+        {
+            "status": row.status,
+            "control": stopped,
+            "inventory": inventory,
+            "batches": batches,
+            "unbatched": unbatched,
+        }
     )
     return DONE
 

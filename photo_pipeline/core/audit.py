@@ -101,7 +101,7 @@ def record(
     row: dict[str, Any] = {
         "seq": last.seq + 1,
         "at": utc_now(),
-        "actor": actor or _account(),
+        "actor": actor or account(),
         "run": run,
         "action": action,
         "batch": batch,
@@ -210,7 +210,8 @@ def _digest(row: Mapping[str, Any] | sa.RowMapping) -> str:
 
 
 @cache
-def _account() -> str:
+def account() -> str:
+    """Return the account that this process runs under, as user@host."""
     try:
         name = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a container's made-up user

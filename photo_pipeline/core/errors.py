@@ -71,6 +71,10 @@ class DatabaseError(InfrastructureError):
     """The application's database is unreachable or failed a statement."""
 
 
+class DatabaseBusyError(DatabaseError):
+    """The transaction met another one (a deadlock, say) and was undone; the same work may succeed now."""
+
+
 class LeaseLostError(InfrastructureError):
     """Another run holds, or has taken over, the lease on a batch; this run's writes are refused."""
 

@@ -4,10 +4,12 @@ Knows the differences between SQLite and PostgreSQL that matter for safe transac
 photos. Every SQLAlchemy engine of the project is made here.
 """
 
-from collections.abc import Iterable, Iterator
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -17,7 +19,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchTableError, OperationalError
 from sqlalchemy.types import NullType
 
-from photo_pipeline.core.errors import ConfigurationError, DatabaseError
+from photo_pipeline.core.catalog.faults import Fault, fault_of, first_error, fix_for, one_line
+from photo_pipeline.core.errors import ConfigurationError, DatabaseBusyError, DatabaseError
 
 # SQLite waiters need more than 30 s under disk pressure (facts/backends.md, section 2).
 _BUSY_TIMEOUT_MS = 60_000
@@ -34,8 +37,13 @@ _POSTGRES_TEXT_FORMS = (
 _WRITE = "photo_pipeline_write"
 # Execution option of connections that may change temporary tables only.
 WRITES_NOTHING = "photo_pipeline_writes_nothing"
+# A deadlock's victim tries again; after so many the other side is not going to give way.
+_ATTEMPTS = 6
+_FIRST_PAUSE_S = 0.05
 # SQLite before 3.32 takes 999 parameters per statement.
 _KEYS_PER_QUERY = 500
+
+Result = TypeVar("Result")
 
 
 class UndecodableText(bytes):
@@ -111,15 +119,42 @@ class Database:
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{lock_timeout_s}s'")
             yield connection
 
+    def transact(self, work: Callable[[Connection], Result], *, lock_timeout_s: int | None = None) -> Result:
+        """Run `work` in a write transaction, and all of it again if another transaction got in its way.
+
+        Args:
+            work: Called with the connection; must leave nothing behind outside the database when it fails.
+            lock_timeout_s: As for `write`.
+
+        Raises:
+            DatabaseError: as for `write`; DatabaseBusyError if several attempts met other transactions.
+        """
+        for attempt in range(1, _ATTEMPTS):
+            try:
+                with self.write(lock_timeout_s=lock_timeout_s) as connection:
+                    return work(connection)
+            except DatabaseBusyError:
+                # Random, or two victims of each other would meet again.
+                time.sleep(random.uniform(0.5, 1) * _FIRST_PAUSE_S * 2**attempt)
+        with self.write(lock_timeout_s=lock_timeout_s) as connection:
+            return work(connection)
+
     @contextmanager
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except OperationalError as error:
+        except DBAPIError as error:
+            first = first_error(error)
+            if fault_of(first) is Fault.AGAIN:
+                raise DatabaseBusyError(
+                    self.name,
+                    cause=f"other transactions got in the way again and again ({one_line(first)})",
+                    fix="run again when the application is less busy: what is committed is kept",
+                ) from error
             raise DatabaseError(
                 self.name,
-                cause=f"it failed in the middle of the work ({' '.join(str(error.orig).split())})",
-                fix="see that it is up and has room, then run again: what is committed is kept",
+                cause=f"it failed in the middle of the work ({one_line(first)})",
+                fix=fix_for(first),
             ) from error
 
     def table(self, name: str, schema: str | None = None) -> sa.Table:

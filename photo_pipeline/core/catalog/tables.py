@@ -69,6 +69,8 @@ class RewriteOutcome(StrEnum):
     FAILED = "failed"
     ROLLED_BACK = "rolled_back"
     ROLLBACK_CONFLICT = "rollback_conflict"
+    # A later batch has set the column again: this value comes back with that batch's rollback.
+    ROLLBACK_DEFERRED = "rollback_deferred"
 
 
 class UtcDateTime(TypeDecorator[datetime]):

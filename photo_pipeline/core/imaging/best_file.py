@@ -70,15 +70,16 @@ def best_animation(
         max_bytes: The budget; None for none.
     """
     first = frames[0]
-    name, low, high = encoder(format, recipe.effort).name, recipe.quality_min, recipe.quality_max
+    name = encoder(format, recipe.effort).name
+    qualities = range(recipe.quality_min, recipe.quality_max + 1)
 
     def expected(_: int) -> SizeCurve:
         # As if each frame were a picture of its own: too much, and corrected by the first encode.
         pixels = first.width * first.height * len(frames)
-        return SizeCurve(curve_model(name), probe(first), pixels=pixels, low=low, high=high)
+        return SizeCurve(curve_model(name), probe(first), pixels=pixels, qualities=qualities)
 
     encode = partial(encode_animation, frames, animation, format)
-    return search_quality(encode, max_bytes=max_bytes, low=low, high=high, forecast=expected)
+    return search_quality(encode, max_bytes=max_bytes, qualities=qualities, forecast=expected)
 
 
 def _lossy(
@@ -89,12 +90,12 @@ def _lossy(
     max_bytes: int | None,
     features: Callable[[], Floats],
 ) -> SearchResult:
-    found, low, high = encoder(format, recipe.effort), recipe.quality_min, recipe.quality_max
+    found = encoder(format, recipe.effort)
+    qualities = found.qualities(recipe.quality_min, recipe.quality_max)
     return search_quality(
         partial(found.encode, pixels),
         max_bytes=max_bytes,
-        low=low,
-        high=high,
-        forecast=lambda budget: forecast(found, pixels, features(), budget=budget, low=low, high=high),
+        qualities=qualities,
+        forecast=lambda budget: forecast(found, pixels, features(), budget=budget, qualities=qualities),
         good_fill=found.good_fill,
     )

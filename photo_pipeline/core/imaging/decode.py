@@ -16,11 +16,13 @@ Every pixel layout that can arrive is turned into RGB or RGBA here, on purpose:
 | animated GIF/PNG/WebP/AVIF              | the first frame, or all by `animation: keep` (animation.py) |
 """
 
+from functools import lru_cache
 from io import BytesIO
 from math import ceil
 from pathlib import Path
 
-from PIL import Image, ImageCms
+import numpy as np
+from PIL import Image, ImageChops, ImageCms
 
 from photo_pipeline.core.errors import UnsupportedFormatError
 from photo_pipeline.core.imaging.header import DAMAGE_ERRORS, SourceInfo, opened
@@ -170,19 +172,23 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _converted(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
-    in_place = image.mode in ("RGB", "RGBA")  # saves a copy of what may be a hundred megabytes
     try:
-        converted = ImageCms.profileToProfile(
-            image,
-            profile,
-            ImageCms.createProfile("sRGB"),
-            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            outputMode=None if in_place else "RGB",
-            inPlace=in_place,
-        )
+        return _through(image, profile)
     except (ImageCms.PyCMSError, *DAMAGE_ERRORS):
         # A profile that opens but cannot be computed with is as broken as one that does not open.
         return image
+
+
+def _through(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
+    in_place = image.mode in ("RGB", "RGBA")  # saves a copy of what may be a hundred megabytes
+    converted = ImageCms.profileToProfile(
+        image,
+        profile,
+        ImageCms.createProfile("sRGB"),
+        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        outputMode=None if in_place else "RGB",
+        inPlace=in_place,
+    )
     return converted if converted is not None else image
 
 
@@ -202,13 +208,26 @@ def _usable_profile(image: Image.Image, profile: bytes | None) -> ImageCms.Image
         return None
     try:
         opened_profile = ImageCms.ImageCmsProfile(BytesIO(profile))
-        model = opened_profile.profile.xcolor_space
-        description = ImageCms.getProfileDescription(opened_profile)
+        if opened_profile.profile.xcolor_space != _COLOUR_MODEL.get(image.mode):
+            return None
+        is_srgb = image.mode in ("RGB", "RGBA") and _changes_nothing(profile)
     except (ImageCms.PyCMSError, *DAMAGE_ERRORS):
         return None
-    if model != _COLOUR_MODEL.get(image.mode) or description.startswith("sRGB"):
-        return None
-    return opened_profile
+    return None if is_srgb else opened_profile
+
+
+@lru_cache(maxsize=64)
+def _changes_nothing(profile: bytes) -> bool:
+    """Whether an RGB profile is sRGB but for rounding.
+
+    Not by its name: Minolta's "sRGB" has a plain gamma of 2.2, and many an sRGB profile is called "c2".
+    """
+    steps = range(0, 256, 15)
+    cube = Image.new("RGB", (len(steps) ** 2, len(steps)))
+    cube.putdata([(red, green, blue) for red in steps for green in steps for blue in steps])
+    converted = _through(cube.copy(), ImageCms.ImageCmsProfile(BytesIO(profile)))
+    difference = np.asarray(ImageChops.difference(cube, converted))
+    return int(difference.max()) <= 1
 
 
 def _without_idle_alpha(image: Image.Image) -> Image.Image:

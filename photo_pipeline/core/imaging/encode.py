@@ -4,16 +4,12 @@ An encoder takes pixels and a quality and returns a whole file without any metad
 taken is decided in `search.py`. A new format is one function and one case of `encoder`.
 """
 
-import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from io import BytesIO
-from typing import Literal
 
-import pillow_avif
+import pillow_avif  # noqa: F401 - registers AVIF with every Pillow
 from PIL import Image
 
 from photo_pipeline.core.imaging.recipe import Effort, ImageFormat
@@ -31,32 +27,19 @@ _ROBIDOUX = (
     (85, 75, 135, 156, 189, 238, 311, 418),
 )
 
-# SVT-AV1 refuses sides below 4 px and drops tools at tiny sizes; aom encodes those in 2 ms.
-_SVT_MIN_SIDE = 16
-# SVT-AV1 takes some 45 bytes a pixel: at 12 MP it fails within the 512 MB that a photo may take, where aom
-# (speed 8: 6 s for 16 MP) needs half. By size alone, so that the same pixels always get the same bytes.
-_SVT_MAX_PIXELS = 7_000_000
-_LARGE_SPEED = 8
-
 Encode = Callable[[Image.Image, int], bytes]
 """From an RGB (or RGBA, where alpha is kept) image and a quality of 1-100 to a whole file."""
 
-Codec = Literal["svt", "aom"]
+# libavif's speed of aom. ssimulacra2 at 100 KB and CPU seconds, means of 20 photographs at 1200 px: aom 9
+# 65.9 points in 0.08 s, aom 8 67.4 in 0.34; of ten others aom 7 69.4 in 0.54, aom 6 0.4 more in 0.94. SVT-AV1
+# 4.1 (tune 3) has 65.8 in 0.17 and 66.7 in 0.38 at speeds 7 and 6, and takes thrice the memory.
+_AVIF_SPEED: dict[Effort, int] = {Effort.SPEED: 9, Effort.BALANCED: 8, Effort.QUALITY: 6}
+_SCOUT_SPEED = 9
+# Above it a photo would take longer than its 30 s, or more than its 512 MB (speed 8: 6 s for 16 MP).
+_LARGE_PIXELS = 7_000_000
+_LARGE_SPEED = 8
 
-# Codec and libavif's speed. Of both codecs at all speeds and tunings these lie on the frontier of ssimulacra2
-# at 100 KB against CPU seconds (8 to 10 photographs at 1200 px): SVT 8 67.4 points at 0.12 s, SVT 7 68.4 at
-# 0.19, SVT 6 69.2 at 0.40, aom 7 70.1 at 0.62, aom 6 70.5 at 0.94. Efforts are rows of `make bench-imaging`.
-_AVIF_ENCODER: dict[Effort, tuple[Codec, int]] = {
-    Effort.SPEED: ("svt", 8),
-    Effort.BALANCED: ("svt", 7),
-    Effort.QUALITY: ("aom", 6),
-}
-_SCOUT_SPEED = 10
-
-# SVT-AV1's tuning for still pictures ("IQ"). At 100 KB and 1200 px it scores 4 to 6 ssimulacra2 points more
-# than the default, which is tuned for PSNR of video (ten photographs, speeds 6 to 8; benchmarks/imaging).
-_STILL_PICTURE = "3"
-# aom's own tuning for stills; "iq" scores 0.9 points less, its default 1.1 less.
+# aom's own tuning for stills; on the same photographs "iq" scores 1.6 points less.
 _AOM_TUNE = "ssimulacra2"
 
 
@@ -69,12 +52,18 @@ class Encoder:
         encode: Makes a file.
         good_fill: The share of a byte budget with which a search is content: higher where a try is cheap.
         scout: A faster encoder of the same family, whose file size tells a picture's curve; or None.
+        level: From a quality to the encoder's own, where several qualities make the same file.
     """
 
     name: str
     encode: Encode
     good_fill: float
     scout: Encode | None = None
+    level: Callable[[int], int] = int
+
+    def qualities(self, low: int, high: int) -> list[int]:
+        """Returns the qualities from `low` to `high` that make different files, ascending."""
+        return sorted({self.level(quality): quality for quality in range(high, low - 1, -1)}.values())
 
 
 def encoder(format: ImageFormat, effort: Effort) -> Encoder:
@@ -87,13 +76,15 @@ def encoder(format: ImageFormat, effort: Effort) -> Encoder:
     if format is ImageFormat.JPEG:
         return Encoder("jpeg", encode_jpeg, good_fill=0.97)
     if format is ImageFormat.WEBP:
-        return Encoder("webp", encode_webp, good_fill=0.92)
-    codec, speed = _AVIF_ENCODER[effort]
+        return Encoder("webp", encode_webp, good_fill=0.9)
+    speed = _AVIF_SPEED[effort]
     return Encoder(
         f"avif-{effort}",
-        partial(encode_avif, codec=codec, speed=speed),
-        good_fill=0.93,
-        scout=partial(encode_avif, codec="svt", speed=_SCOUT_SPEED),
+        partial(encode_avif, speed=speed),
+        # aom's quantizer has steps of 5 to 14 % in bytes: below this a better one is likely.
+        good_fill=0.88,
+        scout=partial(encode_avif, speed=_SCOUT_SPEED) if speed < _SCOUT_SPEED else None,
+        level=_quantizer,
     )
 
 
@@ -102,53 +93,36 @@ def keeps_alpha(format: ImageFormat) -> bool:
     return format is not ImageFormat.JPEG
 
 
-def encode_avif(image: Image.Image, quality: int, *, codec: Codec, speed: int) -> bytes:
-    """Encodes AVIF 4:2:0; with aom also where SVT-AV1 is absent, refuses the size or needs too much memory.
-
-    SVT-AV1's CRF has quarter steps; qualities of 1-100 spread over its 0-63 (lower is better), so that each
-    step of quality is another file, where libavif's own scale has 64 steps of about 5 % in bytes.
+def encode_avif(image: Image.Image, quality: int, *, speed: int) -> bytes:
+    """Encodes AVIF 4:2:0 with aom.
 
     Args:
         image: RGB or RGBA.
         quality: 1-100.
-        codec: "svt" or "aom".
-        speed: libavif's speed, 0 (slowest) to 10.
+        speed: libavif's speed, 0 (slowest) to 10; very large pictures get a faster one.
 
     Raises:
         MemoryError: The encoder could not get its memory or its threads.
     """
-    if image.width * image.height > _SVT_MAX_PIXELS:
-        codec, speed = "aom", max(speed, _LARGE_SPEED)
-    # One thread: photos are processed side by side, and aom's bytes depend on the number of threads.
-    options: dict[str, object] = {"speed": speed, "subsampling": "4:2:0", "max_threads": 1}
-    if codec == "svt" and _has_svt() and min(image.size) >= _SVT_MIN_SIDE:
-        crf = round(63 * (100 - quality) / 100 * 4) / 4
-        options |= {"codec": "svt", "advanced": {"tune": _STILL_PICTURE, "crf": f"{crf:g}"}}
-    else:
-        options |= {"codec": "aom", "quality": quality, "advanced": {"tune": _AOM_TUNE}}
+    # By size alone, so that the same pixels always get the same bytes.
+    if image.width * image.height > _LARGE_PIXELS:
+        speed = max(speed, _LARGE_SPEED)
     try:
-        with _ordinary_priority():
-            return saved(image, "AVIF", **options)
+        return saved(
+            image,
+            "AVIF",
+            codec="aom",
+            quality=quality,
+            speed=speed,
+            subsampling="4:2:0",
+            # Photos are processed side by side, and aom's bytes depend on the number of threads.
+            max_threads=1,
+            # Quality 100 is lossless, for which aom has no tuning.
+            advanced={"tune": _AOM_TUNE} if quality < 100 else {},
+        )
     except RuntimeError as error:
         # The pixels and settings are valid by now: libavif's "encoding failed" is a failed malloc or thread.
-        raise MemoryError(f"{options['codec']}: {error}") from error
-
-
-@contextmanager
-def _ordinary_priority() -> Iterator[None]:
-    """Undo what SVT-AV1 does to its caller when it runs as root: real-time scheduling (SCHED_FIFO).
-
-    Left so, the process, and every program that it starts later, starves all others of the machine.
-    """
-    if sys.platform != "linux":
-        yield
-        return
-    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
-    try:
-        yield
-    finally:
-        if os.sched_getscheduler(0) != policy:
-            os.sched_setscheduler(0, policy, parameters)
+        raise MemoryError(f"aom: {error}") from error
 
 
 def encode_webp(image: Image.Image, quality: int) -> bytes:
@@ -195,15 +169,13 @@ def saved(image: Image.Image, format: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
+def _quantizer(quality: int) -> int:
+    """The quantizer (63 is the worst) that libavif gives aom for a quality (avifQualityToQuantizer)."""
+    return ((100 - quality) * 63 + 50) // 100
+
+
 @cache
 def _quantisation(quality: int) -> tuple[int, ...]:
     """Robidoux's table scaled as libjpeg does (jpeg_quality_scaling), within baseline's 1..255."""
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
     return tuple(min(255, max(1, (step * percent + 50) // 100)) for row in _ROBIDOUX for step in row)
-
-
-@cache
-def _has_svt() -> bool:
-    # SVT prints 20 lines per image to stderr unless told before its first use; 1 is errors only.
-    os.environ.setdefault("SVT_LOG", "1")
-    return bool(pillow_avif.AvifImagePlugin._avif.encoder_codec_available("svt"))

@@ -5,7 +5,7 @@ Which variants get them is decided by the caller. Nothing here changes a picture
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
@@ -43,6 +43,8 @@ class Watermark:
         position: The corner it is put in, or the middle.
         scale: Its width as a share of the variant's width, above 0 to 1; never beyond its own pixels.
         margin: Its distance from the edges as a share of the variant's shorter side, 0 to below 0.5.
+        sha256: Hex digest of the content that is meant, so that a file that is replaced during a run is
+            refused and not laid on the rest; None for whatever is there.
     """
 
     image: Path
@@ -50,6 +52,7 @@ class Watermark:
     position: Position = "bottom-right"
     scale: float = 0.2
     margin: float = 0.02
+    sha256: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("opacity", "scale"):
@@ -60,6 +63,14 @@ class Watermark:
         if self.position not in get_args(Position):
             raise _refused("position", self.position, fix=f"Use one of {', '.join(get_args(Position))}")
 
+    def pinned(self) -> "Watermark":
+        """Returns the mark that stands for the file's present content alone.
+
+        Raises:
+            ConfigurationError: The file cannot be read.
+        """
+        return replace(self, sha256=hashlib.sha256(_bytes(self)).hexdigest())
+
     def digest(self) -> str:
         """Identifies what the mark does to a variant, for the recipe's digest.
 
@@ -67,12 +78,12 @@ class Watermark:
             Hex SHA-256 over the file's bytes and all settings; the file's name and place do not count.
 
         Raises:
-            ConfigurationError: The file is missing or no picture, so that a bad one is found before any
-                photo is touched.
+            ConfigurationError: The file is missing, no picture, or not the content that is meant, so that a
+                bad one is found before any photo is touched.
         """
         _mark(self)
-        settings = [self.opacity, self.position, self.scale, self.margin]
-        return hashlib.sha256(json.dumps(settings).encode() + b"\n" + _bytes(self)).hexdigest()
+        settings = [self.opacity, self.position, self.scale, self.margin, self.pinned().sha256]
+        return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
 
 def sharpened(image: Image.Image) -> Image.Image:
@@ -147,7 +158,7 @@ def _mark(mark: Watermark) -> Image.Image:
     """The mark's pixels, RGBA."""
     try:
         state = mark.image.stat()
-        return _decoded(mark.image, state.st_mtime_ns, state.st_size)
+        return _decoded(mark, state.st_mtime_ns, state.st_size)
     except OSError as error:
         raise _unreadable(mark, error) from error
     except PhotoMemoryError:
@@ -158,10 +169,14 @@ def _mark(mark: Watermark) -> Image.Image:
 
 
 @lru_cache(maxsize=4)
-def _decoded(path: Path, modified_ns: int, size_bytes: int) -> Image.Image:
+def _decoded(mark: Watermark, modified_ns: int, size_bytes: int) -> Image.Image:
     """Decodes a mark once per process; a file that was replaced has another time or size."""
-    info = read_header(path, max_pixels=MAX_MARK_PIXELS)
-    return decode(path, info, size=(info.width, info.height)).convert("RGBA")
+    if mark.sha256 not in (None, mark.pinned().sha256):
+        cause = "the file was replaced during the run, and its photos would get two different marks"
+        fix = "Run it again: the new mark makes new objects, the old one's stay as they are"
+        raise ConfigurationError(f"watermark {mark.image}", cause=cause, fix=fix)
+    info = read_header(mark.image, max_pixels=MAX_MARK_PIXELS)
+    return decode(mark.image, info, size=(info.width, info.height)).convert("RGBA")
 
 
 def _bytes(mark: Watermark) -> bytes:

@@ -1,5 +1,6 @@
 """Foretells a picture's file sizes: the size model, and where it is unsure a fast encode that settles it."""
 
+from collections.abc import Sequence
 from math import log
 
 from PIL import Image
@@ -13,25 +14,24 @@ _SURE = 2.0
 
 
 def forecast(
-    encoder: Encoder, image: Image.Image, features: Floats, *, budget: int, low: int, high: int
+    encoder: Encoder, image: Image.Image, features: Floats, *, budget: int, qualities: Sequence[int]
 ) -> SizeCurve:
-    """Returns what to expect of the image's files from quality `low` to `high`.
+    """Returns what to expect of the image's files at some qualities.
 
-    Where the encoder has a scout and the model alone cannot say that `high` fits, the scout is sent to the
-    quality that would fill the budget: a curve is foretold best near where it was looked at.
+    Where the encoder has a scout and the model alone cannot say that the highest fits, the scout is sent to
+    the quality that would fill the budget: a curve is foretold best near where it was looked at.
 
     Args:
         encoder: The encoder.
         image: The pixels that will be encoded.
         features: What `probe` measured of them.
         budget: The bytes that a file may have.
-        low: The lowest quality.
-        high: The highest.
+        qualities: Ascending.
     """
     pixels = image.width * image.height
-    curve = SizeCurve(curve_model(encoder.name), features, pixels=pixels, low=low, high=high)
+    curve = SizeCurve(curve_model(encoder.name), features, pixels=pixels, qualities=qualities)
     if encoder.scout is None or curve.log_bytes(sigmas=_SURE)[-1] <= log(budget):
         return curve
-    quality = low + highest_fitting(curve.log_bytes(), budget)
+    quality = qualities[highest_fitting(curve.log_bytes(), budget)]
     curve.learn_scout(quality, len(encoder.scout(image, quality)))
     return curve

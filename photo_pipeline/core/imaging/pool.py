@@ -214,7 +214,7 @@ def _limit_worker(memory_bytes: int) -> None:
     # One photo per core already; dav1d would start a thread per core in each worker.
     pillow_avif.AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     if sys.platform == "linux":
-        # Each thread of SVT-AV1 would reserve an arena of 64 MiB, which counts as address space.
+        # Each thread would reserve an arena of 64 MiB, which counts as address space.
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         limit = pages * resource.getpagesize() + memory_bytes

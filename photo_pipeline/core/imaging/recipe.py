@@ -168,7 +168,7 @@ def library_versions() -> dict[str, str | None]:
     versions: dict[str, str | None] = {name: features.version(name) for name in names}
     versions["pillow"] = PIL.__version__
     versions["pillow_avif"] = pillow_avif.__version__
-    # SVT-AV1, aom and dav1d are updated without libavif's own version changing.
+    # aom and dav1d are updated without libavif's own version changing.
     versions["avif_codecs"] = pillow_avif.AvifImagePlugin._avif.codec_versions()
     versions["heic"] = "pillow_heif" if find_spec("pillow_heif") else None
     return versions

@@ -5,7 +5,7 @@ their sizes (`size_model.py` has the real one). The forecast only decides which 
 is taken is decided by the files themselves, so a wrong forecast costs encodes, never the budget.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import log
 from typing import Protocol
@@ -24,7 +24,7 @@ class Forecast(Protocol):
     """What sizes to expect, corrected by each encode."""
 
     def log_bytes(self, *, sigmas: float) -> npt.NDArray[np.float64]:
-        """Returns ln(bytes) for each quality of the search's range, `sigmas` above the expected one."""
+        """Returns ln(bytes) for each of the search's qualities, `sigmas` above the expected one."""
 
     def learn(self, quality: int, size: int) -> None:
         """Takes note of a file's size in bytes."""
@@ -51,8 +51,7 @@ def search_quality(
     encode: Callable[[int], bytes],
     *,
     max_bytes: int | None,
-    low: int,
-    high: int,
+    qualities: Sequence[int],
     forecast: Callable[[int], Forecast],
     good_fill: float = 0.95,
 ) -> SearchResult:
@@ -60,32 +59,32 @@ def search_quality(
 
     Args:
         encode: Makes the file at a quality; sizes should grow with it, but need not strictly.
-        max_bytes: The budget; None for no limit, which takes `high`.
-        low: The lowest quality that may be chosen.
-        high: The highest quality.
-        forecast: From the budget to what sizes to expect from `low` to `high`; asked only where there is one.
+        max_bytes: The budget; None for no limit, which takes the highest quality.
+        qualities: Those that may be chosen, ascending.
+        forecast: From the budget to what sizes to expect; asked only where there is a budget.
         good_fill: The share of the budget with which a file is good enough.
 
     Returns:
         The file of the highest quality tried that fits. If sizes grow with quality, it is the highest that
-        fits at all, or one that fills at least `good_fill` of the budget. When not even `low` fits, the file
-        of `low` with `met` False. Never more than MAX_ENCODES encodes.
+        fits at all, or one that fills at least `good_fill` of the budget. When not even the lowest fits, the
+        file of the lowest with `met` False. Never more than MAX_ENCODES encodes.
 
     Raises:
-        ValueError: The range is empty or has more than 100 qualities.
+        ValueError: There are no qualities, or more than 100.
     """
-    if not 0 <= high - low < 100:
-        raise ValueError(f"no search in {low}..{high}")
+    if not 0 < len(qualities) <= 100:
+        raise ValueError(f"no search among {len(qualities)} qualities")
     if max_bytes is None:
-        return SearchResult(quality=high, data=encode(high), encodes=1, met=True)
-    bracket = _Bracket(max_bytes=max_bytes, low=low, high=high, good_fill=good_fill)
+        best = qualities[-1]
+        return SearchResult(quality=best, data=encode(best), encodes=1, met=True)
+    bracket = _Bracket(max_bytes=max_bytes, count=len(qualities), good_fill=good_fill)
     expected = forecast(max_bytes)
     while not bracket.decided:
-        quality = bracket.next_quality(expected)
-        data = encode(quality)
-        bracket.learn(quality, data)
-        expected.learn(quality, len(data))
-    return bracket.result()
+        at = bracket.next_place(expected)
+        data = encode(qualities[at])
+        bracket.learn(at, data)
+        expected.learn(qualities[at], len(data))
+    return bracket.result(qualities)
 
 
 def highest_fitting(log_sizes: npt.NDArray[np.float64], max_bytes: int) -> int:
@@ -95,14 +94,13 @@ def highest_fitting(log_sizes: npt.NDArray[np.float64], max_bytes: int) -> int:
 
 
 class _Bracket:
-    """What is known so far: `below` fits (or is low - 1), `above` does not (or is high + 1)."""
+    """What is known so far of the qualities by their place: `below` fits (or is -1), `above` does not."""
 
-    def __init__(self, *, max_bytes: int, low: int, high: int, good_fill: float) -> None:
+    def __init__(self, *, max_bytes: int, count: int, good_fill: float) -> None:
         self.max_bytes = max_bytes
         self.good_fill = good_fill
-        self.low = low
-        self.below = low - 1
-        self.above = high + 1
+        self.below = -1
+        self.above = count
         self.encodes = 0
         self.fitting = b""
         self.smallest = b""
@@ -111,27 +109,23 @@ class _Bracket:
     def decided(self) -> bool:
         return self.below + 1 >= self.above or len(self.fitting) >= self.good_fill * self.max_bytes
 
-    def learn(self, quality: int, data: bytes) -> None:
+    def learn(self, at: int, data: bytes) -> None:
         self.encodes += 1
         if len(data) <= self.max_bytes:
-            self.below, self.fitting = quality, data
+            self.below, self.fitting = at, data
         else:
-            self.above, self.smallest = quality, data
+            self.above, self.smallest = at, data
 
-    def next_quality(self, forecast: Forecast) -> int:
-        """The forecast's quality, moved so that the tries left can always settle what remains."""
+    def next_place(self, forecast: Forecast) -> int:
+        """The forecast's place, moved so that the tries left can always settle what remains."""
         reach = (1 << (MAX_ENCODES - self.encodes - 1)) - 1
         floor = max(self.below + 1, self.above - 1 - reach)
         ceiling = min(self.above - 1, self.below + 1 + reach)
-        return max(floor, min(ceiling, self._promising(forecast)))
+        sizes = forecast.log_bytes(sigmas=_CAUTION)[: self.above]
+        return max(floor, min(ceiling, highest_fitting(sizes, self.max_bytes)))
 
-    def _promising(self, forecast: Forecast) -> int:
-        """The highest undecided quality that is expected to fit with some caution, or the lowest one."""
-        sizes = forecast.log_bytes(sigmas=_CAUTION)[: self.above - self.low]
-        return self.low + highest_fitting(sizes, self.max_bytes)
-
-    def result(self) -> SearchResult:
-        met = self.below >= self.low
-        quality = self.below if met else self.above
+    def result(self, qualities: Sequence[int]) -> SearchResult:
+        met = self.below >= 0
+        quality = qualities[self.below if met else self.above]
         data = self.fitting if met else self.smallest
         return SearchResult(quality=quality, data=data, encodes=self.encodes, met=met)

@@ -12,6 +12,7 @@ a photo, and in which order, changes no byte of it.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -65,18 +66,17 @@ class SizeCurve:
     A Gaussian over ln(bytes) at each quality: the model says where it starts, encodes condition it.
     """
 
-    def __init__(self, model: CurveModel, features: Floats, *, pixels: int, low: int, high: int) -> None:
+    def __init__(self, model: CurveModel, features: Floats, *, pixels: int, qualities: Sequence[int]) -> None:
         """Takes the model's word for a picture.
 
         Args:
             model: The encoder's model.
             features: What `probe` measured.
             pixels: The picture's pixels.
-            low: The lowest quality that will be asked about.
-            high: The highest.
+            qualities: Those that will be asked about, ascending.
         """
-        self._low = low
-        grid = np.arange(low, high + 1, dtype=np.float64)
+        self._places = {quality: place for place, quality in enumerate(qualities)}
+        grid = np.array(qualities, dtype=np.float64)
         self._own = slice(-len(grid), None)
         onto: Floats = _interpolation(model.qualities, grid)
         if model.scouted:
@@ -87,11 +87,11 @@ class SizeCurve:
 
     def learn(self, quality: int, size: int) -> None:
         """Corrects the curve by one encode: `size` bytes at `quality`."""
-        self._condition(self._own.start + quality - self._low, size)
+        self._condition(self._places[quality] - len(self._places), size)
 
     def learn_scout(self, quality: int, size: int) -> None:
         """Corrects the curve by the scout's file of `size` bytes at `quality`."""
-        self._condition(quality - self._low, size)
+        self._condition(self._places[quality], size)
 
     def _condition(self, at: int, size: int) -> None:
         spread = self._covariance[:, at]
@@ -100,7 +100,7 @@ class SizeCurve:
         self._covariance = self._covariance - np.outer(gain, spread)
 
     def log_bytes(self, *, sigmas: float = 0.0) -> Floats:
-        """Returns ln(bytes) from the lowest to the highest quality, `sigmas` deviations above the mean."""
+        """Returns ln(bytes) of each quality, `sigmas` deviations above the mean."""
         spread = np.sqrt(np.maximum(np.diagonal(self._covariance), 0.0))
         # Rounded, so that the last bits of a machine's linear algebra decide nothing.
         return np.round(self._mean + sigmas * spread, 6)[self._own]

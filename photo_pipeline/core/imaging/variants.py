@@ -233,10 +233,11 @@ class _Maker:
             geometry = self.rendering.geometry(spec, shrink=SHRINK**step)
             found = self._searched(spec, format, geometry)
             encodes += found.encodes
-            # Only the target itself is worth pixels: at smaller dimensions the source is no yardstick.
-            if spec.max_bytes is None or len(found.data) <= spec.max_bytes or step == MAX_SHRINKS:
+            if found.met or step == MAX_SHRINKS:
                 return geometry, replace(found, encodes=encodes)
-            step = min(MAX_SHRINKS, step + _needed_steps(len(found.data), spec.max_bytes))
+            # Where only the source is smaller, one step will do: at other dimensions it is no yardstick.
+            target = max(spec.max_bytes or 0, self._budget(spec, geometry) or 0)
+            step = min(MAX_SHRINKS, step + _needed_steps(len(found.data), target))
 
     def _searched(self, spec: VariantSpec, format: ImageFormat, geometry: Geometry) -> SearchResult:
         moving, budget = self._moving(format), self._budget(spec, geometry)

@@ -156,7 +156,7 @@ def _recipe(
         variants=specs,
         effort=Effort(images.effort),
         sharpen=images.sharpen,
-        watermark=Watermark(**images.watermark.model_dump()) if images.watermark else None,
+        watermark=Watermark(**images.watermark.model_dump()).pinned() if images.watermark else None,
         animation=images.animation,
         background=ImageColor.getrgb(images.background)[:3],
         max_pixels=max_pixels,

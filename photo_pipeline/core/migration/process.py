@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from photo_pipeline.core import audit
 from photo_pipeline.core.catalog.checksums import hash_file
 from photo_pipeline.core.catalog.database import Database, insert_or_update
 from photo_pipeline.core.catalog.tables import (
@@ -43,6 +44,7 @@ from photo_pipeline.core.migration.photos import (
     staged_path,
 )
 from photo_pipeline.core.migration.visual_quality import MeasuredQuality, measure_batch
+from photo_pipeline.core.migration.watch import ControlWatch, heeding
 from photo_pipeline.core.progress import Progress, no_progress
 
 # Photos in these states move forward; rolled-back ones only when somebody asks for it.
@@ -113,6 +115,7 @@ def process_batch(
 
     Raises:
         LeaseLostError: another run has taken the batch over.
+        PausedError: a person stopped the migration; the photos that are made are kept.
         InfrastructureError: the staging folder cannot be written, or the pool broke.
     """
     if retry_failed:
@@ -124,7 +127,8 @@ def process_batch(
     maker = _BatchMaker(database, config, lease, outcome)
     maker.run([photo for photo in photos if not photo.is_copy], workers, progress)
     maker.settle_copies([photo for photo in photos if photo.is_copy])
-    outcome.quality = measure_batch(database, config, lease, retry_failed=retry_failed, progress=progress)
+    heeded = heeding(progress, database)
+    outcome.quality = measure_batch(database, config, lease, retry_failed=retry_failed, progress=heeded)
     return outcome
 
 
@@ -133,11 +137,20 @@ def _release(database: Database, lease: BatchLease, state: PhotoState) -> None:
     photo = photo_table.c
     with database.write() as connection:
         lease.hold(connection)
-        connection.execute(
+        released = connection.execute(
             sa.update(photo_table)
             .where(photo.batch == lease.batch, photo.state == state)
             .values(state=PhotoState.PENDING, error_type=None, error_detail=None)
-        )
+        ).rowcount
+        if released:
+            audit.record(
+                connection,
+                action="release",
+                subject=f"{released} {state} photos of {lease.batch}",
+                batch=lease.batch,
+                details={"photos": released, "state": state},
+                run=lease.run,
+            )
 
 
 class _BatchMaker:
@@ -151,6 +164,7 @@ class _BatchMaker:
         self._lease = lease
         self._outcome = outcome
         self._naming = ObjectNaming(config, database)
+        self._watch = ControlWatch(database)
         self._twins: dict[str, list[Photo]] = defaultdict(list)
         self._again: list[str] = []
 
@@ -170,6 +184,7 @@ class _BatchMaker:
                     self._store(task, result)
                     done += 1
                     progress("variants", done, total)
+                    self._watch.check()
                 # Twins whose first file changed while it was worked on, to be made from another one's file.
                 missing = {name: missing[name] for name in self._again}
                 self._again = []

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog.database import ROW_LOCK_TIMEOUT_S, Database
 from photo_pipeline.core.catalog.tables import (
@@ -22,7 +23,9 @@ from photo_pipeline.core.catalog.tables import (
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.delivery.canary import Expected, run_canary
 from photo_pipeline.core.delivery.cdn import Cdn
+from photo_pipeline.core.errors import PausedError
 from photo_pipeline.core.migration.lease import BatchLease
+from photo_pipeline.core.migration.ledger_audit import audit_rewrites, last_ledger_id
 from photo_pipeline.core.migration.photos import (
     ObjectNaming,
     Photo,
@@ -34,6 +37,7 @@ from photo_pipeline.core.migration.photos import (
 from photo_pipeline.core.migration.proof import is_proven, ready_photos
 from photo_pipeline.core.migration.row_rewrite import RowChange, RowCounts, RowRewriter
 from photo_pipeline.core.migration.upload import CACHE_CONTROL
+from photo_pipeline.core.migration.watch import ControlWatch
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.probe import probe_store
 from photo_pipeline.core.storage.store import PhotoStore
@@ -76,6 +80,7 @@ def rewrite_batch(
         DeliveryError: the CDN does not deliver what the store holds; no row was changed.
         StoreError: the store cannot be asked; no row was changed.
         DatabaseError: the database went away; committed chunks stand, the rest is untouched.
+        PausedError: a person stopped the migration; rewritten rows stand, the rest is untouched.
         LeaseLostError: another run has taken the batch over.
     """
     return _BatchRewriter(database, config, lease, store, cdn).run(progress)
@@ -91,6 +96,7 @@ class _BatchRewriter:
         self._store = store
         self._cdn = cdn
         self._naming = ObjectNaming(config, database)
+        self._watch = ControlWatch(database)
         self._outcome = Rewritten()
         self._objects: dict[str, Any] = {}
 
@@ -185,20 +191,40 @@ class _BatchRewriter:
         )
         queue, done = iter(rows.values()), 0
         while chunk := list(islice(queue, self._config.rewrite.rows_per_transaction)):
-            self._rewrite_chunk(rewriter, chunk, leading)
+            self._watch.check()
+            stopped = self._rewrite_chunk(rewriter, chunk, leading)
+            if stopped is not None:
+                raise stopped
             done += len(chunk)
             progress("rows", done, len(rows))
         self._clear_staging(ready)
 
     def _rewrite_chunk(
         self, rewriter: RowRewriter, chunk: list[list[Photo]], leading: dict[str, Photo]
-    ) -> None:
-        """One transaction: changed rows, their ledger entries and the photos' states, or nothing."""
-        counts = RowCounts()
-        with self._database.write(lock_timeout_s=ROW_LOCK_TIMEOUT_S) as connection:
+    ) -> PausedError | None:
+        """One transaction: changed rows, their ledger entries and the photos' states, or nothing.
+
+        Returns the wish to stop, if there was one before the last row; the rows before it are committed.
+        """
+        stopped: PausedError | None = None
+
+        def change(connection: Connection) -> RowCounts:
+            nonlocal stopped
+            counts, stopped = RowCounts(), None
             self._lease.hold(connection)
+            above = last_ledger_id(connection)
             for photos in chunk:
+                # Rows that the application holds may cost some seconds each.
+                stopped = self._watch.stopped()
+                if stopped is not None:
+                    break
                 counts.add(rewriter.rewrite(connection, photos, leading.get(photos[0].row_id)))
+            audit_rewrites(
+                connection, batch=self._lease.batch, run=self._lease.run, above=above, counts=counts.numbers
+            )
+            return counts
+
+        counts = self._database.transact(change, lock_timeout_s=ROW_LOCK_TIMEOUT_S)
         # A chunk counts only when it has committed.
         outcome = self._outcome
         outcome.rewritten += counts.rewritten
@@ -208,6 +234,7 @@ class _BatchRewriter:
         outcome.not_ready += counts.not_ready
         outcome.rows += counts.rows
         outcome.samples += counts.samples[: max(0, 10 - len(outcome.samples))]
+        return stopped
 
     def _clear_staging(self, photos: list[Photo]) -> None:
         """Remove what is proven in the store and shown by rows now, and no other batch is about to read."""

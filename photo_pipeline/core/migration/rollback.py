@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog.database import ROW_LOCK_TIMEOUT_S, Database
 from photo_pipeline.core.catalog.scan import require_listable
-from photo_pipeline.core.catalog.tables import RewriteOutcome, rewrite_table
+from photo_pipeline.core.catalog.tables import RewriteOutcome, rewrite_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import ConfigurationError, PhotoError, StoreError
 from photo_pipeline.core.migration.lease import BatchLease
+from photo_pipeline.core.migration.ledger_audit import audit_rollbacks
 from photo_pipeline.core.migration.photos import ObjectNaming, Photo, batch_photos
 from photo_pipeline.core.migration.row_rewrite import RowChange
 from photo_pipeline.core.migration.row_rollback import RowRollback, RowRollbackCounts
+from photo_pipeline.core.migration.watch import ControlWatch
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.checksum import sha256_hex
 from photo_pipeline.core.storage.store import PhotoStore
@@ -73,6 +76,7 @@ def rollback_batch(
     Raises:
         DatabaseError: the database went away; committed chunks stand, the rest is untouched.
         LeaseLostError: another run has taken the batch over.
+        PausedError: a person paused while it ran; committed chunks stand.
     """
     return _BatchRollback(database, config, lease, store).run(only_photos, progress)
 
@@ -87,7 +91,9 @@ class _BatchRollback:
         self._store = store
         self._naming = ObjectNaming(config, database)
         self._outcome = RolledBack()
+        self._restored: list[str] = []  # files, since the last chunk
         self._photos = {photo.id: photo for photo in batch_photos(database, lease.batch)}
+        self._watch = ControlWatch(database, backwards=True)
         self._rows = RowRollback(database, config, self._photos, batch=lease.batch)
 
     def run(self, only_photos: Sequence[int] | None, progress: Progress) -> RolledBack:
@@ -98,6 +104,7 @@ class _BatchRollback:
             chunk = [row for row in rows[start : start + size] if self._files_are_there(row)]
             self._roll_back_chunk(chunk)
             progress("rows", min(start + size, len(rows)), len(rows))
+            self._watch.check()
         return self._outcome
 
     def _ledger_rows(self, only_photos: Sequence[int] | None) -> list[list[Any]]:
@@ -125,6 +132,7 @@ class _BatchRollback:
                 photo = self._photos.get(entry.photo_id)
                 if photo is not None and self._restore_file(photo):
                     self._outcome.files_restored += 1
+                    self._restored.append(f"{photo.root}/{photo.path}")
         except (PhotoError, StoreError, ConfigurationError, OSError) as error:
             self._give_up(row, str(error))
             return False
@@ -157,11 +165,23 @@ class _BatchRollback:
         self._outcome.failed += left
 
     def _roll_back_chunk(self, chunk: list[list[Any]]) -> None:
-        counts = RowRollbackCounts()
-        with self._database.write(lock_timeout_s=ROW_LOCK_TIMEOUT_S) as connection:
+        def change(connection: Connection) -> RowRollbackCounts:
+            counts, began = RowRollbackCounts(), utc_now()
             self._lease.hold(connection)
             for row in chunk:
                 counts.add(self._rows.roll_back(connection, row))
+            audit_rollbacks(
+                connection,
+                batch=self._lease.batch,
+                run=self._lease.run,
+                row_ids={row[0].row_id for row in chunk},
+                since=began,
+                facts=counts.numbers | {"files_restored": self._restored},
+            )
+            return counts
+
+        counts = self._database.transact(change, lock_timeout_s=ROW_LOCK_TIMEOUT_S)
+        self._restored = []
         outcome = self._outcome
         outcome.rolled_back += counts.rolled_back
         outcome.conflicts += counts.conflicts

@@ -9,9 +9,10 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.faults import Fault, fault_of, one_line
 from photo_pipeline.core.catalog.raw import RawValue
 from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.tables import PhotoState, RewriteOutcome, photo_table, utc_now
@@ -23,9 +24,6 @@ from photo_pipeline.core.migration.photos import ObjectNaming, Photo, quarantine
 from photo_pipeline.core.migration.proof import is_proven_row
 from photo_pipeline.core.migration.touch import touched
 from photo_pipeline.core.migration.values import RowValues
-
-# PostgreSQL's code for a lock that was not had in time: the application holds the row.
-LOCK_NOT_AVAILABLE = "55P03"
 
 _EDITED = "the application changed the value after the inventory read it"
 _DELETED = "the row was deleted"
@@ -66,10 +64,15 @@ class RowCounts:
     rows: int = 0
     samples: list[RowChange] = field(default_factory=list)
 
+    @property
+    def numbers(self) -> dict[str, int]:
+        """The counts by name."""
+        return {name: count for name, count in vars(self).items() if name != "samples"}
+
     def add(self, other: "RowCounts") -> None:
         """Add another row's counts."""
-        for name in ("rewritten", "stored", "conflicts", "failed", "not_ready", "rows"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name, count in other.numbers.items():
+            setattr(self, name, getattr(self, name) + count)
         self.samples += other.samples[: max(0, 10 - len(self.samples))]
 
 
@@ -186,11 +189,13 @@ class RowRewriter:
     def _failed(
         self, connection: Connection, address: RowAddress, photos: list[Photo], error: Exception
     ) -> RowCounts:
-        if isinstance(error, OperationalError):
-            if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+        reason = str(error)
+        if isinstance(error, DBAPIError):
+            fault, reason = fault_of(error), one_line(error)
+            if fault is Fault.LOCKED:
+                return RowCounts(not_ready=len(photos))
+            if fault is not Fault.ROW:
                 raise error
-            return RowCounts(not_ready=len(photos))
-        reason = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
         self._refuse(connection, address, photos, RewriteOutcome.FAILED, reason)
         return RowCounts(failed=len(photos))
 

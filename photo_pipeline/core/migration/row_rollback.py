@@ -6,14 +6,16 @@ Which rows those are, in which chunks they go, and that their local files are th
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from photo_pipeline.core.catalog import raw
 from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.faults import Fault, fault_of, one_line
 from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.tables import (
     PhotoState,
@@ -27,7 +29,7 @@ from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.ledger import RowRefusedError
 from photo_pipeline.core.migration.photos import Photo
-from photo_pipeline.core.migration.row_rewrite import LOCK_NOT_AVAILABLE, RowChange
+from photo_pipeline.core.migration.row_rewrite import RowChange
 
 _EDITED = "the application changed the value since"
 _GONE = "the row was deleted"
@@ -48,10 +50,15 @@ class RowRollbackCounts:
     rows: int = 0
     samples: list[RowChange] = field(default_factory=list)
 
+    @property
+    def numbers(self) -> dict[str, int]:
+        """The counts by name."""
+        return {name: count for name, count in vars(self).items() if name != "samples"}
+
     def add(self, other: "RowRollbackCounts") -> None:
         """Add other rows' counts."""
-        for name in ("rolled_back", "conflicts", "failed", "kept_columns", "rows"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name, count in other.numbers.items():
+            setattr(self, name, getattr(self, name) + count)
         self.samples += other.samples[: max(0, 10 - len(self.samples))]
 
 
@@ -72,6 +79,7 @@ class RowRollback:
         self._config = config
         self._photos = photos
         self._batch = batch
+        self._put_off: set[int] = set()
 
     def roll_back(self, connection: Connection, row: list[Any]) -> RowRollbackCounts:
         """Set the row back to what the ledger has, and return what became of it.
@@ -85,10 +93,9 @@ class RowRollback:
             with connection.begin_nested():
                 self._swap_row_back(connection, row, counts)
         except (RowRefusedError, ConfigurationError, DBAPIError) as error:
-            locked = getattr(getattr(error, "orig", None), "sqlstate", None) == LOCK_NOT_AVAILABLE
-            if isinstance(error, OperationalError) and not locked:
+            if isinstance(error, DBAPIError) and fault_of(error) in (Fault.AGAIN, Fault.DATABASE):
                 raise
-            reason = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
+            reason = one_line(error) if isinstance(error, DBAPIError) else str(error)
             counts = RowRollbackCounts(failed=self.give_up(connection, row, reason))
         return counts
 
@@ -133,10 +140,11 @@ class RowRollback:
             target, walked = ledger.walk_back(current[name], chain)
             verdicts |= _left(chain, _EDITED) | {entry.id: None for entry in walked}
             if walked:
-                targets[name] = target
+                targets[name], ended = ledger.walk_back(target, self._deferred(connection, chain))
+                self._end(connection, ended, RewriteOutcome.ROLLED_BACK)
         if not any(verdicts[e.id] is None and e.photo_id is not None for e in row):
             return _left(row, _EDITED) | {k: v for k, v in verdicts.items() if v}
-        verdicts |= self._splice(connection, cells, later)
+        self._defer(cells, later)
         if not ledger.swap(connection, address, before=current, after=targets):
             # Locked rows cannot change under us; a trigger may still refuse.
             raise RowRefusedError(f"{row[0].source} {row[0].row_key} changed during its rollback")
@@ -178,28 +186,45 @@ class RowRollback:
         )
         return {e.column: e for e in connection.execute(query) if e.id > newest.get(e.column, e.id)}
 
-    def _splice(
-        self, connection: Connection, cells: dict[str, list[Any]], later: dict[str, Any]
-    ) -> dict[int, str | None]:
-        """Hand the older value of a touched or written-back column on to the later batch's entry.
+    def _defer(self, cells: dict[str, list[Any]], later: dict[str, Any]) -> None:
+        """Leave touched or written-back columns that a later batch has set again to that batch's rollback.
 
         So that rolling back both batches, in either order, ends at the value before the first.
         """
-        verdicts: dict[int, str | None] = {}
         for name, newer in later.items():
             chain = cells.get(name, [])
-            if any(entry.photo_id is not None for entry in chain):
-                continue
-            target, walked = ledger.walk_back(ledger.before_of(newer), chain)
-            if walked:
-                text, kind = raw.encode(target)
-                connection.execute(
-                    sa.update(rewrite_table)
-                    .where(rewrite_table.c.id == newer.id)
-                    .values(before=text, before_type=kind)
-                )
-                verdicts |= {entry.id: None for entry in walked}
-        return verdicts
+            if not any(entry.photo_id is not None for entry in chain):
+                _, walked = ledger.walk_back(ledger.before_of(newer), chain)
+                self._put_off |= {entry.id for entry in walked}
+
+    def _deferred(self, connection: Connection, chain: list[Any]) -> list[Any]:
+        """Return the entries right below a column's own whose rollback was put off, the newest first."""
+        columns, oldest = rewrite_table.c, chain[-1]
+        query = (
+            sa.select(rewrite_table)
+            .where(
+                columns.row_id == oldest.row_id,
+                columns.column == oldest.column,
+                columns.id < oldest.id,
+                columns.outcome.in_([RewriteOutcome.APPLIED, RewriteOutcome.ROLLBACK_DEFERRED]),
+            )
+            .order_by(columns.id.desc())
+        )
+        found = connection.execute(query).all()
+        return list(takewhile(lambda each: each.outcome == RewriteOutcome.ROLLBACK_DEFERRED, found))
+
+    def _end(
+        self,
+        connection: Connection,
+        entries: list[Any],
+        outcome: RewriteOutcome,
+        reason: str | None = None,
+    ) -> None:
+        connection.execute(
+            sa.update(rewrite_table)
+            .where(rewrite_table.c.id.in_([entry.id for entry in entries]))
+            .values(outcome=outcome, rolled_back_at=utc_now(), reason=reason)
+        )
 
     def _settle(
         self,
@@ -213,12 +238,11 @@ class RowRollback:
         restored = {entry.photo_id for entry in row if verdicts[entry.id] is None}
         for entry in row:
             reason = verdicts[entry.id]
+            if entry.id in self._put_off:
+                self._end(connection, [entry], RewriteOutcome.ROLLBACK_DEFERRED, reason)
+                continue
             outcome = RewriteOutcome.ROLLBACK_CONFLICT if reason else RewriteOutcome.ROLLED_BACK
-            connection.execute(
-                sa.update(rewrite_table)
-                .where(rewrite_table.c.id == entry.id)
-                .values(outcome=outcome, rolled_back_at=utc_now(), reason=reason)
-            )
+            self._end(connection, [entry], outcome, reason)
             counts.kept_columns += bool(reason) and entry.photo_id is None
         for photo in self._photos_of(row):
             entry = next(each for each in row if each.photo_id == photo.id)

@@ -27,6 +27,7 @@ from photo_pipeline.core.migration.rollback import OpenStore, RolledBack, rollba
 from photo_pipeline.core.migration.state import batch_statuses, settle_back, settle_forward, working_on
 from photo_pipeline.core.migration.upload import Uploaded, upload_batch
 from photo_pipeline.core.migration.validate import Validated, validate_batch
+from photo_pipeline.core.migration.watch import require_running
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.project import Project
 
@@ -85,6 +86,7 @@ def migrate_batch(
     """Process, upload, rewrite and validate one batch. Safe to repeat: done work is not done again.
 
     Raises:
+        PausedError: a person stopped the migration; what was done is kept and continued by the next run.
         PhotoPipelineError: the store, the CDN, the database or the configuration stops the batch as a
             whole; what was done until then is kept and continued by the next run.
     """
@@ -107,6 +109,7 @@ def migrate_batch(
         with watch.step("rewrite"):
             rewritten = rewrite_batch(database, config, lease, project.store, project.cdn, progress=progress)
         state = settle_forward(database, lease)
+    require_running(database)  # what was not validated will be by the next run
     with watch.step("validation"):
         validated = validate_batch(
             database, config, project.cdn, batch, run=run, sample=validation_sample, progress=progress

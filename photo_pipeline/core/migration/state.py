@@ -12,6 +12,7 @@ from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.fence import MIGRATION
 from photo_pipeline.core.catalog.tables import (
     BatchState,
+    Control,
     PhotoState,
     RewriteOutcome,
     batch_table,
@@ -22,6 +23,7 @@ from photo_pipeline.core.catalog.tables import (
 )
 from photo_pipeline.core.errors import GuardRefusedError, PausedError, PhotoPipelineError
 from photo_pipeline.core.migration.lease import BatchLease
+from photo_pipeline.core.migration.watch import read_wish, require_running
 
 _UNFINISHED = (PhotoState.PENDING, PhotoState.PROCESSED, PhotoState.UPLOADED)
 
@@ -44,6 +46,7 @@ def working_on(database: Database, lease: BatchLease, state: BatchState) -> Iter
     over.
 
     Raises:
+        PausedError: the batch shall move forward, but the migration is paused or aborted.
         GuardRefusedError: the batch shall move forward, but its rollback was interrupted.
     """
     forward = state is BatchState.RUNNING
@@ -53,6 +56,8 @@ def working_on(database: Database, lease: BatchLease, state: BatchState) -> Iter
             cause="its rollback was interrupted",
             fix=f"finish it first: photo-pipeline rollback --batch {lease.batch}",
         )
+    if forward:
+        _require_wanted(database, lease)
     after_failure = BatchState.FAILED if forward else state
     _set(database, lease, state, error=None)
     try:
@@ -63,8 +68,19 @@ def working_on(database: Database, lease: BatchLease, state: BatchState) -> Iter
     except PhotoPipelineError as error:
         _set(database, lease, after_failure, error=str(error))
         raise
-    except KeyboardInterrupt:
-        _set(database, lease, after_failure, error="interrupted; run it again to continue")
+    except BaseException as error:
+        how = "interrupted" if isinstance(error, KeyboardInterrupt) else f"ended by {type(error).__name__}"
+        _set(database, lease, after_failure, error=f"{how}; run it again to continue")
+        raise
+
+
+def _require_wanted(database: Database, lease: BatchLease) -> None:
+    """Refuse to begin, or to go on with the next step of a batch, while the migration is stopped."""
+    try:
+        require_running(database)
+    except PausedError as error:
+        if lease.previous_state == BatchState.RUNNING:
+            _set(database, lease, BatchState.PAUSED, error=str(error))
         raise
 
 
@@ -159,11 +175,11 @@ def batch_statuses(database: Database) -> list[BatchStatus]:
 
 
 def refresh_migration(database: Database) -> str:
-    """Derive the migration's status from its batches, store it, and return it."""
+    """Derive the migration's status from its batches and what is wanted, store it, and return it."""
     with database.write() as connection:
         grouped = sa.select(batch_table.c.state, sa.func.count()).group_by(batch_table.c.state)
         counts: dict[str, int] = {str(row[0]): int(row[1]) for row in connection.execute(grouped)}
-        status = _overall(counts)
+        status = _overall(counts, read_wish(connection).control)
         connection.execute(
             sa.update(migration_table)
             .where(migration_table.c.name == MIGRATION)
@@ -172,9 +188,14 @@ def refresh_migration(database: Database) -> str:
     return status
 
 
-def _overall(counts: dict[str, int]) -> str:
-    """Return the migration's status: any work under way decides first, then what is left to do."""
-    for state in (BatchState.ROLLING_BACK, BatchState.RUNNING, BatchState.FAILED, BatchState.PAUSED):
+def _overall(counts: dict[str, int], control: Control) -> str:
+    """Return the migration's status: work under way decides first, then what is wanted, then what is left."""
+    for state in (BatchState.ROLLING_BACK, BatchState.RUNNING):
+        if counts.get(state):
+            return state
+    if control is not Control.RUNNING:
+        return control
+    for state in (BatchState.FAILED, BatchState.PAUSED):
         if counts.get(state):
             return state
     finished = [state for state, count in counts.items() if count]

@@ -17,7 +17,13 @@ import sqlalchemy as sa
 from photo_pipeline.core.catalog.database import Database, insert_or_update
 from photo_pipeline.core.catalog.tables import PhotoState, object_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
-from photo_pipeline.core.errors import PhotoChangedError, PhotoError, StorageConflictError, StoreError
+from photo_pipeline.core.errors import (
+    PausedError,
+    PhotoChangedError,
+    PhotoError,
+    StorageConflictError,
+    StoreError,
+)
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.photos import (
     ORIGINAL_TYPES,
@@ -38,6 +44,7 @@ from photo_pipeline.core.migration.process import (
     process_batch,
 )
 from photo_pipeline.core.migration.proof import is_proven, is_proven_row, ready_photos
+from photo_pipeline.core.migration.watch import ControlWatch
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.checksum import sha256_hex
 from photo_pipeline.core.storage.probe import StoreProbe, probe_store
@@ -111,6 +118,7 @@ def upload_batch(
 
     Raises:
         StoreError: the store is down or refuses us; what was proven until then is recorded.
+        PausedError: a person stopped the migration; likewise.
         LeaseLostError: another run has taken the batch over.
     """
     if _staging_has_gaps(database, config, lease.batch):
@@ -138,7 +146,8 @@ class _BatchUploader:
         self._naming = ObjectNaming(config, database)
         self._outcome = Uploaded()
         self._by_content: dict[str, list[Photo]] = defaultdict(list)
-        self._failure: StoreError | None = None
+        self._watch = ControlWatch(database)
+        self._failure: StoreError | PausedError | None = None
 
     def run(self, progress: Progress) -> Uploaded:
         photos = batch_photos(self._database, self._lease.batch, (PhotoState.PROCESSED, PhotoState.UPLOADED))
@@ -186,6 +195,7 @@ class _BatchUploader:
                     progress("objects", done, len(jobs))
                 if len(proven) >= _RECORD_EVERY:
                     self._record(proven)
+                self._failure = self._failure or self._watch.stopped()
                 if self._failure is None:
                     for job in islice(queue, len(finished)):
                         running[pool.submit(self._try, job, probe)] = job
@@ -199,7 +209,7 @@ class _BatchUploader:
     def _collect(self, future: "Future[_Proven]", job: _Job, proven: list[_Proven]) -> None:
         try:
             proven.append(future.result())
-        except StoreError:
+        except (StoreError, PausedError):
             pass  # `_try` keeps it; `_transfer` raises it when everything has ended.
         except PhotoError as error:
             # Everyone who needs this object shares its fate.
@@ -210,7 +220,7 @@ class _BatchUploader:
             self._outcome.quarantined += len(sharing)
 
     def _try(self, job: _Job, probe: StoreProbe) -> _Proven:
-        """Bring one object, unless another one met a store failure: what waits is then not started."""
+        """Bring one object, unless a store failure or a person stopped the rest: that is then not started."""
         if self._failure is not None:
             raise self._failure
         try:

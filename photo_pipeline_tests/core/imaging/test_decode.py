@@ -85,6 +85,18 @@ def test_wide_gamut_colours_are_converted_before_the_profile_is_dropped(tmp_path
     assert "icc_profile" not in red.info
 
 
+def test_a_profile_is_known_as_srgb_by_what_it_does_and_not_by_its_name(photos: Path, tmp_path: Path) -> None:
+    # The camera's own profile is called "sRGB" and has a plain gamma of 2.2, which darkens shadows.
+    with Image.open(photos / "real" / "drewnoakes_Minolta_DiMAGE_S304.jpg") as photo:
+        misnamed = photo.info["icc_profile"]
+    for name, profile in (("camera", misnamed), ("p3", rgb_profile("sRGB", DISPLAY_P3))):
+        Image.new("RGB", (16, 16), (200, 32, 32)).save(tmp_path / f"{name}.png", icc_profile=profile)
+    red, green, _ = decoded(tmp_path / "camera.png").getpixel((8, 8))
+    assert abs(red - 201) <= 1
+    assert abs(green - 26) <= 1
+    assert decoded(tmp_path / "p3.png").getpixel((8, 8))[0] > 210
+
+
 def test_neutral_grey_stays_neutral_through_a_profile(tmp_path: Path) -> None:
     profile = rgb_profile("Display P3", DISPLAY_P3)
     Image.new("RGB", (16, 16), (128, 128, 128)).save(tmp_path / "a.png", icc_profile=profile)

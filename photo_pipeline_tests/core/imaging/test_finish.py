@@ -1,6 +1,7 @@
 import os
 import pickle
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,17 @@ def test_a_replaced_file_is_seen_by_the_same_process(mark: Watermark) -> None:
     Image.new("RGB", (100, 40), (0, 255, 0)).save(mark.image)
     os.utime(mark.image, (1, 1))
     assert watermarked(Image.new("RGB", (400, 200)), mark).getpixel((370, 180)) == (0, 255, 0)
+
+
+def test_a_pinned_mark_is_refused_once_its_file_holds_something_else(mark: Watermark) -> None:
+    pinned, ground = mark.pinned(), Image.new("RGB", (100, 100))
+    assert watermarked(ground, pinned).tobytes() == watermarked(ground, mark).tobytes()
+    assert pinned.digest() == mark.digest()
+    Image.new("RGB", (9, 9), "blue").save(mark.image)
+    watermarked(ground, mark)
+    for use in (pinned.digest, partial(watermarked, ground, pinned)):
+        with pytest.raises(ConfigurationError, match="replaced during the run"):
+            use()
 
 
 def test_a_mark_travels_to_a_worker(mark: Watermark) -> None:

@@ -67,7 +67,7 @@ def outcomes(workers: ImageWorkers, tasks: list[PhotoTask]) -> dict[str, MadePho
 
 
 def test_the_largest_preset_fits_into_the_default_limits(photos: Path, tmp_path: Path) -> None:
-    """16 megapixels: SVT-AV1 alone would need more than the 512 MB that a photo may take."""
+    """16 megapixels of AVIF within the 512 MB that a photo may take."""
     with Image.open(photos / "real" / "immich-app_craft-beer.jpg") as image:
         image.convert("RGB").resize((4000, 4000)).save(tmp_path / "large.jpg", quality=90)
     recipe = Recipe(variants=(VariantSpec("full", "inside", 4000, 4000, None),))

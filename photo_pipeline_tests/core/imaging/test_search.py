@@ -45,12 +45,10 @@ def searched(
         tried.append(quality)
         return bytes(sizes[quality - low])
 
-    high = low + len(sizes) - 1
     result = search_quality(
         encode,
         max_bytes=budget,
-        low=low,
-        high=high,
+        qualities=range(low, low + len(sizes)),
         forecast=lambda _: Constant(forecast),
         good_fill=GOOD_FILL,
     )
@@ -121,4 +119,4 @@ def test_without_a_budget_the_top_quality_is_taken_at_once() -> None:
 def test_a_range_that_cannot_be_searched_is_refused(low: int, high: int) -> None:
     encode: Callable[[int], bytes] = bytes
     with pytest.raises(ValueError, match="no search"):
-        search_quality(encode, max_bytes=10, low=low, high=high, forecast=lambda _: Constant([]))
+        search_quality(encode, max_bytes=10, qualities=range(low, high + 1), forecast=lambda _: Constant([]))

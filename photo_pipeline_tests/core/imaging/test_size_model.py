@@ -15,6 +15,7 @@ from photo_pipeline.core.imaging.recipe import Effort, ImageFormat
 from photo_pipeline.core.imaging.size_model import CurveModel, SizeCurve, curve_model, probe
 
 LOW, HIGH = 20, 85
+QUALITIES = range(LOW, HIGH + 1)
 EVERY_ENCODER = [
     encoder(format, effort)
     for format in ImageFormat
@@ -23,7 +24,7 @@ EVERY_ENCODER = [
 
 
 def curve_of(model: CurveModel, features: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> SizeCurve:
-    return SizeCurve(model, features, pixels=1_000_000, low=LOW, high=HIGH)
+    return SizeCurve(model, features, pixels=1_000_000, qualities=QUALITIES)
 
 
 @pytest.mark.parametrize("each", EVERY_ENCODER, ids=lambda each: each.name)
@@ -53,7 +54,7 @@ def test_an_encode_is_believed_where_it_was_made_and_makes_the_rest_surer(
 def test_any_picture_can_be_probed_and_foretold(width: int, height: int) -> None:
     image = Image.linear_gradient("L").resize((width, height)).convert("RGB")
     for each in EVERY_ENCODER:
-        curve = SizeCurve(curve_model(each.name), probe(image), pixels=width * height, low=LOW, high=HIGH)
+        curve = SizeCurve(curve_model(each.name), probe(image), pixels=width * height, qualities=QUALITIES)
         assert np.isfinite(curve.log_bytes(sigmas=2)).all()
 
 
@@ -67,6 +68,6 @@ def test_sizes_of_real_photos_are_foretold(photos: Path, each: object) -> None:
         image = decode(source, info, size=(600, 400))
         found = each
         budget = len(found.encode(image, 55))  # type: ignore[attr-defined]
-        curve = forecast(found, image, probe(image), budget=budget, low=LOW, high=HIGH)  # type: ignore[arg-type]
+        curve = forecast(found, image, probe(image), budget=budget, qualities=QUALITIES)  # type: ignore[arg-type]
         errors.append(abs(curve.log_bytes()[55 - LOW] - log(budget)))
     assert np.median(errors) < 0.12

@@ -180,16 +180,19 @@ def test_a_target_that_cannot_be_met_is_recorded_and_the_smallest_file_kept(tmp_
         assert made.width < 100
 
 
-def test_quality_gives_way_before_a_variant_outweighs_its_source(
+def test_quality_and_then_size_give_way_before_a_variant_outweighs_its_source(
     painting: Image.Image, tmp_path: Path
 ) -> None:
     source = tmp_path / "tight.jpg"
     painting.resize((400, 300)).save(source, quality=15, optimize=True)
     limit = source.stat().st_size
-    for made in made_in(tmp_path, source, Recipe(variants=(FULL,))).variants:
-        assert (made.width, made.height) == (400, 300)
-        assert made.met_target == (made.bytes <= limit)
-        assert made.quality < 85 or made.bytes <= limit
+    made = {each.format: each for each in made_in(tmp_path, source, Recipe(variants=(FULL,))).variants}
+    for format in (ImageFormat.AVIF, ImageFormat.WEBP):
+        assert (made[format].width, made[format].height) == (400, 300)
+        assert made[format].bytes <= limit
+    # The lowest quality is above the source's, so that no JPEG of its size can be smaller.
+    assert (made[ImageFormat.JPEG].width, made[ImageFormat.JPEG].height) == (340, 255)
+    assert all(each.met_target for each in made.values())
 
 
 def test_a_wide_gamut_photo_keeps_its_colours_in_every_format(tmp_path: Path) -> None:

@@ -1,0 +1,206 @@
+"""Vouches for the ledger: each chunk of ledger rows is digested into the audit log, and can be proven by it.
+
+One entry of the log per chunk, in the chunk's own transaction. What it says about a row is what never changes
+again: for a rewrite the values, for a rollback its outcome.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from photo_pipeline.core import audit
+from photo_pipeline.core.catalog.tables import RewriteOutcome, audit_table, rewrite_table
+
+# What a rewrite writes once. Not the outcome: a rollback changes it, and is audited itself.
+_WRITTEN = (
+    *("id", "batch", "photo_id", "source", "row_id", "row_key", "column"),
+    *("before", "before_type", "after", "after_type", "run", "applied_at"),
+)
+# What a rollback (or a refusal) writes once.
+_ENDED = ("id", "outcome", "reason", "rolled_back_at")
+_PAGE = 1000
+_IDS_PER_QUERY = 500
+
+REWRITE, ROLLBACK = "rewrite", "rollback"
+
+
+@dataclass(frozen=True)
+class LedgerVerdict:
+    """Whether the ledger is what the audit log vouches for.
+
+    Attributes:
+        rows: How many ledger rows the log vouches for.
+        unaudited: How many are there that no entry covers; those of versions before there was a log.
+        broken_seq: The first entry of the log whose rows are not as it says; None if there is none.
+        reason: What is wrong with them.
+    """
+
+    rows: int
+    unaudited: int
+    broken_seq: int | None = None
+    reason: str | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether every row that the log covers is there and as it was written."""
+        return self.broken_seq is None
+
+
+def last_ledger_id(connection: Connection) -> int:
+    """Return the highest id of the ledger; what this transaction writes will be above it."""
+    return int(connection.execute(sa.select(sa.func.max(rewrite_table.c.id))).scalar() or 0)
+
+
+def audit_rewrites(
+    connection: Connection, *, batch: str, run: str, above: int, counts: Mapping[str, int]
+) -> None:
+    """Record what this transaction has added to the ledger. Call it last.
+
+    Args:
+        connection: In the chunk's write transaction.
+        batch: The batch whose rows were changed.
+        run: The run that did it.
+        above: `last_ledger_id` at the transaction's beginning.
+        counts: What became of the rows, for people.
+    """
+    columns = rewrite_table.c
+    mine = (columns.id > above, columns.batch == batch, columns.run == run)
+    query = sa.select(*(columns[name] for name in _WRITTEN)).where(*mine).order_by(columns.id)
+    _record(connection, REWRITE, query, batch=batch, run=run, counts=counts)
+
+
+def audit_rollbacks(
+    connection: Connection,
+    *,
+    batch: str,
+    run: str,
+    row_ids: Iterable[str],
+    since: datetime,
+    facts: Mapping[str, Any],
+) -> None:
+    """Record how the ledger rows of those application rows ended. Call it last.
+
+    Args:
+        connection: In the chunk's write transaction.
+        batch: The batch that is rolled back.
+        run: The run that does it.
+        row_ids: The digests by which the ledger knows the application rows.
+        since: When the transaction began; what had ended before is in an earlier entry.
+        facts: What became of the rows, and the files that were restored for it.
+    """
+    columns = rewrite_table.c
+    query = (
+        sa.select(*(columns[name] for name in _ENDED))
+        .where(
+            columns.row_id.in_(list(row_ids)),
+            columns.rolled_back_at >= since,
+            columns.outcome != RewriteOutcome.ROLLBACK_DEFERRED,  # not its end yet
+        )
+        .order_by(columns.id)
+    )
+    _record(connection, ROLLBACK, query, batch=batch, run=run, counts=facts)
+
+
+def _record(
+    connection: Connection,
+    action: str,
+    query: sa.Select[Any],
+    *,
+    batch: str,
+    run: str,
+    counts: Mapping[str, Any],
+) -> None:
+    rows = connection.execute(query).all()
+    if not rows:
+        return
+    details = dict(counts) | {
+        "ledger": _as_ranges([row.id for row in rows]),
+        "entries": len(rows),
+        "sha256": _digest(rows),
+    }
+    subject = f"{len(rows)} ledger entries of {batch}"
+    audit.record(connection, action=action, subject=subject, batch=batch, details=details, run=run)
+
+
+def verify_ledger(connection: Connection) -> LedgerVerdict:
+    """Recompute the digest of every audited chunk from the ledger, and look for rows without one.
+
+    Whether the log itself is what was recorded is for `audit.verify` to say.
+    """
+    covered = 0
+    for entry in _audited(connection):
+        try:
+            details = json.loads(entry.details)
+            ids = _of_ranges(details["ledger"])
+            wanted = details["sha256"]
+        except (ValueError, KeyError, TypeError):
+            return LedgerVerdict(covered, 0, entry.seq, "it does not say which ledger rows it is about")
+        names = _WRITTEN if entry.action == REWRITE else _ENDED
+        if _digest(_ledger_rows(connection, ids, names)) != wanted:
+            reason = "the ledger rows that it vouches for are not as they were written, or are gone"
+            return LedgerVerdict(covered, 0, entry.seq, reason)
+        if entry.action == REWRITE:
+            covered += len(ids)
+    total = int(connection.execute(sa.select(sa.func.count()).select_from(rewrite_table)).scalar_one())
+    return LedgerVerdict(covered, total - covered)
+
+
+def _audited(connection: Connection) -> Iterator[Any]:
+    columns, after = audit_table.c, 0
+    wanted = sa.select(columns.seq, columns.action, columns.details).where(
+        columns.action.in_([REWRITE, ROLLBACK])
+    )
+    while page := connection.execute(
+        wanted.where(columns.seq > after).order_by(columns.seq).limit(_PAGE)
+    ).all():
+        yield from page
+        after = page[-1].seq
+
+
+def _ledger_rows(connection: Connection, ids: list[int], names: tuple[str, ...]) -> Iterator[Any]:
+    columns = rewrite_table.c
+    for start in range(0, len(ids), _IDS_PER_QUERY):
+        query = sa.select(*(columns[name] for name in names)).where(
+            columns.id.in_(ids[start : start + _IDS_PER_QUERY])
+        )
+        yield from connection.execute(query.order_by(columns.id))
+
+
+def _digest(rows: Iterable[Any]) -> str:
+    """Return the SHA-256 of the rows, in the order of their ids: one JSON array per line."""
+    whole = hashlib.sha256()
+    for row in rows:
+        values = [_plain(value) for value in row]
+        whole.update(json.dumps(values, ensure_ascii=True, separators=(",", ":")).encode())
+        whole.update(b"\n")
+    return whole.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    # UTC with microseconds on both databases.
+    return value.isoformat(timespec="microseconds") if hasattr(value, "isoformat") else value
+
+
+def _as_ranges(ids: list[int]) -> str:
+    """Return ascending ids as "1-6,9"."""
+    ranges: list[list[int]] = []
+    for each in ids:
+        if ranges and ranges[-1][1] == each - 1:
+            ranges[-1][1] = each
+        else:
+            ranges.append([each, each])
+    return ",".join(f"{first}-{last}" if last > first else str(first) for first, last in ranges)
+
+
+def _of_ranges(text: str) -> list[int]:
+    ids: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        ids += range(int(first), int(last or first) + 1)
+    return ids
