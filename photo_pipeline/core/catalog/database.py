@@ -19,6 +19,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchTableError, OperationalError
 from sqlalchemy.types import NullType
 
+from photo_pipeline.core.catalog.column_types import DECLARED
 from photo_pipeline.core.catalog.faults import Fault, fault_of, first_error, fix_for, one_line
 from photo_pipeline.core.errors import ConfigurationError, DatabaseBusyError, DatabaseError
 
@@ -182,6 +183,7 @@ class Database:
         if self.is_sqlite:
             # Without a type there is no conversion: SQLite values come and go exactly as they are stored.
             for column in table.columns:
+                column.info[DECLARED] = column.type
                 column.type = NullType()
         return table
 

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from photo_pipeline.core.catalog import raw
+from photo_pipeline.core.catalog.cells import CellReader
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.fence import ScanFence
 from photo_pipeline.core.catalog.files import (
@@ -28,14 +28,17 @@ from photo_pipeline.core.catalog.tables import PhotoClass, PhotoState, file_tabl
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.delivery.urls import UrlScheme
 from photo_pipeline.core.progress import Progress, no_progress
-from photo_pipeline.core.sources.mapping import Source
-from photo_pipeline.core.sources.spelling import Refused, RootSpelling
+from photo_pipeline.core.sources.mapping import AnyField, Source
+from photo_pipeline.core.sources.spelling import Refused
+from photo_pipeline.core.sources.text.views import Span
 
 # States that an inventory may take back to pending when the photo is there (again).
 _REOPENED = (PhotoState.FOUND, PhotoState.SUPERSEDED, PhotoState.CONFLICT)
 # States of photos whose new value a row may (still, or again) show.
 _WAS_MIGRATED = (PhotoState.MIGRATED, PhotoState.ROLLED_BACK, PhotoState.SUPERSEDED)
 _PAGE = 500
+# How much of a cell that cannot be read is shown.
+_SHOWN = 200
 # States in which a changed file has to be processed anew.
 _BEFORE_REWRITE = (
     PhotoState.PENDING,
@@ -49,18 +52,33 @@ _BEFORE_REWRITE = (
 
 @dataclass(frozen=True)
 class Reference:
-    """One field of one row that names a photo."""
+    """One photo that one field of one row names; all its equal spellings in a cell are one reference.
+
+    Attributes:
+        value: As the cell spells it; of a cell that cannot be read, how it begins.
+        url: What that means.
+        start: Where in the cell it first stands; None if it is the cell's whole value.
+        problem: Why the cell cannot be read.
+    """
 
     source: Source
     row: SourceRow
-    column: str
+    field: AnyField
     value: str
+    url: str
+    start: int | None = None
+    problem: str | None = None
 
     @property
     def reference_id(self) -> str:
         """The digest that identifies this reference with this value, across inventories."""
-        parts = [self.source.name, self.row.row_key, self.column, self.value]
+        parts = [self.source.name, self.row.row_key, self.field.label, self.value]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def at(self, span: Span) -> "Reference":
+        """Return the reference that the same field of the same row makes there."""
+        start = span.start if self.field.embedded else None
+        return replace(self, value=span.spelled, url=span.url, start=start)
 
 
 @dataclass(frozen=True)
@@ -70,6 +88,7 @@ class Finding:
     photo_class: PhotoClass
     detail: str | None = None
     file: Any | None = None  # a row of pp_file
+    variant: str | None = None  # what the reference asks for; None: what its field says
 
 
 @dataclass
@@ -89,7 +108,7 @@ class Reconciler:
         self._config = config
         self._fence = fence
         self._scan = fence.scan
-        self._roots = {r.name: RootSpelling(r.name, r.dir, r.url_prefixes) for r in config.roots}
+        self._cells = CellReader(config)
         self._urls = UrlScheme.of(config)
 
     def run(self, progress: Progress = no_progress) -> ReferenceCounts:
@@ -97,7 +116,7 @@ class Reconciler:
         counts = ReferenceCounts()
         for source in self._config.sources:
             for chunk in read_rows(self._database, source):
-                references = list(_references(source, chunk, counts))
+                references = list(self._references(source, chunk, counts))
                 counts.rows += len(chunk)
                 counts.references += len(references)
                 self._record(references)
@@ -146,13 +165,44 @@ class Reconciler:
             return reference, finding
         if photo.state == PhotoState.MIGRATED and photo.new_value == reference.value:
             return reference, finding  # Mode columns: the row goes on saying what it said.
-        address = RowAddress.of(self._database, reference.source, reference.row.row_key)
-        values = address.read(connection, [reference.column])
-        value = values[reference.column] if values else None
-        if not isinstance(value, str) or value == reference.value:
+        fresh = self._read_again(connection, reference, photo)
+        if fresh is None:
             return reference, finding
-        fresh = replace(reference, value=value)
         return fresh, self._classify(connection, [fresh])[0]
+
+    def _read_again(self, connection: Connection, reference: Reference, photo: Any) -> Reference | None:
+        """Return what the row names in place of the reference by now, or None if that is still there."""
+        source, field = reference.source, reference.field
+        if not field.written or field.column is None:
+            return None
+        values = RowAddress.of(self._database, source, reference.row.row_key).read(connection, [field.column])
+        cell = values[field.column] if values else None
+        if not field.embedded:
+            if not isinstance(cell, str) or cell == reference.value:
+                return None
+            return replace(reference, value=cell, url=cell)
+        names = {(field.label, text) for text in (reference.value, photo.value, photo.new_value) if text}
+        there = self._cells.mentions(source, field.column, cell, names)
+        if not there or any(mention.span.spelled == reference.value for mention in there):
+            return None
+        return reference.at(there[0].span)
+
+    def _references(
+        self, source: Source, rows: list[SourceRow], counts: ReferenceCounts
+    ) -> Iterable[Reference]:
+        for row in rows:
+            mentions, problems = self._cells.read(source, row.values)
+            named: dict[tuple[str, str], Reference] = {}
+            for mention in mentions:
+                blank = Reference(source, row, mention.field, "", "")
+                named.setdefault(mention.name, blank.at(mention.span))
+            for problem in problems:
+                value = problem.cell[:_SHOWN]
+                key = (problem.field.label, value)
+                named[key] = Reference(source, row, problem.field, value, value, problem=problem.reason)
+            silent = {field.label for field in source.fields if _is_blank(row, field)}
+            counts.empty_fields += len(silent - {reference.field.label for reference in named.values()})
+            yield from named.values()
 
     def _photo_row(self, reference: Reference, finding: Finding) -> dict[str, Any]:
         source, row, file = reference.source, reference.row, finding.file
@@ -162,16 +212,18 @@ class Reconciler:
             "source": source.name,
             "row_id": row_id(source.name, row.row_key),
             "row_key": row.row_key,
-            "field": reference.column,
-            "column": reference.column,
-            "role": source.field(reference.column).role,
+            "field": reference.field.label,
+            "column": reference.field.column,
+            "locator": None if reference.start is None else str(reference.start),
+            "variant": finding.variant,
+            "role": reference.field.role,
             "entity_type": source.entity.type if source.entity else None,
             "entity_id": row.entity_id,
             "position": row.position,
             "focal_x": row.focal_point[0] if row.focal_point else None,
             "focal_y": row.focal_point[1] if row.focal_point else None,
             "file_id": file.file_id if file else None,
-            "root": file.root if file else source.field(reference.column).root,
+            "root": file.root if file else reference.field.root,
             "path": file.path if file else None,
             "value": reference.value if local else None,
             "new_value": None if local else reference.value,
@@ -193,11 +245,11 @@ class Reconciler:
         spelled: list[Refused | tuple[str, ...] | None] = []
         wanted: set[str] = set()
         for reference in references:
-            if self._urls.is_migrated(reference.value):
+            if reference.problem is not None or self._urls.is_migrated(reference.url):
                 spelled.append(None)
                 continue
-            field = reference.source.field(reference.column)
-            meaning = field.interpret(reference.value, self._roots[field.root])
+            field = reference.field
+            meaning = field.interpret(reference.url, self._cells.roots[field.root])
             spelled.append(meaning if isinstance(meaning, Refused) else meaning.candidates)
             if not isinstance(meaning, Refused):
                 wanted.update(lookup_id(field.root, path) for path in meaning.candidates)
@@ -213,19 +265,24 @@ class Reconciler:
         meaning: Refused | tuple[str, ...] | None,
         files: dict[str, list[KnownFile]],
     ) -> Finding:
+        if reference.problem is not None:
+            return Finding(PhotoClass.UNREADABLE, f"{reference.field.label}: {reference.problem}")
         if meaning is None:
             return Finding(PhotoClass.ALREADY_MIGRATED)
         if isinstance(meaning, Refused):
             return Finding(PhotoClass.OUTSIDE_ROOT, meaning.reason)
-        root = reference.source.field(reference.column).root
+        field = reference.field
+        root = field.root
         file = best_file(root, meaning, files)
         if file is None:
             return Finding(PhotoClass.FILE_MISSING, f"no file {meaning[0]!r} under root {root!r}")
-        return self._file_finding(file)
+        variants = self._config.variants[reference.source.preset]
+        variant = field.variant_of(reference.url, file.path, variants)
+        return replace(self._file_finding(file), variant=variant)
 
     def _file_finding(self, file: KnownFile) -> Finding:
         if file.problem is None and file.format is None and file.unsupported is None:
-            file.look_inside(self._roots[file.root].directory / file.path)
+            file.look_inside(self._cells.roots[file.root].directory / file.path)
         if file.problem is not None:
             return Finding(PhotoClass(file.problem), file.detail, file)
         if file.unsupported is not None:
@@ -294,11 +351,15 @@ class Reconciler:
                 kept += len(ours)
 
     def _still_shows(self, connection: Connection, sources: dict[str, Source], photo: Any) -> bool:
-        address = RowAddress.of(self._database, sources[photo.source], photo.row_key)
-        if photo.field not in address.table.columns:
+        source = sources[photo.source]
+        address = RowAddress.of(self._database, source, photo.row_key)
+        if photo.column is None:  # A computed field: while the row is there, it names the same file.
+            return address.read(connection, list(source.key), lock=False) is not None
+        if photo.column not in address.table.columns or photo.new_value is None:
             return False
-        values = address.read(connection, [photo.field], lock=False)
-        return values is not None and values[photo.field] == photo.new_value
+        values = address.read(connection, [photo.column], lock=False)
+        name = (photo.field, photo.new_value)
+        return values is not None and self._cells.shows(source, photo.column, values[photo.column], name)
 
     def _supersede_vanished(self) -> None:
         """Close references that this inventory did not see: the row is gone or says something else."""
@@ -320,19 +381,8 @@ class KnownPhotos:
     by_new_value: dict[tuple[str, str, str], Any]
 
 
-def _references(source: Source, rows: list[SourceRow], counts: ReferenceCounts) -> Iterable[Reference]:
-    for row in rows:
-        for field in source.fields:
-            value = row.values[field.column]
-            if value is None or (isinstance(value, str) and not value.strip()):
-                counts.empty_fields += 1
-            else:
-                yield Reference(source, row, field.column, _as_text(value))
-
-
-def _as_text(value: raw.RawValue) -> str:
-    # A number or a blob in a URL column names no file; its text form makes the report readable.
-    return value if isinstance(value, str) else str(value)
+def _is_blank(row: SourceRow, field: AnyField) -> bool:
+    return all(not str(row.values[name] or "").strip() for name in field.reads)
 
 
 def _known_photos(connection: Connection, references: list[Reference]) -> KnownPhotos:
@@ -350,16 +400,28 @@ def _known_photos(connection: Connection, references: list[Reference]) -> KnownP
 
 def _photo_of(known: KnownPhotos, reference: Reference) -> Any | None:
     key = row_id(reference.source.name, reference.row.row_key)
-    migrated = known.by_new_value.get((key, reference.column, reference.value))
+    migrated = known.by_new_value.get((key, reference.field.label, reference.value))
     return migrated or known.by_reference.get(reference.reference_id)
 
 
 def _updated(photo: Any, row: dict[str, Any]) -> dict[str, Any]:
     """Return the columns of a known photo after this inventory."""
     shown = (row["value"], row["new_value"])
-    if photo.state in (PhotoState.MIGRATED, PhotoState.SUPERSEDED) and photo.new_value in shown:
+    ours = photo.state in (PhotoState.MIGRATED, PhotoState.SUPERSEDED)
+    if ours and photo.new_value is not None and photo.new_value in shown:
         # Ours, also under an earlier CDN address: it keeps its file and local value, for the way back.
-        kept = ("file_id", "root", "path", "value", "size", "mtime_ns", "inode", "sha256", "format")
+        kept = (
+            "file_id",
+            "root",
+            "path",
+            "value",
+            "size",
+            "mtime_ns",
+            "inode",
+            "sha256",
+            "format",
+            "variant",
+        )
         row = row | {name: getattr(photo, name) for name in (*kept, "new_value", "reference_id")}
         row |= {"class": PhotoClass.ALREADY_MIGRATED, "class_detail": None, "state": PhotoState.MIGRATED}
     elif row["class"] is PhotoClass.MATCHED:

@@ -21,7 +21,7 @@ _POSITION_LIMIT = 2**63
 
 @dataclass(frozen=True)
 class SourceRow:
-    """One row of a source: its key and the raw values of its fields, by column."""
+    """One row of a source: its key and the raw values that its fields look into, by column."""
 
     row_key: str
     values: dict[str, raw.RawValue]
@@ -61,13 +61,14 @@ class RowAddress:
         where the transaction may write at all.
         """
         lock = lock and not connection.get_execution_options().get(WRITES_NOTHING, False)
-        expressions = [
+        expressions: list[ColumnElement[Any]] = [
             raw.read_expression(self.table.columns[name], is_sqlite=self.is_sqlite).label(f"c{i}")
             for i, name in enumerate(columns)
         ]
-        query = sa.select(*expressions).select_from(self.table).where(*self.condition())
+        # Of no column at all: whether the row is there.
+        query = sa.select(*expressions or [sa.literal(1)]).select_from(self.table).where(*self.condition())
         found = connection.execute(query.with_for_update() if lock else query).first()
-        return None if found is None else dict(zip(columns, found, strict=True))
+        return None if found is None else dict(zip(columns, found[: len(columns)], strict=True))
 
 
 def row_id(source: str, row_key: str) -> str:
@@ -181,7 +182,7 @@ def _bound(column: sa.Column[Any], value: raw.RawValue, *, is_sqlite: bool) -> C
 def _select(database: Database, table: sa.Table, source: Source) -> sa.Select[Any]:
     # Underscored labels keep a column named twice (key and entity id, say) apart.
     wanted = {f"key_{i}": name for i, name in enumerate(source.key)}
-    wanted |= {f"field_{i}": field.column for i, field in enumerate(source.fields)}
+    wanted |= {f"field_{i}": name for i, name in enumerate(source.read_columns)}
     if source.entity and source.entity.id:
         wanted["entity_id"] = source.entity.id
     if source.position:
@@ -199,7 +200,7 @@ def _as_source_row(source: Source, row: Any) -> SourceRow:
     entity_id = row.get("entity_id")
     return SourceRow(
         row_key=raw.encode_key([row[f"key_{i}"] for i in range(len(source.key))]),
-        values={field.column: row[f"field_{i}"] for i, field in enumerate(source.fields)},
+        values={name: row[f"field_{i}"] for i, name in enumerate(source.read_columns)},
         entity_id=None if entity_id is None else str(entity_id),
         position=_as_position(row.get("position")),
         focal_point=_as_focal_point(row.get("focal_x"), row.get("focal_y")),

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog import raw
+from photo_pipeline.core.catalog.column_types import misfit
 from photo_pipeline.core.catalog.raw import RawValue
 from photo_pipeline.core.catalog.rows import RowAddress, row_id
 from photo_pipeline.core.catalog.tables import (
@@ -20,6 +21,9 @@ from photo_pipeline.core.catalog.tables import (
     rewrite_table,
     utc_now,
 )
+
+# SQLite before 3.32 takes 999 parameters per statement.
+_IDS_PER_QUERY = 500
 
 
 class RowRefusedError(Exception):
@@ -72,18 +76,15 @@ def require_text(address: RowAddress, stored: Mapping[str, RawValue], wanted: Ma
             raise RowRefusedError(f"column {name!r} of {address.table.name!r} stored {stored[name]!r}")
 
 
-def check_length(address: RowAddress, name: str, value: RawValue) -> None:
-    """Check, before writing, that a text fits its column.
+def check_fits(address: RowAddress, name: str, value: RawValue) -> None:
+    """Check, before writing, that a value fits its column's declared length and type.
 
     Raises:
-        RowRefusedError: it is longer than the column.
+        RowRefusedError: it does not.
     """
-    length = getattr(address.table.columns[name].type, "length", None)
-    if length and isinstance(value, str) and len(value) > length:
-        raise RowRefusedError(
-            f"the new value has {len(value)} characters and column {name!r} takes {length}; widen the column "
-            "or use rewrite mode key"
-        )
+    reason = misfit(address.table.columns[name], value, is_sqlite=address.is_sqlite)
+    if reason:
+        raise RowRefusedError(reason)
 
 
 def entry(
@@ -133,6 +134,23 @@ def record(connection: Connection, entries: list[Entry]) -> None:
     ]
     if links:
         connection.execute(sa.insert(rewrite_photo_table), links)
+
+
+def photos_of(connection: Connection, entries: Sequence[Any]) -> dict[int, tuple[int, ...]]:
+    """Return, by the id of each ledger row, the photos whose values its column holds; none for a fact."""
+    columns = rewrite_photo_table.c
+    found: dict[int, list[int]] = {entry.id: [] for entry in entries}
+    ids = list(found)
+    for start in range(0, len(ids), _IDS_PER_QUERY):
+        chunk = ids[start : start + _IDS_PER_QUERY]
+        query = sa.select(columns.rewrite_id, columns.photo_id).where(columns.rewrite_id.in_(chunk))
+        for rewrite_id, photo_id in connection.execute(query.order_by(columns.photo_id)):
+            found[rewrite_id].append(photo_id)
+    # Versions before the links had the one photo of a column in its row.
+    return {
+        entry.id: tuple(found[entry.id]) or ((entry.photo_id,) if entry.photo_id is not None else ())
+        for entry in entries
+    }
 
 
 def before_of(entry: Any) -> RawValue:

@@ -75,6 +75,24 @@ def audit_rewrites(
     _record(connection, REWRITE, query, batch=batch, run=run, counts=counts)
 
 
+def audit_rewritten_again(
+    connection: Connection, *, batch: str, run: str, row_ids: Iterable[str], above: int
+) -> None:
+    """Record what a rollback has added to the ledger: rewrites of other batches, on the text without its own.
+
+    Args:
+        connection: In the chunk's write transaction, which has those application rows locked.
+        batch: The batch that is rolled back.
+        run: The run that does it.
+        row_ids: The digests by which the ledger knows the application rows.
+        above: `last_ledger_id` at the transaction's beginning.
+    """
+    columns = rewrite_table.c
+    mine = (columns.id > above, columns.row_id.in_(list(row_ids)))
+    query = sa.select(*(columns[name] for name in _WRITTEN)).where(*mine).order_by(columns.id)
+    _record(connection, REWRITE, query, batch=batch, run=run, counts={})
+
+
 def audit_rollbacks(
     connection: Connection,
     *,

@@ -339,7 +339,7 @@ def row_primaries(
             )
             for row in connection.execute(query.order_by(columns.id)):
                 photo = Photo(*row)
-                if photo.field == config.source(photo.source).primary_column:
+                if photo.field == config.source(photo.source).primary_field:
                     found[photo.row_id] = photo
     return found
 

@@ -20,8 +20,9 @@ from photo_pipeline.core.catalog.scan import require_listable
 from photo_pipeline.core.catalog.tables import RewriteOutcome, rewrite_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import ConfigurationError, PhotoError, StoreError
+from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.lease import BatchLease
-from photo_pipeline.core.migration.ledger_audit import audit_rollbacks
+from photo_pipeline.core.migration.ledger_audit import audit_rewritten_again, audit_rollbacks, last_ledger_id
 from photo_pipeline.core.migration.photos import ObjectNaming, Photo, batch_photos
 from photo_pipeline.core.migration.row_rewrite import RowChange
 from photo_pipeline.core.migration.row_rollback import RowRollback, RowRollbackCounts
@@ -91,6 +92,7 @@ class _BatchRollback:
         self._store = store
         self._naming = ObjectNaming(config, database)
         self._outcome = RolledBack()
+        self._links: dict[int, tuple[int, ...]] = {}  # photos by ledger entry
         self._restored: list[str] = []  # files, since the last chunk
         self._photos = {photo.id: photo for photo in batch_photos(database, lease.batch)}
         self._watch = ControlWatch(database, backwards=True)
@@ -98,7 +100,7 @@ class _BatchRollback:
 
     def run(self, only_photos: Sequence[int] | None, progress: Progress) -> RolledBack:
         rows = self._ledger_rows(only_photos)
-        self._outcome.photos = len({each.photo_id for row in rows for each in row} - {None})
+        self._outcome.photos = len({photo for row in rows for each in row for photo in self._links[each.id]})
         size = self._config.rewrite.rows_per_transaction
         for start in range(0, len(rows), size):
             chunk = [row for row in rows[start : start + size] if self._files_are_there(row)]
@@ -117,19 +119,21 @@ class _BatchRollback:
         )
         grouped: dict[tuple[str, str], list[Any]] = defaultdict(list)
         with self._database.read() as connection:
-            for entry in connection.execute(query):
-                grouped[entry.source, entry.row_key].append(entry)
+            entries = connection.execute(query).all()
+            self._links = ledger.photos_of(connection, entries)
+        for entry in entries:
+            grouped[entry.source, entry.row_key].append(entry)
         rows = list(grouped.values())
         if only_photos is None:
             return rows
         wanted = set(only_photos)
-        return [row for row in rows if any(entry.photo_id in wanted for entry in row)]
+        return [row for row in rows if any(wanted.intersection(self._links[e.id]) for e in row)]
 
     def _files_are_there(self, row: list[Any]) -> bool:
         """Make sure that every local file the row will point to exists again."""
         try:
-            for entry in row:
-                photo = self._photos.get(entry.photo_id)
+            for photo_id in dict.fromkeys(each for entry in row for each in self._links[entry.id]):
+                photo = self._photos.get(photo_id)
                 if photo is not None and self._restore_file(photo):
                     self._outcome.files_restored += 1
                     self._restored.append(f"{photo.root}/{photo.path}")
@@ -167,14 +171,17 @@ class _BatchRollback:
     def _roll_back_chunk(self, chunk: list[list[Any]]) -> None:
         def change(connection: Connection) -> RowRollbackCounts:
             counts, began = RowRollbackCounts(), utc_now()
+            above, row_ids = last_ledger_id(connection), {row[0].row_id for row in chunk}
             self._lease.hold(connection)
             for row in chunk:
                 counts.add(self._rows.roll_back(connection, row))
+            batch, run = self._lease.batch, self._lease.run
+            audit_rewritten_again(connection, batch=batch, run=run, row_ids=row_ids, above=above)
             audit_rollbacks(
                 connection,
-                batch=self._lease.batch,
-                run=self._lease.run,
-                row_ids={row[0].row_id for row in chunk},
+                batch=batch,
+                run=run,
+                row_ids=row_ids,
                 since=began,
                 facts=counts.numbers | {"files_restored": self._restored},
             )

@@ -3,6 +3,7 @@
 Which rows are ready, and in which chunks they go, is decided in `rewrite`.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from photo_pipeline.core.catalog.cells import CellReader
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.faults import Fault, fault_of, one_line
 from photo_pipeline.core.catalog.raw import RawValue
@@ -54,7 +56,10 @@ class RowPreview:
 
 @dataclass
 class RowCounts:
-    """What became of some rows; photos are counted by reference, `stored` those whose row is not touched."""
+    """What became of some rows; photos are counted by reference.
+
+    `stored` are photos of fields that no rewrite changes: they are in the store, and that is all.
+    """
 
     rewritten: int = 0
     stored: int = 0
@@ -100,6 +105,7 @@ class RowRewriter:
         self._batch = batch
         self._run = run
         self._expected = expected_state
+        self._cells = CellReader(config)
         self._values: dict[str, RowValues] = {}
 
     def rewrite(self, connection: Connection, photos: list[Photo], primary: Photo | None) -> RowCounts:
@@ -139,11 +145,16 @@ class RowRewriter:
         source = self._config.source(photos[0].source)
         address = RowAddress.of(self._database, source, photos[0].row_key)
         before = address.read(connection, list(source.cell_columns), lock=False)
-        good = [photo for photo in photos if before is not None and before[photo.field] == photo.shown]
-        if before is None or not good:
-            return RowPreview(source.name, address.row_key, (), _EDITED if before else _DELETED)
+        if before is None:
+            return RowPreview(source.name, address.row_key, (), _DELETED)
+        good = [photo for photo in photos if self._shows(address, before, photo)]
+        if not good:
+            return RowPreview(source.name, address.row_key, (), _EDITED)
+        changing = [photo for photo in good if self._is_written(address, photo, primary)]
+        if source.rewrite.mode == "none" or not changing:
+            return RowPreview(source.name, address.row_key, ())
         try:
-            wanted = self._wanted(connection, address, good, primary, before)
+            wanted = self._wanted(connection, address, changing, primary, before).cells
         except RowRefusedError as error:
             return RowPreview(source.name, address.row_key, (), str(error))
         changes = tuple(
@@ -209,17 +220,47 @@ class RowRewriter:
         good = self._unedited(connection, address, photos, primary, before)
         if not good:
             return RowCounts(conflicts=len(photos))
-        wanted = self._wanted(connection, address, good, primary, before)
+        changing = [photo for photo in good if self._is_written(address, photo, primary)]
+        idle = [photo for photo in good if photo not in changing]
+        counts = self._leave(connection, idle, primary)
+        counts.conflicts = len(photos) - len(good)
+        if not changing:
+            return counts
+        new = self._wanted(connection, address, changing, primary, before)
         # A marker that says so already is written again: its ledger entry is what the way back goes by.
         markers = address.source.rewrite.markers
-        changed = {name: value for name, value in wanted.items() if value != before[name] or name in markers}
+        changed = {n: value for n, value in new.cells.items() if value != before[n] or n in markers}
         if not ledger.swap(connection, address, before=before, after=changed):
-            self._refuse(connection, address, good, RewriteOutcome.CONFLICT, _RACED)
-            return RowCounts(conflicts=len(photos))
-        self._confirm(connection, address, good, primary, before, changed)
-        first, name = good[0], markers[0] if markers else good[0].field
-        sample = RowChange(first.source, first.row_key, name, _shown(before[name]), _shown(wanted[name]))
-        return RowCounts(rewritten=len(good), conflicts=len(photos) - len(good), rows=1, samples=[sample])
+            self._refuse(connection, address, changing, RewriteOutcome.CONFLICT, _RACED)
+            return RowCounts(conflicts=len(photos) - len(idle), stored=len(idle))
+        self._confirm(connection, address, changing, primary, before, changed, new.spelled)
+        counts.rewritten, counts.rows = len(changing), 1
+        counts.samples = [self._sample(changing[0], before, new)]
+        return counts
+
+    def _sample(self, first: Photo, before: Mapping[str, RawValue], new: "_NewRow") -> RowChange:
+        markers = self._config.source(first.source).rewrite.markers
+        if markers:
+            name = markers[0]
+            return RowChange(first.source, first.row_key, name, _shown(before[name]), _shown(new.cells[name]))
+        after = new.spelled.get(first.id, "")
+        return RowChange(first.source, first.row_key, first.field, str(first.shown), after)
+
+    def _is_written(self, address: RowAddress, photo: Photo, primary: Photo | None) -> bool:
+        """Return whether the row's rewrite changes a cell on behalf of the photo."""
+        source = address.source
+        if source.rewrite.markers or source.field(photo.field).written:
+            return True
+        is_leader = primary is not None and photo.id == primary.id
+        return photo.column is None and is_leader and bool(source.rewrite.set or source.rewrite.write_back)
+
+    def _shows(self, address: RowAddress, before: Mapping[str, RawValue], photo: Photo) -> bool:
+        """Return whether the row still says what the photo stands for."""
+        source = address.source
+        if photo.column is None or not source.field(photo.field).written:
+            return True
+        name = (photo.field, photo.shown or "")
+        return self._cells.shows(source, photo.column, before[photo.column], name)
 
     def _unedited(
         self,
@@ -230,19 +271,23 @@ class RowRewriter:
         before: Mapping[str, RawValue],
     ) -> list[Photo]:
         """Return the photos that the row still shows; refuse the others as conflicts."""
-        edited = [photo for photo in photos if before[photo.field] != photo.shown]
-        good = [photo for photo in photos if before[photo.field] == photo.shown]
-        orphaned = [p for p in good if p.is_copy and not self._primary_stands(primary, good, before)]
+        good = [photo for photo in photos if self._shows(address, before, photo)]
+        edited = [photo for photo in photos if photo not in good]
+        orphaned = [p for p in good if p.is_copy and not self._primary_stands(address, primary, good, before)]
         self._refuse(connection, address, edited, RewriteOutcome.CONFLICT, _EDITED)
         self._refuse(connection, address, orphaned, RewriteOutcome.CONFLICT, _PRIMARY_EDITED)
         return [photo for photo in good if photo not in orphaned]
 
     def _primary_stands(
-        self, primary: Photo | None, good: list[Photo], before: Mapping[str, RawValue]
+        self,
+        address: RowAddress,
+        primary: Photo | None,
+        good: list[Photo],
+        before: Mapping[str, RawValue],
     ) -> bool:
         if primary is None:
             return False
-        migrated = primary.state == PhotoState.MIGRATED and before[primary.field] == primary.new_value
+        migrated = primary.state == PhotoState.MIGRATED and self._shows(address, before, primary)
         return migrated or any(photo.id == primary.id for photo in good)
 
     def _wanted(
@@ -252,7 +297,7 @@ class RowRewriter:
         good: list[Photo],
         primary: Photo | None,
         before: Mapping[str, RawValue],
-    ) -> dict[str, RawValue]:
+    ) -> "_NewRow":
         """Return the new value of every column that the row's rewrite sets.
 
         Raises:
@@ -263,9 +308,11 @@ class RowRewriter:
             for key in values.named_keys(photo, primary):
                 if not is_proven_row(self._objects.get(key)):
                     raise RowRefusedError(f"the new value would name {key}, which is not proven")
-        wanted = values.literals(is_sqlite=address.is_sqlite)
+        new = _NewRow({}, {})
         if address.source.rewrite.names_photos:
-            wanted |= {p.field: values.field_value(p, primary) for p in good}
+            new = self._new_cells(address, good, primary, before)
+        wanted = new.cells
+        wanted |= values.literals(is_sqlite=address.is_sqlite)
         leader = self._leader(address, good, primary)
         if leader is not None:
             wanted |= values.write_back(leader, self._objects)
@@ -273,8 +320,24 @@ class RowRewriter:
         for name in address.source.rewrite.touch:
             wanted[name] = touched(connection, address.table.columns[name], before[name], now)
         for name, value in wanted.items():
-            ledger.check_length(address, name, value)
-        return wanted
+            ledger.check_fits(address, name, value)
+        return new
+
+    def _new_cells(
+        self,
+        address: RowAddress,
+        good: list[Photo],
+        primary: Photo | None,
+        before: Mapping[str, RawValue],
+    ) -> "_NewRow":
+        """Return the photos' cells with these photos' URLs replaced; all else in them is as it was."""
+        values, new = self._row_values(address), _NewRow({}, {})
+        for column, photos in _by_column(good).items():
+            urls = {(p.field, p.shown or ""): values.field_value(p, primary) for p in photos}
+            edited = self._cells.replaced(address.source, column, str(before[column]), urls)
+            new.cells[column] = edited.text
+            new.spelled |= {p.id: edited.spelled[p.field, p.shown or ""] for p in photos}
+        return new
 
     def _row_values(self, address: RowAddress) -> RowValues:
         source = address.source
@@ -284,8 +347,8 @@ class RowRewriter:
 
     def _leader(self, address: RowAddress, good: list[Photo], primary: Photo | None) -> Photo | None:
         """Return the photo whose facts are written back: the row's primary, never another one's."""
-        if address.source.primary_column is None:
-            return good[0]
+        if address.source.primary_field is None:
+            return next((photo for photo in good if not address.source.field(photo.field).embedded), None)
         return next((photo for photo in good if primary is not None and photo.id == primary.id), None)
 
     def _confirm(
@@ -296,15 +359,20 @@ class RowRewriter:
         primary: Photo | None,
         before: Mapping[str, RawValue],
         changed: Mapping[str, RawValue],
+        spelled: Mapping[int, str],
     ) -> None:
         """Record what the database really stored, and mark the photos as migrated."""
         stored = address.read(connection, list(changed))
         if stored is None:
             raise RowRefusedError("the row's key changed with its values (a trigger?)")
         rewrite = address.source.rewrite
-        naming = {photo.field: [photo] for photo in good} if rewrite.names_photos else {}
+        naming = _by_column(good) if rewrite.names_photos else {}
+        ledger.require_text(address, stored, {name: changed[name] for name in naming if name in changed})
+        leader = next((photo for photo in good if photo.column is None), None)
+        if leader is not None:
+            # Nothing but these columns tells that this row shows the store.
+            naming |= {name: [leader] for name in (*rewrite.set, *rewrite.write_back)}
         naming |= dict.fromkeys(rewrite.markers, good)
-        ledger.require_text(address, stored, {name: changed[name] for name in naming})
         entries = [
             self._entry(
                 address,
@@ -318,14 +386,14 @@ class RowRewriter:
         ]
         ledger.record(connection, entries)
         for photo in good:
-            shown = primary if photo.is_copy and primary is not None else photo
+            source_photo = primary if photo.is_copy and primary is not None else photo
             self._mark(
                 connection,
                 photo,
                 PhotoState.MIGRATED,
-                # In mode columns the row goes on saying what it said.
-                new_value=str(stored[photo.field]) if rewrite.names_photos else photo.shown,
-                recipe=self._naming.recipe_digest(shown),
+                # A computed field, and each one in mode columns, goes on naming the same file.
+                new_value=spelled.get(photo.id, photo.shown),
+                recipe=self._naming.recipe_digest(source_photo),
                 validated_at=None,
             )
 
@@ -338,7 +406,10 @@ class RowRewriter:
         reason: str,
     ) -> None:
         """Record why the photos' columns were left as they are."""
-        entries = [self._entry(address, p.field, [p], outcome, before=p.shown, reason=reason) for p in photos]
+        entries = [
+            self._entry(address, p.column or p.field, [p], outcome, before=p.shown, reason=reason)
+            for p in photos
+        ]
         ledger.record(connection, entries)
         is_conflict = outcome is RewriteOutcome.CONFLICT
         for photo in photos:
@@ -379,3 +450,20 @@ class RowRewriter:
 
 def _shown(value: RawValue) -> str:
     return "NULL" if value is None else str(value)
+
+
+@dataclass
+class _NewRow:
+    """A row's new cells by column, and by photo id how its new URL is spelled in its cell."""
+
+    cells: dict[str, RawValue]
+    spelled: dict[int, str]
+
+
+def _by_column(photos: list[Photo]) -> dict[str, list[Photo]]:
+    """Return the photos by the column that names them; those without one are left out."""
+    grouped: dict[str, list[Photo]] = defaultdict(list)
+    for photo in photos:
+        if photo.column is not None:
+            grouped[photo.column].append(photo)
+    return grouped

@@ -30,6 +30,7 @@ from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.ledger import RowRefusedError
 from photo_pipeline.core.migration.photos import Photo
 from photo_pipeline.core.migration.row_rewrite import RowChange
+from photo_pipeline.core.migration.shared_cells import SharedCells
 
 _EDITED = "the application changed the value since"
 _GONE = "the row was deleted"
@@ -79,6 +80,7 @@ class RowRollback:
         self._config = config
         self._photos = photos
         self._batch = batch
+        self._shared = SharedCells(config)
         self._put_off: set[int] = set()
 
     def roll_back(self, connection: Connection, row: list[Any]) -> RowRollbackCounts:
@@ -101,13 +103,13 @@ class RowRollback:
 
     def give_up(self, connection: Connection, row: list[Any], reason: str) -> int:
         """Note on the row's photos why it was left as it is; return how many they are."""
-        photos = self._photos_of(row)
+        photos = self._photos_of(row, ledger.photos_of(connection, row))
         for photo in photos:
             self._mark(connection, photo, None, error_type="rollback_failed", error_detail=reason)
         return len(photos)
 
-    def _photos_of(self, row: list[Any]) -> list[Photo]:
-        ids = dict.fromkeys(entry.photo_id for entry in row)
+    def _photos_of(self, row: list[Any], links: Mapping[int, tuple[int, ...]]) -> list[Photo]:
+        ids = dict.fromkeys(photo for entry in row for photo in links[entry.id])
         return [self._photos[photo_id] for photo_id in ids if photo_id in self._photos]
 
     def _swap_row_back(self, connection: Connection, row: list[Any], counts: RowRollbackCounts) -> None:
@@ -134,6 +136,13 @@ class RowRollback:
         verdicts: dict[int, str | None] = {}
         targets: dict[str, raw.RawValue] = {}
         for name, chain in cells.items():
+            if any(each.embedded for each in address.source.fields_on(name)):
+                # The same text may show photos of other batches: theirs stay, ours go back.
+                target, walked = self._shared.without(connection, address, name, current[name], chain)
+                verdicts |= _left(chain, _EDITED) | {entry.id: None for entry in walked}
+                if walked:
+                    targets[name] = target
+                continue
             if name in later:
                 verdicts |= _left(chain, f"batch {later[name].batch} has rewritten it again since")
                 continue
@@ -235,7 +244,7 @@ class RowRollback:
     ) -> None:
         """Write the outcome of each entry into the ledger, and of each photo into the catalog."""
         counts.rows += any(reason is None for reason in verdicts.values())
-        restored = {entry.photo_id for entry in row if verdicts[entry.id] is None}
+        links = ledger.photos_of(connection, row)
         for entry in row:
             reason = verdicts[entry.id]
             if entry.id in self._put_off:
@@ -244,19 +253,34 @@ class RowRollback:
             outcome = RewriteOutcome.ROLLBACK_CONFLICT if reason else RewriteOutcome.ROLLED_BACK
             self._end(connection, [entry], outcome, reason)
             counts.kept_columns += bool(reason) and entry.photo_id is None
-        for photo in self._photos_of(row):
-            entry = next(each for each in row if each.photo_id == photo.id)
-            if photo.id in restored:
-                self._mark(connection, photo, PhotoState.ROLLED_BACK)
-                counts.rolled_back += 1
-                counts.samples.append(
-                    RowChange(entry.source, entry.row_key, entry.column, entry.after, entry.before)
-                )
-            else:
-                cell = f"{entry.source} {entry.row_key} {entry.column}"
-                detail = f"{cell}: {verdicts[entry.id]}; it was left as it is."
-                self._mark(connection, photo, PhotoState.CONFLICT, error_type="conflict", error_detail=detail)
-                counts.conflicts += 1
+        for photo in self._photos_of(row, links):
+            entries = [each for each in row if photo.id in links[each.id]]
+            self._settle_photo(connection, photo, entries, verdicts, counts)
+
+    def _settle_photo(
+        self,
+        connection: Connection,
+        photo: Photo,
+        entries: list[Any],
+        verdicts: dict[int, str | None],
+        counts: RowRollbackCounts,
+    ) -> None:
+        entry = entries[0]
+        left = [reason for each in entries if (reason := verdicts[each.id])]
+        embedded = self._config.source(photo.source).field(photo.field).embedded
+        # A whole value is back as soon as one step was undone; of a text, each step may have left a place.
+        if len(left) == len(entries) or (embedded and left):
+            cell = f"{entry.source} {entry.row_key} {entry.column}"
+            detail = f"{cell}: {left[0]}; it was left as it is."
+            self._mark(connection, photo, PhotoState.CONFLICT, error_type="conflict", error_detail=detail)
+            counts.conflicts += 1
+            return
+        self._mark(connection, photo, PhotoState.ROLLED_BACK)
+        counts.rolled_back += 1
+        shown = (photo.new_value, photo.value) if embedded else (entry.after, entry.before)
+        counts.samples.append(
+            RowChange(entry.source, entry.row_key, entry.column, str(shown[0]), str(shown[1]))
+        )
 
     def _mark(self, connection: Connection, photo: Photo, state: PhotoState | None, **values: Any) -> None:
         changes: dict[str, Any] = {"error_type": None, "error_detail": None, "updated_at": utc_now()}

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from PIL import Image, UnidentifiedImageError
 
 from photo_pipeline.core.catalog import raw
+from photo_pipeline.core.catalog.cells import CellReader, our_url
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.raw import RawValue
 from photo_pipeline.core.catalog.rows import RowAddress
@@ -107,6 +108,7 @@ class _BatchValidator:
         self._batch = batch
         self._run = run
         self._naming = ObjectNaming(config, database)
+        self._cells = CellReader(config)
         self._outcome = Validated()
         self._proven: dict[str, Any] = {}  # `pp_object` rows by key
 
@@ -133,7 +135,7 @@ class _BatchValidator:
         """Return the keys that the photo's new value names: one, or one per format for `.auto`."""
         if not self._config.source(photo.source).rewrite.names_photos:
             return []
-        key = (photo.new_value or "").removeprefix(f"{self._naming.urls.base_url}/")
+        key = our_url(photo.new_value or "").removeprefix(f"{self._naming.urls.base_url}/")
         if not key.endswith(AUTO_SUFFIX):
             return [key]
         stem = key.removesuffix(AUTO_SUFFIX)
@@ -183,14 +185,23 @@ class _BatchValidator:
         if photo.state == PhotoState.STORED:
             return []  # Nothing of its row is ours; its objects are judged beside this.
         address = RowAddress.of(self._database, source, photo.row_key)
+        columns = [photo.column] if photo.column else list(source.key)
         with self._database.read() as connection:
-            current: dict[str, RawValue] | None = address.read(connection, [photo.field], lock=False)
+            current: dict[str, RawValue] | None = address.read(connection, columns, lock=False)
         if current is None:
             return ["the row was deleted since"]
         if source.rewrite.mode == "columns":
             return self._marker_problems(address)
-        if current[photo.field] != photo.new_value:
-            return [f"the row's {photo.field} says {current[photo.field]!r}, not {photo.new_value!r}"]
+        if photo.column is None:
+            return []  # Its row names the store by other columns, and the objects are judged beside this.
+        name = (photo.field, photo.new_value or "")
+        if not self._cells.shows(source, photo.column, current[photo.column], name):
+            said = (
+                "does not name"
+                if source.field(photo.field).embedded
+                else f"says {current[photo.column]!r}, not"
+            )
+            return [f"the row's {photo.field} {said} {photo.new_value!r}"]
         unproven = [key for key in self._named(photo) if key not in self._proven]
         return [f"the row names an object that is not proven ({', '.join(unproven)})"] if unproven else []
 

@@ -24,14 +24,14 @@ class RowValues:
         self._extension, self._format = value_format(source)
 
     def field_value(self, photo: Photo, primary: Photo | None) -> str:
-        """Return what the photo's column receives; a resized copy names a variant of its row's primary."""
+        """Return what is written where the photo is named; a resized copy names its row's primary."""
         shown = primary if photo.is_copy and primary is not None else photo
-        return self._value(shown, self._source.field(photo.field).variant)
+        return self._value(shown, self._variant(photo))
 
     def named_keys(self, photo: Photo, primary: Photo | None) -> list[str]:
         """Return the keys of the objects that the photo's new value may lead a browser to."""
         shown = primary if photo.is_copy and primary is not None else photo
-        variant = self._source.field(photo.field).variant
+        variant = self._variant(photo)
         if self._extension == "auto":
             return [each.key for each in self._naming.variants(shown) if each.variant == variant]
         return [self._naming.variant_key(shown, variant, self._extension)]
@@ -49,12 +49,16 @@ class RowValues:
             name: raw.literal(value, is_sqlite=is_sqlite) for name, value in self._source.rewrite.set.items()
         }
 
+    def _variant(self, photo: Photo) -> str:
+        """Return the variant that the photo's value names: what it asks for, or what its field says."""
+        return photo.variant or self._source.field(photo.field).variant
+
     def _value(self, photo: Photo, variant: str) -> str:
         key = self._naming.variant_key(photo, variant, self._extension)
         return key if self._source.rewrite.mode == "key" else self._naming.urls.url(key)
 
     def _quantity(self, quantity: str, primary: Photo, objects: ObjectRows) -> RawValue:
-        variant = self._source.field(primary.field).variant
+        variant = self._variant(primary)
         if quantity.startswith("url."):
             return self._value(primary, quantity.removeprefix("url."))
         if quantity == "formats_json":

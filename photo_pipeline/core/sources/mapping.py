@@ -12,11 +12,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from photo_pipeline.core.sources.fields.computed import ComputedField
+from photo_pipeline.core.sources.fields.json import JsonField
 from photo_pipeline.core.sources.fields.path import PathField
+from photo_pipeline.core.sources.fields.php_serialized import PhpSerializedField
+from photo_pipeline.core.sources.fields.text import TextField
 from photo_pipeline.core.sources.fields.url import UrlField
 
 # A new kind of field is one module under `fields/` and one name in this union.
-FieldSpec = Annotated[UrlField | PathField, Field(discriminator="kind")]
+AnyField = UrlField | PathField | JsonField | TextField | ComputedField | PhpSerializedField
+FieldSpec = Annotated[AnyField, Field(discriminator="kind")]
 
 Quantity = str
 """What a written-back column receives; see `WRITE_BACK` for the names."""
@@ -171,18 +176,30 @@ class Source(_Model):
     @property
     def written_columns(self) -> tuple[str, ...]:
         """Every column that a rewrite of this source may change, in a fixed order."""
-        named = (field.column for field in self.fields) if self.rewrite.names_photos else ()
-        return (*named, *self.rewrite.set, *self.rewrite.write_back, *self.rewrite.touch)
+        named = [field.column for field in self.fields if field.written and field.column is not None]
+        named = named if self.rewrite.names_photos else []
+        return (*dict.fromkeys(named), *self.rewrite.set, *self.rewrite.write_back, *self.rewrite.touch)
 
     @property
     def cell_columns(self) -> tuple[str, ...]:
-        """Every column that a rewrite reads or changes, without repeats, in a fixed order."""
-        return tuple(dict.fromkeys((*(field.column for field in self.fields), *self.written_columns)))
+        """Every column that a rewrite compares or changes, without repeats, in a fixed order."""
+        shown = (field.column for field in self.fields if field.column is not None)
+        return tuple(dict.fromkeys((*shown, *self.written_columns)))
+
+    @property
+    def read_columns(self) -> tuple[str, ...]:
+        """Every column in which the fields look for photos, without repeats."""
+        return tuple(dict.fromkeys(name for field in self.fields for name in field.reads))
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column that this source names, without repeats, in a fixed order."""
-        named = [*self.key, *self.cell_columns, *(clause.column for clause in self.where)]
+        named = [
+            *self.key,
+            *self.written_columns,
+            *self.read_columns,
+            *(clause.column for clause in self.where),
+        ]
         if self.entity and self.entity.id:
             named.append(self.entity.id)
         if self.position:
@@ -192,16 +209,20 @@ class Source(_Model):
         return tuple(dict.fromkeys(named))
 
     @property
-    def primary_column(self) -> str | None:
+    def primary_field(self) -> str | None:
         """The first field with role primary: the photo that resized copies and write-back speak of."""
-        return next((field.column for field in self.fields if field.role == "primary"), None)
+        return next((field.label for field in self.fields if field.role == "primary"), None)
 
-    def field(self, column: str) -> UrlField | PathField:
-        """Return the field on `column` (KeyError if there is none)."""
+    def field(self, label: str) -> AnyField:
+        """Return the field of that name, which is its column unless the mapping says (else KeyError)."""
         for field in self.fields:
-            if field.column == column:
+            if field.label == label:
                 return field
-        raise KeyError(column)
+        raise KeyError(label)
+
+    def fields_on(self, column: str) -> list[AnyField]:
+        """Return the fields that look into that column, in their order."""
+        return [field for field in self.fields if field.column == column]
 
     @field_validator("key", mode="before")
     @classmethod
@@ -216,6 +237,14 @@ class Source(_Model):
     @model_validator(mode="after")
     def _columns_do_not_collide(self) -> Self:
         written = self.written_columns
+        for field in self.fields:
+            shared = self.fields_on(field.column) if field.written and field.column is not None else []
+            if len(shared) > 1 and not all(each.embedded for each in shared):
+                raise ValueError(f"source {self.name}: column {field.column!r} is written twice")
+            if [each.label for each in self.fields].count(field.label) > 1:
+                raise ValueError(
+                    f"source {self.name}: two fields are called {field.label!r}; give one of them a `name`"
+                )
         for column in written:
             if written.count(column) > 1:
                 raise ValueError(f"source {self.name}: column {column!r} is written twice")
@@ -224,6 +253,11 @@ class Source(_Model):
             if column in self.key:
                 raise ValueError(f"source {self.name}: key column {column!r} would be written")
         roles = [field.role for field in self.fields]
+        if self.rewrite.write_back and all(field.embedded for field in self.fields):
+            raise ValueError(
+                f"source {self.name}: write_back needs a field that holds one photo; of which of a text's "
+                "photos would it speak?"
+            )
         if "variant" in roles and "primary" not in roles:
             raise ValueError(f"source {self.name}: a field with role variant needs one with role primary")
         return self
@@ -239,11 +273,11 @@ class Source(_Model):
         for field in self.fields:
             if field.root not in roots:
                 raise ValueError(
-                    f"source {self.name}: field {field.column}: root {field.root!r} is not declared"
+                    f"source {self.name}: field {field.label}: root {field.root!r} is not declared"
                 )
             if field.variant not in presets[self.preset]:
                 raise ValueError(
-                    f"source {self.name}: field {field.column}: preset {self.preset!r} has no variant "
+                    f"source {self.name}: field {field.label}: preset {self.preset!r} has no variant "
                     f"{field.variant!r}"
                 )
         for column, quantity in self.rewrite.write_back.items():

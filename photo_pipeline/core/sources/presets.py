@@ -10,7 +10,9 @@ PRESETS = {
     "property_images": "images of properties and projects, and avatars: three tables at once",
     "django_imagefield": "Django ImageField: a path below MEDIA_ROOT",
     "strapi": "Strapi's upload plugin: url and formats of `files`",
-    "wordpress": "WordPress attachments",
+    "laravel_media_library": "Laravel Media Library (spatie): the `media` table",
+    "rails_active_storage": "Rails Active Storage, disk service: `active_storage_blobs`",
+    "wordpress": "WordPress: attachments, and the photos in posts",
 }
 
 

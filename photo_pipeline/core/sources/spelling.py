@@ -85,6 +85,21 @@ class RootSpelling:
         candidates = tuple(path for path in dict.fromkeys(found) if path)
         return Spelled(candidates) if candidates else Refused("it names no file")
 
+    def covers(self, url: str) -> bool:
+        """Return whether `url` begins with a declared prefix (or the folder): it is meant for this root.
+
+        A bare name is not: among other text it may be anything.
+        """
+        return any(self._is_below_prefix(reading) for reading in _readings(url, percent_encoded=True))
+
+    def _is_below_prefix(self, text: str) -> bool:
+        slashed = text.replace("\\", "/")
+        if _ANY_SCHEME.match(slashed):
+            return any(_web_form(slashed).startswith(prefix) for prefix in self._web)
+        if slashed.startswith("/"):
+            return any(slashed.startswith(prefix) for prefix in self._local)
+        return any(slashed.startswith(prefix.lstrip("/")) for prefix in self._local if prefix != "/")
+
     def _relative(self, text: str) -> list[str] | Refused:
         slashed = text.replace("\\", "/")
         if ".." in slashed.split("/"):

@@ -37,6 +37,8 @@ _FACTS = {
     "bytes": ("file_size", "size_bytes", "bytes"),
     "mime": ("mime_type", "mime", "content_type"),
 }
+# WordPress tells its feeds' readers by it what they have seen; it only looks like a URL.
+_IDENTIFIERS = {"guid"}
 _PLAIN = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 # YAML 1.1 reads these as something else than the word.
 _WORDS = {"on", "off", "yes", "no", "y", "n", "true", "false", "null"}
@@ -365,6 +367,8 @@ def _source_lines(table: TableSuggestion, config: PipelineConfig) -> list[str]:
 
 
 def _is_active(finding: ColumnFinding) -> bool:
+    if finding.column in _IDENTIFIERS:
+        return False
     return finding.share >= _ENOUGH and finding.kind in known_kinds() and bool(finding.root)
 
 
@@ -397,6 +401,8 @@ def _field_lines(finding: ColumnFinding, table: TableSuggestion) -> list[str]:
         told += f"; {finding.migrated:,} are migrated already"
     if finding.kind not in known_kinds():
         told += f"; this version has no kind {finding.kind}"
+    if finding.column in _IDENTIFIERS:
+        told += "; an identifier, not to be rewritten"
     line = f"- {{{', '.join(parts)}}}"
     return [f"      # {told}", f"      {line}" if _is_active(finding) else f"      # {line}"]
 

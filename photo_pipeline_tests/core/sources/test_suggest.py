@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from photo_pipeline.cli.program import app
 from photo_pipeline.core.catalog.inventory import take_inventory
 from photo_pipeline.core.sources.mapping import Source
-from photo_pipeline.core.sources.suggest import Suggestion, known_kinds, suggest_mapping
+from photo_pipeline.core.sources.suggest import Suggestion, suggest_mapping
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.sources.presets.frameworks import (
     DJANGO,
@@ -59,7 +59,10 @@ EXPECTED: list[tuple[Framework, dict[str, dict[str, str]]]] = [
     ),
     (DJANGO, {"shop_product": {"image": "path primary"}}),
     (STRAPI, {"files": {"url": "url primary"}}),
-    (WORDPRESS, {"wp_posts": {"guid": "url primary"}, "wp_postmeta": {"meta_value": "path primary"}}),
+    (
+        WORDPRESS,
+        {"wp_posts": {"post_content": "text duplicate"}, "wp_postmeta": {"meta_value": "path primary"}},
+    ),
 ]
 
 
@@ -121,7 +124,8 @@ def test_urls_within_json_and_text_are_found_with_their_paths(make_site: MakeSit
     blocks, body = pages.findings
     assert (blocks.kind, blocks.paths, blocks.share) == ("json", ("$[*].image.url",), 1)
     assert (body.kind, body.syntax) == ("text", "html")
-    assert ("this version has no kind json" in suggested(site).text) == ("json" not in known_kinds())
+    proposed = sources(suggested(site))["pages"]
+    assert columns(proposed) == {"blocks": "json duplicate", "body": "text duplicate"}
 
 
 def test_a_table_without_any_key_is_shown_commented_out_with_what_to_do(make_site: MakeSite) -> None:

@@ -6,7 +6,7 @@ plugin and of PG4WP.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ class Framework:
     ddl: Mapping[str, tuple[str, ...]]
     rows: tuple[tuple[str, dict[str, Any]], ...]
     files: tuple[str, ...]
-    kinds: tuple[str, ...] = field(default=())  # field kinds beyond url and path that it needs
 
 
 def build(make_site: MakeSite, framework: Framework, database: str) -> Site:
@@ -250,7 +249,6 @@ LARAVEL = Framework(
         for n in (1, 2)
     ),
     ("1/photo-1.jpg", "2/photo-2.jpg", "1/conversions/photo-1-thumb.jpg"),
-    kinds=("computed",),
 )
 
 # Rails 7.1: `rails active_storage:install`, create_active_storage_tables.rb.
@@ -302,7 +300,6 @@ RAILS = Framework(
         ),
     ),
     tuple(f"{key[0:2]}/{key[2:4]}/{key}" for key in _BLOB_KEYS),
-    kinds=("computed",),
 )
 
 # WordPress 6: wp-admin/includes/schema.php; columns that matter here, in the plugins' types.
