@@ -209,3 +209,19 @@ def test_a_table_without_a_primary_key_works_by_declared_columns(make_site: Make
     assert migrated(site).rewritten == 2
     assert rolled_back(site).rolled_back == 2
     assert site.dump() == before
+
+
+@DATABASES
+def test_two_photos_of_a_row_share_the_columns_that_were_set(make_site: MakeSite, database: str) -> None:
+    fields = [
+        {"kind": "path", "column": "path", "root": "uploads"},
+        {"kind": "path", "column": "back", "root": "uploads", "role": "duplicate"},
+    ]
+    site = make_site(photos=2, rows=[], sources=[source(fields=fields)], database=database)
+    site.execute("CREATE TABLE files (id INTEGER PRIMARY KEY, path TEXT, back TEXT, disk TEXT)")
+    site.execute("INSERT INTO files VALUES (1, 'items/0.jpg', 'items/1.jpg', 'local')")
+    before = site.dump()
+    assert migrated(site).rewritten == 2
+    assert rolled_back(site).rolled_back == 2
+    assert site.states() == {"rolled_back": 2}
+    assert site.dump() == before
