@@ -67,19 +67,24 @@ class RcloneServer:
         return cls(folder, servers, process, edge, log)
 
     def stored(self) -> dict[str, tuple[int, int]]:
-        """Every stored file with its inode and mtime: a PUT, even of the same bytes, changes them."""
+        """Every stored photo with its inode and mtime: a PUT, even of the same bytes, changes them."""
         base = self.folder / self.servers.bucket
         facts = {p.relative_to(base).as_posix(): p.stat() for p in base.rglob("*") if p.is_file()}
-        return {path: (info.st_ino, info.st_mtime_ns) for path, info in facts.items()}
+        return {path: (info.st_ino, info.st_mtime_ns) for path, info in facts.items() if _is_photo(path)}
 
     def puts(self) -> list[str]:
-        """The keys of every object that the server was sent, in order, from its own log."""
-        return [found[1] for line in self._log if (found := _CREATED.search(line))]
+        """The keys of every object but backups that the server was sent, in order, from its own log."""
+        found = (match[1] for line in self._log if (match := _CREATED.search(line)))
+        return [key for key in found if _is_photo(key)]
 
     def stop(self) -> None:
         self._edge.shutdown()
         self._process.terminate()
         self._process.wait(timeout=10)
+
+
+def _is_photo(key: str) -> bool:
+    return "-backups/" not in key
 
 
 def _follow(process: "subprocess.Popen[str]") -> tuple[str, list[str]]:

@@ -129,7 +129,7 @@ class Site:
         return {row[0]: row[1] for row in rows}
 
     def puts(self, access_log: Path) -> list[str]:
-        """Keys of this site that were stored by successful PUTs, from the server's own log."""
+        """Keys of this site's photos that were stored by successful PUTs, from the server's own log."""
         lines = [json.loads(line) for line in access_log.read_text(encoding="utf-8").splitlines()]
         return [
             line["path"]

@@ -39,7 +39,19 @@ from photo_pipeline_tests.sockets import free_port, listening_socket
 
 PROGRAM = Path(sys.executable).with_name("photo-pipeline")
 COMMANDS = (
-    *("demo", "init", "plan", "migrate", "status", "pause", "resume", "abort", "rollback"),
+    *(
+        "demo",
+        "init",
+        "plan",
+        "migrate",
+        "status",
+        "pause",
+        "resume",
+        "abort",
+        "rollback",
+        "restore",
+        "repoint",
+    ),
     *("validate", "report", "audit", "mapping"),
 )
 SUBCOMMANDS = ("audit verify", "audit show", "mapping suggest")

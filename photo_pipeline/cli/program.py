@@ -18,13 +18,18 @@ from photo_pipeline.cli.init import init
 from photo_pipeline.cli.mapping import MAPPING
 from photo_pipeline.cli.migrate import migrate
 from photo_pipeline.cli.plan import plan
+from photo_pipeline.cli.repoint import repoint
 from photo_pipeline.cli.report import report
+from photo_pipeline.cli.restore import restore
 from photo_pipeline.cli.rollback import rollback
 from photo_pipeline.cli.status import status
 from photo_pipeline.cli.validate import validate
 from photo_pipeline.core.config import DEFAULT_CONFIG_NAME
 
-COMMANDS = (demo, init, plan, migrate, status, pause, resume, abort, rollback, validate, report)
+COMMANDS = (
+    *(demo, init, plan, migrate, status, pause, resume, abort, rollback, restore, repoint),
+    *(validate, report),
+)
 GROUPS = (AUDIT, MAPPING)
 
 app = typer.Typer(

@@ -135,7 +135,8 @@ def test_a_bit_that_flips_on_the_way_is_stored_but_caught_by_reading_back_and_me
     make_site: MakeSite, rclone: RcloneServer
 ) -> None:
     def first_original(method: str, path: str, earlier: int) -> Fault | None:
-        hit = method == "PUT" and path.startswith("/second/originals/") and earlier == 0
+        hit = method == "PUT" and path.startswith("/second/originals/") and path.endswith(".jpg")
+        hit = hit and earlier == 0
         return Fault.FLIP_BIT if hit else None
 
     site = make_site(photos=1)

@@ -42,7 +42,7 @@ PLACES = {
     "checksum_catalog": ("inventory", "checksum_catalog", 3),
     "processed_variants": ("migrate", "processed_variants", 5),
     "s3_objects": ("migrate", "s3_objects", 5),
-    "db_url_rewrites to cdn": ("migrate", "db_url_rewrites", 5),
+    "db_url_rewrites to cdn": ("migrate", "db_url_rewrites", 6),
     "db_url_rewrites to local": ("rollback", "db_url_rewrites", 5),
     "validation_report": ("migrate", "validation_report", 1),
 }
@@ -291,7 +291,7 @@ def test_a_run_killed_around_a_put_is_completed_by_the_next(make_scene: MakeScen
 @pytest.mark.parametrize(
     ("without", "asset", "moment", "n"),
     [
-        ("ledger in the row's transaction", "db_url_rewrites", "after", 4),
+        ("ledger in the row's transaction", "db_url_rewrites", "after", 5),
         ("conditional PUT", "s3_objects", "before", 5),
     ],
 )

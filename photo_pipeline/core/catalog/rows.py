@@ -65,8 +65,9 @@ class RowAddress:
             raw.read_expression(self.table.columns[name], is_sqlite=self.is_sqlite).label(f"c{i}")
             for i, name in enumerate(columns)
         ]
-        # Of no column at all: whether the row is there.
-        query = sa.select(*expressions or [sa.literal(1)]).select_from(self.table).where(*self.condition())
+        if not expressions:  # Of no column at all: whether the row is there.
+            expressions = [sa.literal(1).label("there")]
+        query = sa.select(*expressions).select_from(self.table).where(*self.condition())
         found = connection.execute(query.with_for_update() if lock else query).first()
         return None if found is None else dict(zip(columns, found[: len(columns)], strict=True))
 
@@ -80,7 +81,7 @@ def check_source(database: Database, source: Source) -> sa.Table:
     """Check that the database has the table and every column that the source names; return the table.
 
     Raises:
-        ConfigurationError: the table or a column does not exist.
+        ConfigurationError: the table or a column does not exist, or a column to be written is generated.
     """
     table = database.table(source.table, source.schema_name)
     for column in source.columns:
@@ -89,6 +90,13 @@ def check_source(database: Database, source: Source) -> sa.Table:
                 f"source {source.name}: column {column!r}",
                 cause=f"table {source.table!r} has no such column (it has {', '.join(table.columns.keys())})",
                 fix="correct the source mapping",
+            )
+    for column in source.written_columns:
+        if table.columns[column].computed is not None:
+            raise ConfigurationError(
+                f"source {source.name}: column {column!r}",
+                cause="the database generates its values, so that none can be written",
+                fix="name the column that they are generated from",
             )
     return table
 

@@ -169,10 +169,17 @@ def _focused(recipe: Recipe, focal_point: tuple[float, float]) -> Recipe:
 
 
 class ObjectNaming:
-    """Which objects each photo needs, by the configuration's presets and prefixes."""
+    """Which objects each photo needs, by the configuration's presets and prefixes.
 
-    def __init__(self, config: PipelineConfig, database: Database) -> None:
+    Args:
+        config: The configuration.
+        database: Knows the recipes of rows that were migrated earlier.
+        keep_recipes: Whether migrated photos keep the objects of their own recipe; else the present one's.
+    """
+
+    def __init__(self, config: PipelineConfig, database: Database, *, keep_recipes: bool = True) -> None:
         self._config = config
+        self._keep_recipes = keep_recipes
         self._database = database
         self._earlier: dict[str, RecipeShape] = {}
         self.urls = UrlScheme.of(config)
@@ -214,7 +221,8 @@ class ObjectNaming:
         return self._shape(photo).digest
 
     def _shape(self, photo: Photo) -> "RecipeShape":
-        if photo.state in (PhotoState.MIGRATED, PhotoState.STORED) and photo.recipe is not None:
+        settled = photo.state in (PhotoState.MIGRATED, PhotoState.STORED)
+        if self._keep_recipes and settled and photo.recipe is not None:
             # Not by the present recipe, even where it is the same: its watermark may be gone by now.
             if photo.recipe not in self._earlier:
                 self._earlier[photo.recipe] = _earlier_recipe(self._database, photo.recipe)

@@ -24,6 +24,7 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.delivery.canary import Expected, run_canary
 from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.errors import PausedError
+from photo_pipeline.core.migration.backup import back_up_ledger, back_up_rows
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.ledger_audit import audit_rewrites, last_ledger_id
 from photo_pipeline.core.migration.photos import (
@@ -113,7 +114,10 @@ class _BatchRewriter:
             leading = row_primaries(self._database, self._config, ready)
             self._prove(ready, leading)
             self._run_canary(ready)
-            self._rewrite(ready, leading, progress)
+            safe = back_up_rows(self._database, self._config, self._lease, self._store, ready, leading)
+            self._outcome.not_ready += len(ready) - len(safe)
+            self._rewrite(safe, leading, progress)
+        back_up_ledger(self._database, self._config, self._lease, self._store)
         return self._outcome
 
     def _prove(self, ready: list[Photo], leading: dict[str, Photo]) -> None:

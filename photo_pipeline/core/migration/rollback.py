@@ -5,7 +5,7 @@ photo column that the application has edited since is reported and left. S3 obje
 is gone is restored from its original first.
 """
 
-import os
+import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,9 +16,11 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog.database import ROW_LOCK_TIMEOUT_S, Database
+from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.scan import require_listable
 from photo_pipeline.core.catalog.tables import RewriteOutcome, rewrite_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.durable import write_durably
 from photo_pipeline.core.errors import ConfigurationError, PhotoError, StoreError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.lease import BatchLease
@@ -92,10 +94,11 @@ class _BatchRollback:
         self._store = store
         self._naming = ObjectNaming(config, database)
         self._outcome = RolledBack()
-        self._links: dict[int, tuple[int, ...]] = {}  # photos by ledger entry
         self._restored: list[str] = []  # files, since the last chunk
         self._photos = {photo.id: photo for photo in batch_photos(database, lease.batch)}
         self._watch = ControlWatch(database, backwards=True)
+        self._links: dict[int, tuple[int, ...]] = {}  # photos by ledger row
+        self._trusted: set[Path] = set()  # files whose content was compared in this rollback
         self._rows = RowRollback(database, config, self._photos, batch=lease.batch)
 
     def run(self, only_photos: Sequence[int] | None, progress: Progress) -> RolledBack:
@@ -119,15 +122,14 @@ class _BatchRollback:
         )
         grouped: dict[tuple[str, str], list[Any]] = defaultdict(list)
         with self._database.read() as connection:
-            entries = connection.execute(query).all()
-            self._links = ledger.photos_of(connection, entries)
-        for entry in entries:
-            grouped[entry.source, entry.row_key].append(entry)
-        rows = list(grouped.values())
+            for entry in connection.execute(query):
+                grouped[entry.source, entry.row_key].append(entry)
+            rows = list(grouped.values())
+            self._links = ledger.photos_of(connection, [entry for row in rows for entry in row])
         if only_photos is None:
             return rows
         wanted = set(only_photos)
-        return [row for row in rows if any(wanted.intersection(self._links[e.id]) for e in row)]
+        return [row for row in rows if any(wanted.intersection(self._links[entry.id]) for entry in row)]
 
     def _files_are_there(self, row: list[Any]) -> bool:
         """Make sure that every local file the row will point to exists again."""
@@ -138,19 +140,40 @@ class _BatchRollback:
                     self._outcome.files_restored += 1
                     self._restored.append(f"{photo.root}/{photo.path}")
         except (PhotoError, StoreError, ConfigurationError, OSError) as error:
+            if not self._is_still_ours(row):
+                return True  # Nothing of it will be set back; that it was edited is what to report.
             self._give_up(row, str(error))
             return False
         return True
+
+    def _is_still_ours(self, row: list[Any]) -> bool:
+        """Return whether a photo column of the row still holds what a rewrite wrote."""
+        source = self._config.source(row[0].source)
+        shown = [entry for entry in row if self._links[entry.id]]
+        if any(field.embedded for entry in shown for field in source.fields_on(entry.column)):
+            return True  # A text is set back photo by photo: other batches may have written it since.
+        address = RowAddress.of(self._database, source, row[0].row_key)
+        names = [each.column for each in shown if each.column in address.table.columns]
+        with self._database.read() as connection:
+            current = address.read(connection, names, lock=False) if names else None
+        return current is not None and any(
+            each.column in current and current[each.column] == ledger.after_of(each) for each in shown
+        )
 
     def _restore_file(self, photo: Photo) -> bool:
         """Bring a missing local file back from its original; return whether that was needed.
 
         Raises:
-            PhotoError: there is no original, or it is not the file that was catalogued.
+            PhotoError: there is no original, or it is not the file that was catalogued; or another file is
+                in its place, which the row must not show.
             StoreError: the store cannot be asked.
         """
         path = photo.location(self._config)
+        if path in self._trusted:
+            return False
         if path.is_file():
+            _require_same(path, photo)
+            self._trusted.add(path)
             return False
         # A root that is missing as a whole looks like an unmounted disk; nothing is restored beside it.
         require_listable((self._config.root(photo.root),))
@@ -159,7 +182,8 @@ class _BatchRollback:
         if data is None or sha256_hex(data) != photo.sha256:
             cause = "the local file is gone and the store has no proven original of it"
             raise PhotoError(str(path), cause=cause, fix="put the file back, then roll back again")
-        _write_durably(path, data, mtime_ns=photo.mtime_ns)
+        write_durably(path, data, mtime_ns=photo.mtime_ns)
+        self._trusted.add(path)
         return True
 
     def _give_up(self, row: list[Any], reason: str) -> None:
@@ -198,12 +222,20 @@ class _BatchRollback:
         outcome.samples += counts.samples[: max(0, 10 - len(outcome.samples))]
 
 
-def _write_durably(path: Path, data: bytes, *, mtime_ns: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.restoring")
-    with partial.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.utime(partial, ns=(mtime_ns, mtime_ns))
-    partial.replace(path)
+def _require_same(path: Path, photo: Photo) -> None:
+    """Check that the file is the one that was catalogued.
+
+    Raises:
+        PhotoError: it is another one; it stays where it is.
+        OSError: it cannot be read.
+    """
+    same = path.stat().st_size == photo.size
+    if same:
+        with path.open("rb") as stream:
+            same = hashlib.file_digest(stream, "sha256").hexdigest() == photo.sha256
+    if not same:
+        raise PhotoError(
+            str(path),
+            cause="another file is there now than the one that the row showed before",
+            fix="move it away (the old one is then restored from its original), and roll back again",
+        )

@@ -147,7 +147,7 @@ class RowRewriter:
         before = address.read(connection, list(source.cell_columns), lock=False)
         if before is None:
             return RowPreview(source.name, address.row_key, (), _DELETED)
-        good = [photo for photo in photos if self._shows(address, before, photo)]
+        good = self._shown(address, before, photos)
         if not good:
             return RowPreview(source.name, address.row_key, (), _EDITED)
         changing = [photo for photo in good if self._is_written(address, photo, primary)]
@@ -158,7 +158,7 @@ class RowRewriter:
         except RowRefusedError as error:
             return RowPreview(source.name, address.row_key, (), str(error))
         changes = tuple(
-            RowChange(source.name, address.row_key, name, _shown(before[name]), _shown(value))
+            RowChange(source.name, address.row_key, name, _text(before[name]), _text(value))
             for name, value in wanted.items()
             if value != before[name]
         )
@@ -242,7 +242,7 @@ class RowRewriter:
         markers = self._config.source(first.source).rewrite.markers
         if markers:
             name = markers[0]
-            return RowChange(first.source, first.row_key, name, _shown(before[name]), _shown(new.cells[name]))
+            return RowChange(first.source, first.row_key, name, _text(before[name]), _text(new.cells[name]))
         after = new.spelled.get(first.id, "")
         return RowChange(first.source, first.row_key, first.field, str(first.shown), after)
 
@@ -254,13 +254,16 @@ class RowRewriter:
         is_leader = primary is not None and photo.id == primary.id
         return photo.column is None and is_leader and bool(source.rewrite.set or source.rewrite.write_back)
 
-    def _shows(self, address: RowAddress, before: Mapping[str, RawValue], photo: Photo) -> bool:
-        """Return whether the row still says what the photo stands for."""
+    def _shown(self, address: RowAddress, before: Mapping[str, RawValue], photos: list[Photo]) -> list[Photo]:
+        """Return the photos that the row still says; each cell is looked through once for all of its."""
         source = address.source
-        if photo.column is None or not source.field(photo.field).written:
-            return True
-        name = (photo.field, photo.shown or "")
-        return self._cells.shows(source, photo.column, before[photo.column], name)
+        # Nothing is written for the others, so that nothing can be overwritten.
+        written = [photo for photo in photos if source.field(photo.field).written]
+        there = set()
+        for column, named in _by_column(written).items():
+            names = {(photo.field, photo.shown or "") for photo in named}
+            there |= {each.name for each in self._cells.mentions(source, column, before[column], names)}
+        return [p for p in photos if p not in written or (p.field, p.shown or "") in there]
 
     def _unedited(
         self,
@@ -271,7 +274,7 @@ class RowRewriter:
         before: Mapping[str, RawValue],
     ) -> list[Photo]:
         """Return the photos that the row still shows; refuse the others as conflicts."""
-        good = [photo for photo in photos if self._shows(address, before, photo)]
+        good = self._shown(address, before, photos)
         edited = [photo for photo in photos if photo not in good]
         orphaned = [p for p in good if p.is_copy and not self._primary_stands(address, primary, good, before)]
         self._refuse(connection, address, edited, RewriteOutcome.CONFLICT, _EDITED)
@@ -287,8 +290,8 @@ class RowRewriter:
     ) -> bool:
         if primary is None:
             return False
-        migrated = primary.state == PhotoState.MIGRATED and self._shows(address, before, primary)
-        return migrated or any(photo.id == primary.id for photo in good)
+        migrated = primary.state == PhotoState.MIGRATED and self._shown(address, before, [primary])
+        return bool(migrated) or any(photo.id == primary.id for photo in good)
 
     def _wanted(
         self,
@@ -448,7 +451,7 @@ class RowRewriter:
         )
 
 
-def _shown(value: RawValue) -> str:
+def _text(value: RawValue) -> str:
     return "NULL" if value is None else str(value)
 
 

@@ -4,7 +4,7 @@ Which rows those are, in which chunks they go, and that their local files are th
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
@@ -103,13 +103,13 @@ class RowRollback:
 
     def give_up(self, connection: Connection, row: list[Any], reason: str) -> int:
         """Note on the row's photos why it was left as it is; return how many they are."""
-        photos = self._photos_of(row, ledger.photos_of(connection, row))
+        photos = self._photos_of(ledger.photos_of(connection, row))
         for photo in photos:
             self._mark(connection, photo, None, error_type="rollback_failed", error_detail=reason)
         return len(photos)
 
-    def _photos_of(self, row: list[Any], links: Mapping[int, tuple[int, ...]]) -> list[Photo]:
-        ids = dict.fromkeys(photo for entry in row for photo in links[entry.id])
+    def _photos_of(self, links: Mapping[int, Sequence[int]]) -> list[Photo]:
+        ids = dict.fromkeys(photo_id for linked in links.values() for photo_id in linked)
         return [self._photos[photo_id] for photo_id in ids if photo_id in self._photos]
 
     def _swap_row_back(self, connection: Connection, row: list[Any], counts: RowRollbackCounts) -> None:
@@ -253,7 +253,7 @@ class RowRollback:
             outcome = RewriteOutcome.ROLLBACK_CONFLICT if reason else RewriteOutcome.ROLLED_BACK
             self._end(connection, [entry], outcome, reason)
             counts.kept_columns += bool(reason) and entry.photo_id is None
-        for photo in self._photos_of(row, links):
+        for photo in self._photos_of(links):
             entries = [each for each in row if photo.id in links[each.id]]
             self._settle_photo(connection, photo, entries, verdicts, counts)
 

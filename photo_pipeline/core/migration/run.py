@@ -22,6 +22,7 @@ from photo_pipeline.core.catalog.tables import (
 from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.process import Processed, process_batch
+from photo_pipeline.core.migration.repoint import Repointed, repoint_batch
 from photo_pipeline.core.migration.rewrite import Rewritten, rewrite_batch
 from photo_pipeline.core.migration.rollback import OpenStore, RolledBack, rollback_batch
 from photo_pipeline.core.migration.state import batch_statuses, settle_back, settle_forward, working_on
@@ -141,6 +142,35 @@ def roll_back_batch(
             progress=progress,
         )
         settle_back(database, lease)
+    return outcome
+
+
+def repoint_whole_batch(
+    project: Project,
+    batch: str,
+    *,
+    run: str,
+    present_recipe: bool = False,
+    progress: Progress = no_progress,
+) -> Repointed:
+    """Move one batch's migrated rows to the address (and recipe) that the configuration has now.
+
+    Raises:
+        PhotoPipelineError: the store, the CDN or the database stops it; what was done is kept.
+    """
+    database = project.database
+    with BatchLease(database, batch, run=run) as lease, working_on(database, lease, BatchState.RUNNING):
+        outcome = repoint_batch(
+            database,
+            project.config,
+            lease,
+            project.store,
+            project.cdn,
+            project.workers,
+            present_recipe=present_recipe,
+            progress=progress,
+        )
+        settle_forward(database, lease)
     return outcome
 
 

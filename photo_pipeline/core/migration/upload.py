@@ -243,7 +243,7 @@ class _BatchUploader:
             data,
             content_type=job.mime,
             cache_control=CACHE_CONTROL.get(job.wanted.format) if job.wanted.recipe else "private",
-            metadata=_metadata(job),
+            metadata=object_metadata(job.wanted, job.photo, job.checksum),
         )
         if self._is_proven(job, probe):
             return _Proven(job, created=created, size=len(data))
@@ -344,16 +344,16 @@ def _job(wanted: WantedObject, photo: Photo, row: Any | None) -> _Job:
     return _Job(wanted, photo, checksum=photo.sha256, mime=ORIGINAL_TYPES[photo.format][1], row=row)
 
 
-def _metadata(job: _Job) -> dict[str, str]:
-    """Return the object's user metadata, enough to rebuild the catalog from the bucket alone (F5).
+def object_metadata(wanted: WantedObject, photo: Photo, checksum: str) -> dict[str, str]:
+    """Return the object's user metadata, enough to know the object again from the bucket alone (F5).
 
     Percent-encoded, since HTTP headers are ASCII without control characters, and short, since S3 takes
-    2 KB of metadata in all.
+    2 KB of metadata in all: a longer path is cut here, and whole in the batch's copy of the catalog
+    (`backup.back_up_ledger`), which `catalog.rebuild` reads.
     """
-    photo, wanted = job.photo, job.wanted
     facts = {
         "source-sha256": photo.sha256,
-        "sha256": job.checksum,
+        "sha256": checksum,
         "recipe": wanted.recipe,
         "variant": wanted.variant,
         "photo-id": str(photo.id),

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.migration.ledger_audit import verify_ledger
 from photo_pipeline.core.migration.run import new_run_id, validate_batch
 from photo_pipeline_tests.conftest import MakeSite
@@ -47,7 +48,9 @@ def posts(
     photos: int = 3,
     **settings: Any,
 ) -> Site:
+    originals = settings.pop("store_originals", "keep")
     site = make_site(photos=photos, rows=[], sources=[source], database=database, **settings)
+    site.configure(store=site.settings["store"] | {"originals": originals})
     site.execute(f"CREATE TABLE posts (id INTEGER PRIMARY KEY, body {column}, title VARCHAR(40))")
     for number, body in enumerate(bodies):
         site.execute(
@@ -196,6 +199,20 @@ def test_a_text_with_photos_of_three_batches_goes_back_in_any_order(
     assert ledger_verdict(site) == (True, 0)
 
 
+def test_a_shared_text_does_not_go_back_to_a_file_that_is_gone(make_site: MakeSite) -> None:
+    body = "![0](/uploads/items/0.jpg) ![1](/uploads/items/1.jpg)"
+    site = posts(make_site, text_source(), body, photos=0, store_originals="discard")
+    for number in range(2):
+        photo(site.uploads / f"items/{number}.jpg", seed=number)
+        (batch,) = uploaded(site)
+        assert rewritten(site, batch).rewritten == 1
+    after = bodies(site)
+    (site.uploads / "items/0.jpg").unlink()
+    outcome = rolled_back(site, "batch-000001")
+    assert (outcome.rolled_back, outcome.failed) == (0, 1)
+    assert bodies(site) == after
+
+
 def ledger_verdict(site: Site) -> tuple[bool, int]:
     """Whether the audit log vouches for the ledger, and for how many of its rows it does not."""
     with site.project() as project, project.database.read() as connection:
@@ -342,6 +359,26 @@ def test_control_without_the_check_the_text_would_be_too_long(
     site = posts(make_site, text_source(), "![a](/uploads/items/1.jpg)" + " " * 150, column="VARCHAR(200)")
     assert migrated(site).failed == 0
     assert len(bodies(site)[0]) > 200
+
+
+@MOSTLY_SQLITE
+def test_a_generated_column_is_refused_before_anything_is_done(make_site: MakeSite, database: str) -> None:
+    site = make_site(photos=1, rows=[], sources=[text_source()], database=database)
+    site.execute(
+        "CREATE TABLE posts (id INTEGER PRIMARY KEY, a TEXT, body TEXT GENERATED ALWAYS AS (a) STORED)"
+    )
+    with pytest.raises(ConfigurationError, match="the database generates its values"):
+        uploaded(site)
+
+
+def test_a_real_migration_of_a_text_delivers_every_photo_in_it(make_site: MakeSite) -> None:
+    site = posts(make_site, text_source(), HTML)
+    before = site.dump()
+    (batch,) = site.migrate()
+    assert batch.validated is not None
+    assert (batch.validated.checked, batch.validated.failed) == (5, 0)
+    assert site.roll_back()[0].rolled_back == 5
+    assert site.dump() == before
 
 
 def valid(site: Site) -> bool:

@@ -1,6 +1,7 @@
 """The way back: rows byte-identical, edits left alone, files restored; on both databases."""
 
 import hashlib
+import os
 import shutil
 from pathlib import Path
 
@@ -273,3 +274,53 @@ def test_a_rollback_after_an_inventory_restores_the_same_rows(make_site: MakeSit
     uploaded(site)
     rolled_back(site)
     assert site.dump() == before
+
+
+@MOSTLY_SQLITE
+@pytest.mark.parametrize("same_size", [True, False])
+def test_another_file_in_the_old_one_s_place_is_not_trusted(
+    make_site: MakeSite, database: str, same_size: bool
+) -> None:
+    site = make_site(photos=2, database=database)
+    before = site.dump()
+    migrated(site)
+    path = site.uploads / "items/1.jpg"
+    old = path.read_bytes()
+    path.write_bytes(old[:-1] + (b"?" if same_size else b"??"))
+    outcome = rolled_back(site)
+    assert (outcome.rolled_back, outcome.failed) == (1, 1)
+    assert url_of(site, 1).startswith("http")
+    ((detail,),) = site.execute("SELECT error_detail FROM pp_photo WHERE error_type = 'rollback_failed'")
+    assert "another file is there now" in detail
+    path.unlink()
+    outcome = rolled_back(site)
+    assert (outcome.rolled_back, outcome.files_restored) == (1, 1)
+    assert site.dump() == before
+    assert path.read_bytes() == old
+
+
+def test_an_edited_row_is_a_conflict_whatever_became_of_its_file(make_site: MakeSite) -> None:
+    site = make_site(photos=1)
+    migrated(site)
+    (site.uploads / "items/0.jpg").write_bytes(b"another picture")
+    site.execute("UPDATE item_photos SET original_url = '/uploads/newer.jpg'")
+    outcome = rolled_back(site)
+    assert (outcome.conflicts, outcome.failed) == (1, 0)
+
+
+def test_a_restored_file_and_its_folders_reach_the_disk_before_the_row_points_to_it(
+    make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_site(photos=1)
+    migrated(site)
+    shutil.rmtree(site.uploads / "items")
+    synced, fsync = [], os.fsync
+
+    def watched(handle: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{handle}").readlink())
+        assert url_of(site, 0).startswith("http")
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    assert rolled_back(site).files_restored == 1
+    assert synced == [site.uploads / "items/.0.jpg.partial", site.uploads / "items", site.uploads]

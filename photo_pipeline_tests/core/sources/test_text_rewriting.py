@@ -129,6 +129,29 @@ def test_a_span_of_another_document_is_refused() -> None:
         replace_spans("![x](/uploads/b.jpg)", {span: "N"})
 
 
+HOSTILE = [
+    "<!--",
+    "<a =",
+    "<a b= c ",
+    '<a x="',
+    "<a x='",
+    "[",
+    "![](",
+    "`",
+    "`` ",
+    "```\n",
+    "[x](<",
+    "[a]:\n",
+    "url(",
+]
+
+
+@pytest.mark.timeout(60)  # Searched with second tries, some of these took minutes.
+@pytest.mark.parametrize("unit", HOSTILE)
+def test_a_hostile_document_costs_no_more_than_its_length(unit: str) -> None:
+    assert found(unit * (150_000 // len(unit))) == []
+
+
 # --- for arbitrary documents ---
 
 NAMES = st.text(st.sampled_from("abcdé0 _-.%~&+'"), min_size=1, max_size=6).map(str.strip).filter(bool)

@@ -10,21 +10,22 @@ from collections.abc import Iterator
 from photo_pipeline.core.sources.text.urls import whole_url
 from photo_pipeline.core.sources.text.views import Span, View
 
-# As in the standard, a name may hold anything but white space, a slash, = and >; an = may begin one.
-_NAME = r"(?!=\s*[\"'])=?[^\s/>=]+"
-_VALUE = r"(?:\"(?P<double>[^\"]*)\"|'(?P<single>[^']*)'|(?P<bare>[^\s\"'>][^\s>]*))"
+# As in the standard, a name may hold anything but white space, a slash, = and >; an = may begin one, and a
+# quoted value that never ends takes the rest of the document. So each of these takes what it finds, without
+# a second try: the time grows with the document's length, whatever stands in it.
+_NAME = r"(?:=[^\s/>=]*+|[^\s/>=]++)"
+_VALUE = r"(?:\"(?P<double>[^\"]*+)(?:\"|\Z)|'(?P<single>[^']*+)(?:'|\Z)|(?P<bare>[^\s\"'>][^\s>]*+))"
 _UNNAMED_VALUE = re.sub(r"\?P<\w+>", "?:", _VALUE)
+_OPENING = re.compile(r"<(?:!--|(?=[A-Za-z]))")
 _TAG = re.compile(
-    r"<!--(?P<comment>.*?)-->"
-    rf"|<(?P<name>[A-Za-z][^\s/>]*)(?P<attributes>(?:\s+|/|{_NAME}(?:\s*=\s*{_UNNAMED_VALUE})?+)*+)(?P<end>>|\Z)",
-    re.DOTALL,
+    rf"(?P<name>[A-Za-z][^\s/>]*+)(?P<attributes>(?:\s++|/|{_NAME}(?:\s*+=\s*+{_UNNAMED_VALUE})?+)*+)(?P<end>>|\Z)"
 )
-_ATTRIBUTE = re.compile(rf"(?P<name>{_NAME})\s*=\s*{_VALUE}")
+_ATTRIBUTE = re.compile(rf"(?P<name>{_NAME})\s*+=\s*+{_VALUE}")
 _URL_ATTRIBUTES = {"src", "poster", "background", "data", "content", "lowsrc"}
 _LINK_ATTRIBUTES = {"href", "xlink:href"}
 # A whole document that was escaped for JSON once too often: src=\"…\".
 _ESCAPED_QUOTES = re.compile(r"\\([\"'])(.*)\\\1", re.DOTALL)
-_CANDIDATE = re.compile(r"[\s,]*(?P<url>\S+)(?P<rest>[^,(]*(?:\([^)]*\)[^,(]*)*)", re.DOTALL)
+_CANDIDATE = re.compile(r"[\s,]*(?P<url>\S+)(?:[^,(]++|\([^)]*+(?:\)|\Z))*+")
 _CSS_URL = re.compile(r"url\(\s*(?:\"([^\"\\]*)\"|'([^'\\]*)'|([^\s\"'()\\]+))\s*\)", re.IGNORECASE)
 _STRING = re.compile(r"\"((?:[^\"\\\n]|\\.)*)\"|'((?:[^'\\\n]|\\.)*)'")
 # Scripts may hold HTML, which may hold data-* with JSON; nobody means more layers than these.
@@ -34,17 +35,23 @@ _MOST_LAYERS = 4
 def html_urls(view: View, *, layers: int = 0) -> Iterator[Span]:
     """Yield every URL of an HTML document or fragment, in the order of the document."""
     position = 0
-    while match := _TAG.search(view.text, position):
-        position = match.end()
-        if match["comment"] is not None:
-            yield from quoted_urls(view.part(*match.span("comment")), layers=layers)
+    while opening := _OPENING.search(view.text, position):
+        start = opening.end()
+        if opening[0] == "<!--":
+            end = view.text.find("-->", start)
+            if end < 0:
+                return
+            yield from quoted_urls(view.part(start, end), layers=layers)
+            position = end
             continue
-        if not match["end"]:
+        tag = _TAG.match(view.text, start)
+        if tag is None or not tag["end"]:
             return
-        attributes = view.part(*match.span("attributes"))
+        attributes = view.part(*tag.span("attributes"))
         for attribute in _ATTRIBUTE.finditer(attributes.text):
             yield from _attribute(attributes, attribute, layers)
-        name = match["name"].lower()
+        position = tag.end()
+        name = tag["name"].lower()
         if name in ("script", "style"):
             end = _raw_text_end(view.text, position, name)
             inside = view.part(position, end)

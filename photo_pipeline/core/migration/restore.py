@@ -1,0 +1,516 @@
+"""Takes the application's rows back from the backup files alone, even if every state table is lost.
+
+While the state tables are there, `rollback` is the better way. A cell goes back only while it holds a value
+that the pipeline wrote: one that a copied ledger has, or, for rewrites that no copy knows, one of our
+URLs of a photo that the row had. Anything else was written by the application, and is listed and left.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from photo_pipeline.core import audit
+from photo_pipeline.core.catalog import raw
+from photo_pipeline.core.catalog.database import ROW_LOCK_TIMEOUT_S, Database
+from photo_pipeline.core.catalog.faults import Fault, fault_of, one_line
+from photo_pipeline.core.catalog.raw import RawValue
+from photo_pipeline.core.catalog.rows import RowAddress, row_id
+from photo_pipeline.core.catalog.schema import ensure_schema, schema_exists
+from photo_pipeline.core.catalog.tables import (
+    BatchState,
+    PhotoState,
+    RewriteOutcome,
+    batch_table,
+    photo_table,
+    rewrite_table,
+    utc_now,
+)
+from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError
+from photo_pipeline.core.migration import ledger
+from photo_pipeline.core.migration.backup import backup_prefix, local_backups
+from photo_pipeline.core.migration.backup_file import BackupFile, BackupKind, decode, is_backup_name
+from photo_pipeline.core.migration.ledger import RowRefusedError
+from photo_pipeline.core.sources.mapping import Source
+from photo_pipeline.core.storage.store import PhotoStore
+
+# One of our URLs or keys, however the text around it escapes it: an optional host, any prefix, and the
+# content-addressed part, which nobody else's URL has (`delivery.urls`).
+_SLASH = r"(?:\\?/|%2[Ff])"
+_OURS = re.compile(
+    rf"(?:(?:https?(?::|%3[Aa]))?{_SLASH}{_SLASH}[^\s\"'<>/\\%]+{_SLASH}|{_SLASH})?"
+    rf"(?:[A-Za-z0-9._~-]+{_SLASH})*"
+    rf"(?P<start>[0-9a-f]{{2}}){_SLASH}(?P<sha256>(?P=start)[0-9a-f]{{62}}){_SLASH}"
+    rf"[A-Za-z0-9]+{_SLASH}[A-Za-z0-9_-]+\.[a-z0-9]+"
+)
+# What may have stood in the place of one of our URLs inside a text; between quotes also a space.
+_ANY_URL, _ANY_QUOTED_URL = r"[^\s\"'<>]+?", r"[^\"'<>\n]+?"
+
+
+class CellOutcome(StrEnum):
+    """What becomes of one cell."""
+
+    RESTORED = "restored"
+    UNCHANGED = "unchanged"  # it holds what the backup has
+    EDITED = "edited"  # the application wrote it since; left
+    UNPROVEN = "unproven"  # written back or touched by a rewrite that no copied ledger has; left
+    OLDER_BACKUP_MISSING = "older_backup_missing"  # what the backup has is one of our URLs itself; left
+    OVERWRITTEN = "overwritten"  # edited or unproven, and set back by force
+    REFUSED = "refused"  # the database did not take the old value
+
+
+@dataclass(frozen=True)
+class CellChange:
+    """One cell that is worth a look. `before` and `after` are what it held, and what it holds (or would)."""
+
+    source: str
+    row_key: str
+    column: str
+    outcome: CellOutcome
+    before: RawValue
+    after: RawValue
+    reason: str = ""
+
+
+@dataclass
+class Restored:
+    """What a restore did, or would do; `cells` counts by outcome, `left` lists all but the simple ones."""
+
+    applied: bool
+    files: int = 0
+    rows: int = 0
+    rows_restored: int = 0
+    rows_deleted: list[str] = field(default_factory=list)
+    cells: dict[str, int] = field(default_factory=lambda: {str(each): 0 for each in CellOutcome})
+    left: list[CellChange] = field(default_factory=list)
+
+    @property
+    def has_findings(self) -> bool:
+        """Whether rows are left that are not what they were before the migration."""
+        return bool(self.rows_deleted or self.left)
+
+
+def read_local_backups(config: PipelineConfig, folder: Any = None) -> list[BackupFile]:
+    """Return the content of every backup file in the folder (`state.backup_dir` unless another is given).
+
+    Raises:
+        ConfigurationError: there is none, or one is damaged; the message names it.
+    """
+    where = folder or config.state.backup_dir
+    paths = local_backups(where)
+    if not paths:
+        raise _no_backup(str(where))
+    return [decode(str(path), path.read_bytes()) for path in paths]
+
+
+def read_bucket_backups(config: PipelineConfig, store: PhotoStore) -> list[BackupFile]:
+    """Return the content of every backup file in the bucket.
+
+    Raises:
+        ConfigurationError: there is none, or one is damaged; the message names it.
+        StoreError: the store cannot be asked.
+    """
+    prefix = f"{backup_prefix(config)}/"
+    found = []
+    for key, size in store.list(prefix):
+        if is_backup_name(key):
+            data = store.read(key, size=size)
+            found.append(decode(f"s3://{store.bucket}/{key}", data or b""))
+    if not found:
+        raise _no_backup(f"s3://{store.bucket}/{prefix}")
+    return found
+
+
+def restore(
+    database: Database,
+    config: PipelineConfig,
+    files: Sequence[BackupFile],
+    *,
+    run: str,
+    apply: bool = False,
+    force: bool = False,
+) -> Restored:
+    """Set every backed-up cell back that still holds what the pipeline wrote.
+
+    Args:
+        database: The application's database; its state tables may be lost.
+        config: For the size of a transaction.
+        files: The backup files, in any order.
+        run: The id under which it is recorded, where there are state tables.
+        apply: Write; without it the database is only read.
+        force: Also set back cells that the application has edited since. They are listed.
+
+    Raises:
+        ConfigurationError: a table or key column of the backup no longer exists.
+        GuardRefusedError: a run is working on a batch.
+        DatabaseError: the database went away; committed chunks stand, the rest is untouched.
+    """
+    outcome = Restored(applied=apply, files=len(files))
+    has_state = schema_exists(database)
+    if has_state and apply:
+        ensure_schema(database)
+        _refuse_beside_a_run(database)
+    by_source: dict[str, list[BackupFile]] = defaultdict(list)
+    for file in files:
+        by_source[file.source.name].append(file)
+    for same in by_source.values():
+        worker = _SourceRestore(database, same, outcome, force=force, run=run, has_state=has_state)
+        worker.run(apply=apply, chunk=config.rewrite.rows_per_transaction)
+    if has_state and apply:
+        _settle_batches(database)
+    return outcome
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A backup's observation of a cell."""
+
+    at: datetime
+    value: RawValue
+    contents: frozenset[str]
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A rewrite of a cell, as a copied ledger has it."""
+
+    at: datetime
+    id: int
+    before: RawValue
+    after: RawValue
+
+
+@dataclass
+class _History:
+    """What the backups know of one cell."""
+
+    seen: list[_Seen] = field(default_factory=list)
+    written: dict[tuple[datetime, int], _Written] = field(default_factory=dict)
+
+    def newest_first(self) -> list[_Seen | _Written]:
+        events: list[_Seen | _Written] = [*self.seen, *self.written.values()]
+        return sorted(events, key=lambda each: (each.at, getattr(each, "id", 0)), reverse=True)
+
+    def walk_back(self, value: RawValue) -> tuple[RawValue, bool]:
+        """Undo what the pipeline wrote, as far as it follows from the cell's value.
+
+        Returns:
+            The value that stood there before, and whether anything was undone.
+        """
+        undone = False
+        for event in self.newest_first():
+            if isinstance(event, _Written):
+                if not _equal(value, event.after):
+                    break
+                value, undone = event.before, True
+            elif not _equal(value, event.value):
+                if not _is_ours_instead_of(value, event):
+                    break
+                value, undone = event.value, True
+        return value, undone
+
+    def holds(self, value: RawValue) -> bool:
+        """Return whether the newest backup saw exactly this value."""
+        return bool(self.seen) and _equal(value, max(self.seen, key=lambda each: each.at).value)
+
+    def oldest_own(self) -> RawValue:
+        """Return the newest value seen that is not one of our URLs: what `--force` sets."""
+        for seen in sorted(self.seen, key=lambda each: each.at, reverse=True):
+            if not (isinstance(seen.value, str) and _names_ours(seen.value, seen.contents)):
+                return seen.value
+        return self.seen[0].value
+
+
+class _SourceRestore:
+    """Restores the rows of one source."""
+
+    def __init__(
+        self,
+        database: Database,
+        files: Iterable[BackupFile],
+        outcome: Restored,
+        *,
+        force: bool,
+        run: str,
+        has_state: bool,
+    ) -> None:
+        self._database = database
+        self._outcome = outcome
+        self._force = force
+        self._run = run
+        self._has_state = has_state
+        self._source = Source.model_construct()
+        self._rows: dict[str, dict[str, _History]] = {}
+        for file in sorted(files, key=lambda each: each.made_at):
+            self._source = file.source  # the newest one's
+            self._learn(file)
+
+    def _learn(self, file: BackupFile) -> None:
+        if file.kind is BackupKind.PHOTOS:
+            return
+        for row in file.rows:
+            history = self._rows.setdefault(row["row_key"], {}).setdefault(row["column"], _History())
+            if file.kind is BackupKind.ROWS:
+                value = raw.decode(row["value"], row["type"])
+                history.seen.append(_Seen(file.made_at, value, frozenset(row["contents"])))
+            elif row["applied_at"] is not None:
+                key = (row["applied_at"], row["id"])
+                # A later copy of the same entry knows whether it was rolled back.
+                if row["outcome"] == RewriteOutcome.APPLIED:
+                    written = _Written(*key, ledger.before_of(_Row(row)), ledger.after_of(_Row(row)))
+                    history.written[key] = written
+                else:
+                    history.written.pop(key, None)
+
+    def run(self, *, apply: bool, chunk: int) -> None:
+        """Restore every row, in chunks; each is one transaction."""
+        table = self._database.table(self._source.table, self._source.schema_name)
+        gone = [name for name in self._source.key if name not in table.columns]
+        if gone:
+            raise ConfigurationError(
+                f"source {self._source.name}: key column {gone[0]!r}",
+                cause=f"table {table.name!r} no longer has it, so its rows cannot be found",
+                fix="restore the table's structure first",
+            )
+        keys = list(self._rows)
+        for start in range(0, len(keys), chunk):
+            self._restore_chunk(keys[start : start + chunk], apply=apply)
+
+    def _restore_chunk(self, keys: Sequence[str], *, apply: bool) -> None:
+        writing = self._database.write(lock_timeout_s=ROW_LOCK_TIMEOUT_S) if apply else None
+        # A chunk counts only when it has committed.
+        done: list[tuple[str, list[CellChange] | None]] = []
+        with writing or self._database.read() as connection:
+            for key in keys:
+                done.append((key, self._restore_row(connection, key, apply=apply)))
+            restored = sum(_is_restored(changes) for _, changes in done)
+            if apply and self._has_state and restored:
+                audit.record(
+                    connection,
+                    action="restore",
+                    subject=f"{restored} rows of {self._source.table}",
+                    details={"rows": [key for key, changes in done if _is_restored(changes)]},
+                    run=self._run,
+                )
+        for key, changes in done:
+            self._count(key, changes)
+
+    def _count(self, key: str, changes: list[CellChange] | None) -> None:
+        outcome = self._outcome
+        outcome.rows += 1
+        if changes is None:
+            outcome.rows_deleted.append(f"{self._source.name} {key}")
+            return
+        outcome.rows_restored += _is_restored(changes)
+        for change in changes:
+            outcome.cells[change.outcome] += 1
+            if change.outcome not in (CellOutcome.RESTORED, CellOutcome.UNCHANGED):
+                outcome.left.append(change)
+
+    def _restore_row(self, connection: Connection, key: str, *, apply: bool) -> list[CellChange] | None:
+        """Return what became of the row's cells, or None if the row is gone."""
+        address = RowAddress.of(self._database, self._source, key)
+        names = [name for name in self._rows[key] if name in address.table.columns]
+        current = address.read(connection, names, lock=apply) if names else {}
+        if current is None:
+            return None
+        changes = self._judged(key, current)
+        targets = {c.column: c.after for c in changes if c.outcome in _WRITTEN}
+        if apply and targets:
+            try:
+                with connection.begin_nested():
+                    self._swap(connection, address, current, targets)
+            except (RowRefusedError, DBAPIError) as error:
+                reason = _refusal(error)
+                changes = [_refused(c, reason) if c.column in targets else c for c in changes]
+        return changes
+
+    def _judged(self, key: str, current: Mapping[str, RawValue]) -> list[CellChange]:
+        """Decide what becomes of each cell of a row; columns that no longer exist are left out."""
+        judged = {name: self._judge(name, self._rows[key][name], value) for name, value in current.items()}
+        shows = {each.column for each in self._source.fields if getattr(each, "column", None)}
+        photo_cells = [outcome for name, (outcome, _) in judged.items() if name in shows]
+        if CellOutcome.EDITED in photo_cells and CellOutcome.RESTORED not in photo_cells:
+            # As a rollback does: what describes another photo now is not ours to describe.
+            for name, (each, _) in judged.items():
+                if each is CellOutcome.RESTORED:
+                    judged[name] = (CellOutcome.EDITED, current[name])
+        changes = [
+            CellChange(
+                self._source.name, key, name, outcome, current[name], target, _REASONS.get(outcome, "")
+            )
+            for name, (outcome, target) in judged.items()
+        ]
+        return [self._forced(key, change) for change in changes] if self._force else changes
+
+    def _judge(self, name: str, history: _History, value: RawValue) -> tuple[CellOutcome, RawValue]:
+        target, undone = history.walk_back(value)
+        if undone:
+            contents = frozenset[str]().union(*(seen.contents for seen in history.seen))
+            if isinstance(target, str) and _names_ours(target, contents):
+                return CellOutcome.OLDER_BACKUP_MISSING, value
+            return CellOutcome.RESTORED, target
+        if history.holds(value):
+            return CellOutcome.UNCHANGED, value
+        side = (*self._source.rewrite.write_back, *self._source.rewrite.touch)
+        unknown = name in side and not history.written
+        return (CellOutcome.UNPROVEN if unknown else CellOutcome.EDITED), value
+
+    def _forced(self, key: str, change: CellChange) -> CellChange:
+        history = self._rows[key][change.column]
+        if change.outcome not in (CellOutcome.EDITED, CellOutcome.UNPROVEN) or not history.seen:
+            return change
+        reason = f"forced; lost: {change.before!r}"
+        target = history.oldest_own()
+        return CellChange(
+            change.source, key, change.column, CellOutcome.OVERWRITTEN, change.before, target, reason
+        )
+
+    def _swap(
+        self,
+        connection: Connection,
+        address: RowAddress,
+        current: Mapping[str, RawValue],
+        targets: Mapping[str, RawValue],
+    ) -> None:
+        if not ledger.swap(connection, address, before=current, after=targets):
+            raise RowRefusedError("the application changed it during the restore")
+        stored = address.read(connection, list(targets))
+        changed = [n for n, v in targets.items() if stored is None or not _equal(stored[n], v)]
+        if changed:
+            raise RowRefusedError(f"the database did not keep the old value of {changed[0]!r} (a trigger?)")
+        if self._has_state:
+            _settle_row(connection, row_id(address.source.name, address.row_key), list(targets))
+
+
+class _Row:
+    """A ledger row of a backup file, with attributes as one of the table has."""
+
+    def __init__(self, row: Mapping[str, Any]) -> None:
+        self.before, self.before_type = row["before"], row["before_type"]
+        self.after, self.after_type = row["after"], row["after_type"]
+
+
+_WRITTEN = (CellOutcome.RESTORED, CellOutcome.OVERWRITTEN)
+_REASONS = {
+    CellOutcome.EDITED: "the application changed it since",
+    CellOutcome.UNPROVEN: "no copied ledger has what the rewrite wrote here; --force sets it back",
+    CellOutcome.OLDER_BACKUP_MISSING: "the backup has a CDN address already; an older backup is missing",
+}
+
+
+def _is_restored(changes: list[CellChange] | None) -> bool:
+    return any(change.outcome in _WRITTEN for change in changes or ())
+
+
+def _refused(change: CellChange, reason: str) -> CellChange:
+    return CellChange(
+        change.source,
+        change.row_key,
+        change.column,
+        CellOutcome.REFUSED,
+        change.before,
+        change.before,
+        reason,
+    )
+
+
+def _refusal(error: RowRefusedError | DBAPIError) -> str:
+    """Return why the row was refused; a database that is gone is no reason to go on."""
+    if not isinstance(error, DBAPIError):
+        return str(error)
+    if fault_of(error) not in (Fault.ROW, Fault.LOCKED):
+        raise error
+    return one_line(error)
+
+
+def _equal(one: RawValue, other: RawValue) -> bool:
+    # 1, 1.0 and True are equal in Python, and different bytes in SQLite.
+    return raw.encode(one) == raw.encode(other)
+
+
+def _our_urls(text: str, contents: Iterable[str]) -> Iterator[re.Match[str]]:
+    known = set(contents)
+    return (found for found in _OURS.finditer(text) if found["sha256"] in known)
+
+
+def _names_ours(text: str, contents: Iterable[str]) -> bool:
+    return next(_our_urls(text, contents), None) is not None
+
+
+def _is_ours_instead_of(value: RawValue, seen: _Seen) -> bool:
+    """Return whether the value is the one seen with nothing changed but URLs, which became our own."""
+    if not isinstance(value, str) or not isinstance(seen.value, str):
+        return False
+    pattern, end = "", 0
+    for found in _our_urls(value, seen.contents):
+        pattern += re.escape(value[end : found.start()]) + _place(value, found)
+        end = found.end()
+    return bool(end) and re.fullmatch(pattern + re.escape(value[end:]), seen.value, re.DOTALL) is not None
+
+
+def _place(value: str, found: re.Match[str]) -> str:
+    """Return the pattern of what may have stood where our URL was found."""
+    if found.group() == value:
+        return ".+"
+    quotes = value[found.start() - 1 : found.start()], value[found.end() : found.end() + 1]
+    return _ANY_QUOTED_URL if quotes in (('"', '"'), ("'", "'")) else _ANY_URL
+
+
+def _refuse_beside_a_run(database: Database) -> None:
+    columns = batch_table.c
+    with database.read() as connection:
+        query = sa.select(columns.key, columns.lease_owner).where(
+            columns.lease_owner.is_not(None), columns.lease_expires_at > utc_now()
+        )
+        held = connection.execute(query).first()
+    if held is not None:
+        raise GuardRefusedError(
+            held.key,
+            cause=f"the run {held.lease_owner!r} is working on it",
+            fix="end it, then restore",
+        )
+
+
+def _settle_row(connection: Connection, row: str, columns: Sequence[str]) -> None:
+    """Note in the ledger and the catalog, where they are there, that the cells are local again."""
+    rewrite, photo = rewrite_table.c, photo_table.c
+    connection.execute(
+        sa.update(rewrite_table)
+        .where(rewrite.row_id == row, rewrite.column.in_(columns), rewrite.outcome == RewriteOutcome.APPLIED)
+        .values(outcome=RewriteOutcome.ROLLED_BACK, rolled_back_at=utc_now(), reason="restored from a backup")
+    )
+    connection.execute(
+        sa.update(photo_table)
+        .where(photo.row_id == row, photo.column.in_(columns), photo.state == PhotoState.MIGRATED)
+        .values(state=PhotoState.ROLLED_BACK, error_type=None, error_detail=None, updated_at=utc_now())
+    )
+
+
+def _settle_batches(database: Database) -> None:
+    """Close the batches that have no rewritten row left."""
+    rewrite, batch = rewrite_table.c, batch_table.c
+    standing = sa.exists().where(rewrite.batch == batch.key, rewrite.outcome == RewriteOutcome.APPLIED)
+    touched = sa.exists().where(rewrite.batch == batch.key, rewrite.outcome == RewriteOutcome.ROLLED_BACK)
+    with database.write() as connection:
+        connection.execute(
+            sa.update(batch_table)
+            .where(~standing, touched)
+            .values(state=BatchState.ROLLED_BACK, error=None, updated_at=utc_now())
+        )
+
+
+def _no_backup(where: str) -> ConfigurationError:
+    return ConfigurationError(
+        where,
+        cause="there is no backup file",
+        fix="name the folder with --from, or take the copies in the bucket with --from-bucket",
+    )
