@@ -15,12 +15,15 @@ from photo_pipeline.terminal import Terminal
 def init(
     preset: Annotated[str, typer.Option(help=f"One of: {', '.join(PRESETS)}.")] = "item_photos",
     output: Annotated[Path, typer.Option(help="Where to write it.")] = Path(DEFAULT_CONFIG_NAME),
+    list_: Annotated[bool, typer.Option("--list", help="Show the presets and write nothing.")] = False,
     json_: AsJson = False,
 ) -> int:
     """Write a commented configuration file to start from.
 
     Example: photo-pipeline init --preset item_photos
     """
+    if list_:
+        return _list_presets(Terminal(as_json=json_))
     text = preset_text(preset)
     try:
         with output.open("x", encoding="utf-8") as stream:
@@ -38,4 +41,10 @@ def init(
     terminal = Terminal(as_json=json_)
     terminal.say(f"Wrote {output}. Edit the marked lines, then run: photo-pipeline migrate")
     terminal.result({"written": output, "preset": preset})
+    return DONE
+
+
+def _list_presets(terminal: Terminal) -> int:
+    terminal.table(("preset", "fits"), list(PRESETS.items()))
+    terminal.result({"presets": PRESETS})
     return DONE

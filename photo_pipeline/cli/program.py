@@ -15,7 +15,9 @@ from photo_pipeline.cli.command import as_command, command_name
 from photo_pipeline.cli.control import abort, pause, resume
 from photo_pipeline.cli.demo import demo
 from photo_pipeline.cli.init import init
+from photo_pipeline.cli.mapping import MAPPING
 from photo_pipeline.cli.migrate import migrate
+from photo_pipeline.cli.plan import plan
 from photo_pipeline.cli.rebuild import rebuild
 from photo_pipeline.cli.rehearse import rehearse
 from photo_pipeline.cli.repoint import repoint
@@ -27,10 +29,10 @@ from photo_pipeline.cli.validate import validate
 from photo_pipeline.core.config import DEFAULT_CONFIG_NAME
 
 COMMANDS = (
-    *(demo, init, migrate, status, pause, resume, abort, rollback, validate, report),
+    *(demo, init, plan, migrate, status, pause, resume, abort, rollback, validate, report),
     *(restore, rebuild, repoint, rehearse),
 )
-GROUPS = (AUDIT,)
+GROUPS = (AUDIT, MAPPING)
 
 app = typer.Typer(
     name="photo-pipeline",

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.scratch import ScratchDatabase
 from photo_pipeline.core.config import PipelineConfig, database_url, load_config
 from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.imaging.pool import ImageWorkers
@@ -83,8 +84,24 @@ def open_database(config: PipelineConfig) -> Database:
     return Database.open(database_url(config), name=f"the database in ${config.database.env}")
 
 
+def open_scratch(config: PipelineConfig) -> ScratchDatabase:
+    """Return the application's database with temporary state tables, refusing every other write.
+
+    Raises:
+        ConfigurationError: as `open_database`; or the state tables are another version's.
+        DatabaseError: it does not answer.
+    """
+    return ScratchDatabase.open_scratch(database_url(config), name=f"the database in ${config.database.env}")
+
+
+def worker_count(config: PipelineConfig) -> int:
+    """Return how many image worker processes the configuration asks for: one per core unless it says."""
+    return config.workers.processes or len(os.sched_getaffinity(0))
+
+
 def open_workers(config: PipelineConfig) -> ImageWorkers:
     """Return a new pool of image workers within the configured limits."""
     settings = config.workers
-    processes = settings.processes or len(os.sched_getaffinity(0))
-    return ImageWorkers(processes, timeout_s=settings.timeout_s, memory_bytes=settings.memory_bytes)
+    return ImageWorkers(
+        worker_count(config), timeout_s=settings.timeout_s, memory_bytes=settings.memory_bytes
+    )

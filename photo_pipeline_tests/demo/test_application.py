@@ -12,7 +12,10 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 
+from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import GuardRefusedError
+from photo_pipeline.core.sources.suggest import suggest_mapping
 from photo_pipeline.demo.application import (
     ItemPhotoRow,
     demo_configuration,
@@ -267,3 +270,28 @@ def test_the_configuration_of_a_folder_has_item_photos_only(tmp_path: Path) -> N
     full, own = (_configuration(tmp_path, from_folder=flag)["sources"] for flag in (False, True))
     assert [source["name"] for source in full] == ["item_photos", "property_images", "users"]
     assert [source["name"] for source in own] == ["item_photos"]
+
+
+def test_mapping_suggest_finds_the_columns_that_the_demo_declares(
+    application: sqlite3.Connection, photos: DemoPhotos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared = demo_configuration(
+        uploads=photos.uploads,
+        store_endpoint="http://127.0.0.1:1",
+        bucket="b",
+        cdn_base_url="http://127.0.0.1:2",
+        staging_dir=tmp_path / "staging",
+        batch_size=10,
+    )
+    config = PipelineConfig.model_validate(declared)
+    with closing(Database.open(f"sqlite:///{tmp_path / 'shop.db'}")) as database:
+        proposed = yaml.safe_load(suggest_mapping(database, config).text)["sources"]
+
+    def columns(sources: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
+        return {(each["table"], f["column"], f["kind"]) for each in sources for f in each["fields"]}
+
+    def keys(sources: list[dict[str, Any]]) -> dict[str, list[str]]:
+        return {each["table"]: each["key"] for each in sources}
+
+    assert columns(proposed) == columns(declared["sources"])
+    assert keys(proposed) == keys(declared["sources"])

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event
@@ -35,6 +36,8 @@ _POSTGRES_TEXT_FORMS = (
     "bytea_output = 'hex'",
 )
 _WRITE = "photo_pipeline_write"
+# Execution option of connections that may change temporary tables only.
+WRITES_NOTHING = "photo_pipeline_writes_nothing"
 # A deadlock's victim tries again; after so many the other side is not going to give way.
 _ATTEMPTS = 6
 _FIRST_PAUSE_S = 0.05
@@ -57,12 +60,15 @@ class Database:
         self._tables: dict[tuple[str | None, str], sa.Table] = {}
 
     @classmethod
-    def open(cls, url: str, *, name: str = "the application's database") -> "Database":
+    def open(
+        cls, url: str, *, name: str = "the application's database", read_only: bool = False
+    ) -> "Database":
         """Connect to `url` and check that it answers.
 
         Args:
             url: A SQLAlchemy URL; `postgres://` and `postgresql://` mean psycopg 3.
             name: How messages call it (the URL holds a password and is never shown).
+            read_only: Let the database itself refuse every write to a table that is not temporary.
 
         Raises:
             ConfigurationError: the URL is malformed, or the credentials are refused.
@@ -71,7 +77,7 @@ class Database:
         parsed = _parsed(url, name)
         if parsed.get_backend_name() == "sqlite":
             _require_sqlite_file(parsed, name)
-        database = cls(_engine(parsed), name=name)
+        database = cls(_engine(parsed, read_only=read_only), name=name)
         try:
             with database.engine.connect() as connection:
                 connection.execute(sa.text("SELECT 1"))
@@ -226,8 +232,11 @@ def _require_sqlite_file(url: URL, name: str) -> None:
         )
 
 
-def _engine(url: URL) -> Engine:
+def _engine(url: URL, *, read_only: bool) -> Engine:
     if url.get_backend_name() == "sqlite":
+        if read_only:
+            uri = f"file:{quote(str(url.database))}"
+            url = url.set(database=uri).update_query_dict({"mode": "ro", "uri": "true"})
         engine = sa.create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -236,6 +245,8 @@ def _engine(url: URL) -> Engine:
     engine = sa.create_engine(url, pool_pre_ping=True, connect_args=options)
     if url.get_backend_name() == "postgresql":
         event.listen(engine, "connect", _prepare_postgres)
+        if read_only:
+            event.listen(engine, "connect", _refuse_postgres_writes)
     return engine
 
 
@@ -261,6 +272,12 @@ def _prepare_postgres(connection: Any, _record: Any) -> None:
     with connection.cursor() as cursor:
         for setting in _POSTGRES_TEXT_FORMS:
             cursor.execute(f"SET {setting}")
+    connection.commit()
+
+
+def _refuse_postgres_writes(connection: Any, _record: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
     connection.commit()
 
 

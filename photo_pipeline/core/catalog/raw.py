@@ -50,6 +50,15 @@ def _sqlite_type(value: RawValue) -> str:
     return encode(value)[1]
 
 
+def literal(value: str | float | bool | None, *, is_sqlite: bool) -> RawValue:
+    """Return a value of the configuration as a raw value."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return int(value) if is_sqlite else str(value).lower()
+    return value if is_sqlite else str(value)
+
+
 def encode(value: RawValue) -> tuple[str | None, str]:
     """Return the value as (text, type name) for the ledger; text values stay readable as they are."""
     if value is None:

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection
 from sqlalchemy.exc import DBAPIError
 
 from photo_pipeline.core.catalog import raw
-from photo_pipeline.core.catalog.database import Database, UndecodableText
+from photo_pipeline.core.catalog.database import WRITES_NOTHING, Database, UndecodableText
 from photo_pipeline.core.errors import ConfigurationError, DatabaseError
 from photo_pipeline.core.sources.mapping import Source, Where
 
@@ -57,9 +57,11 @@ class RowAddress:
     ) -> dict[str, raw.RawValue] | None:
         """Return the raw values of the row's columns, or None if the row is gone.
 
-        With `lock`, the row stays locked until the transaction ends where the database can (PostgreSQL).
+        With `lock`, the row stays locked until the transaction ends where the database can (PostgreSQL), and
+        where the transaction may write at all.
         """
-        expressions = [
+        lock = lock and not connection.get_execution_options().get(WRITES_NOTHING, False)
+        expressions: list[ColumnElement[Any]] = [
             raw.read_expression(self.table.columns[name], is_sqlite=self.is_sqlite).label(f"c{i}")
             for i, name in enumerate(columns)
         ]
@@ -237,9 +239,9 @@ def _require_unique_keys(source: Source, page: list[SourceRow]) -> None:
     for row in page:
         if row.row_key in seen:
             raise ConfigurationError(
-                f"source {source.name}: key {list(source.key)}",
+                f"source {source.name}: table {source.table!r}, key {list(source.key)}",
                 cause=f"it does not identify one row: {row.row_key} appears more than once",
-                fix="name all the columns that identify a row of this table",
+                fix="name all the columns that identify a row of this table; else add a primary key",
             )
         seen.add(row.row_key)
 

@@ -21,7 +21,7 @@ def ensure_schema(database: Database) -> None:
     Raises:
         ConfigurationError: the tables were made by a newer version of photo_pipeline.
     """
-    if _current(database) == _head():
+    if _current(database) == expected_version():
         return
     with database.write() as connection:
         if connection.dialect.name == "postgresql":
@@ -37,16 +37,17 @@ def schema_exists(database: Database) -> bool:
 
 def _current(database: Database) -> str | None:
     with database.read() as connection:
-        return _revision(connection)
+        return stored_version(connection)
 
 
-def _revision(connection: Connection) -> str | None:
+def stored_version(connection: Connection) -> str | None:
+    """Return the version that the state tables have, or None if there are none."""
     context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
     return context.get_current_revision()
 
 
 def _refuse_newer(connection: Connection) -> None:
-    revision = _revision(connection)
+    revision = stored_version(connection)
     known = {script.revision for script in ScriptDirectory.from_config(_config(None)).walk_revisions()}
     if revision is not None and revision not in known:
         raise ConfigurationError(
@@ -56,7 +57,8 @@ def _refuse_newer(connection: Connection) -> None:
         )
 
 
-def _head() -> str | None:
+def expected_version() -> str | None:
+    """Return the version that this code expects."""
     return ScriptDirectory.from_config(_config(None)).get_current_head()
 
 

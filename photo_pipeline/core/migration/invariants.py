@@ -87,7 +87,7 @@ def every_photo_is_uploaded_or_explained(database: Database, batch: str) -> Inva
 
 def every_rewritten_row_is_backed(database: Database, config: PipelineConfig, batch: str) -> Invariant:
     """Return whether each migrated photo of the batch has every object that it needs proven (rule 1)."""
-    migrated = batch_photos(database, batch, (PhotoState.MIGRATED,))
+    migrated = batch_photos(database, batch, (PhotoState.MIGRATED, PhotoState.STORED))
     backed = {photo.id for photo in ready_photos(database, config, migrated)}
     dangling = [photo.path for photo in migrated if photo.id not in backed]
     return Invariant(
@@ -128,7 +128,7 @@ def validation_passed(database: Database, batch: str) -> Invariant:
     query = (
         sa.select(columns.ok, columns.photo_id, columns.problems)
         .join(photo_table, photo_table.c.id == columns.photo_id)
-        .where(columns.batch == batch, photo_table.c.state == PhotoState.MIGRATED)
+        .where(columns.batch == batch, photo_table.c.state.in_([PhotoState.MIGRATED, PhotoState.STORED]))
     )
     with database.read() as connection:
         rows = connection.execute(query).all()

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import sqlalchemy as sa
@@ -221,7 +221,8 @@ class ObjectNaming:
         return self._shape(photo).digest
 
     def _shape(self, photo: Photo) -> "RecipeShape":
-        if self._keep_recipes and photo.state == PhotoState.MIGRATED and photo.recipe is not None:
+        settled = photo.state in (PhotoState.MIGRATED, PhotoState.STORED)
+        if self._keep_recipes and settled and photo.recipe is not None:
             # Not by the present recipe, even where it is the same: its watermark may be gone by now.
             if photo.recipe not in self._earlier:
                 self._earlier[photo.recipe] = _earlier_recipe(self._database, photo.recipe)
@@ -248,8 +249,27 @@ class ObjectNaming:
             wanted = self.variants(primary)
             copied = self.original(primary)
             wanted += [copied] if copied else []
-        original = self.original(photo)
-        return wanted + ([original] if original else [])
+        return wanted + self.untouched(photo)
+
+    def untouched(self, photo: Photo) -> list[WantedObject]:
+        """Return the objects that hold the photo's file as it is: the original, the framework's copy."""
+        original, framework = self.original(photo), self.framework_copy(photo)
+        return [each for each in (original, framework) if each is not None]
+
+    def framework_copy(self, photo: Photo) -> WantedObject | None:
+        """Return the object that the framework looks for by itself (`key_template`), or None."""
+        template = self._config.source(photo.source).rewrite.key_template
+        if template is None:
+            return None
+        path = PurePosixPath(photo.path)
+        key = template.format(
+            path=photo.path,
+            name=path.name,
+            stem=path.stem,
+            extension=path.suffix.removeprefix("."),
+            sha256=photo.sha256,
+        )
+        return WantedObject(key, photo.sha256, "", "framework", photo.format.lower())
 
 
 def value_format(source: Source) -> tuple[str, ImageFormat]:
@@ -301,7 +321,7 @@ def remember_recipe(connection: Connection, recipe: Recipe) -> None:
         )
 
 
-_SHOWABLE = (PhotoState.PROCESSED, PhotoState.UPLOADED, PhotoState.MIGRATED)
+_SHOWABLE = (PhotoState.PROCESSED, PhotoState.UPLOADED, PhotoState.MIGRATED, PhotoState.STORED)
 
 
 def row_primaries(

@@ -50,10 +50,14 @@ PROOF_VALID_FOR = timedelta(hours=1)
 
 @dataclass
 class Rewritten:
-    """What one pass over a batch did; photos are counted by reference."""
+    """What one pass over a batch did; photos are counted by reference.
+
+    `stored` are photos whose row is not touched.
+    """
 
     photos: int = 0
     rewritten: int = 0
+    stored: int = 0
     already_done: int = 0
     conflicts: int = 0
     failed: int = 0
@@ -103,7 +107,9 @@ class _BatchRewriter:
         uploaded = [photo for photo in photos if photo.state == PhotoState.UPLOADED]
         ready = ready_photos(self._database, self._config, uploaded)
         self._outcome.photos = len(photos)
-        self._outcome.already_done = sum(photo.state == PhotoState.MIGRATED for photo in photos)
+        self._outcome.already_done = sum(
+            photo.state in (PhotoState.MIGRATED, PhotoState.STORED) for photo in photos
+        )
         self._outcome.not_ready = len(uploaded) - len(ready)
         if ready:
             leading = row_primaries(self._database, self._config, ready)
@@ -227,6 +233,7 @@ class _BatchRewriter:
         # A chunk counts only when it has committed.
         outcome = self._outcome
         outcome.rewritten += counts.rewritten
+        outcome.stored += counts.stored
         outcome.conflicts += counts.conflicts
         outcome.failed += counts.failed
         outcome.not_ready += counts.not_ready

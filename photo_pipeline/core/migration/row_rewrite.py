@@ -22,7 +22,7 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import PhotoChangedError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.ledger import RowRefusedError
-from photo_pipeline.core.migration.photos import ObjectNaming, Photo, quarantine, set_state
+from photo_pipeline.core.migration.photos import ObjectNaming, Photo, quarantine
 from photo_pipeline.core.migration.proof import is_proven_row
 from photo_pipeline.core.migration.touch import touched
 from photo_pipeline.core.migration.values import RowValues
@@ -42,6 +42,16 @@ class RowChange:
     column: str
     before: str
     after: str
+
+
+@dataclass(frozen=True)
+class RowPreview:
+    """What a rewrite would do to one row: its changed cells, or why it would be refused."""
+
+    source: str
+    row_key: str
+    changes: tuple[RowChange, ...]
+    refusal: str | None = None
 
 
 @dataclass
@@ -109,7 +119,11 @@ class RowRewriter:
         current, left = self._still_current(connection, photos)
         if not current:
             return left
-        address = RowAddress.of(self._database, self._config.source(photos[0].source), photos[0].row_key)
+        source = self._config.source(photos[0].source)
+        if source.rewrite.mode == "none":
+            left.add(self._leave(connection, current, primary))
+            return left
+        address = RowAddress.of(self._database, source, photos[0].row_key)
         try:
             with connection.begin_nested():
                 counts = self._swap(connection, address, current, primary)
@@ -130,7 +144,8 @@ class RowRewriter:
 
         Writes nothing.
         """
-        if not all(self._is_plain(address, photo, before) for photo in photos):
+        is_plain = all(self._is_plain(address, photo, before) for photo in photos)
+        if not (is_plain and address.source.rewrite.names_photos):
             return None
         stands = self._primary_stands(address, primary, photos, before)
         if any(photo.is_copy and not stands for photo in photos):
@@ -145,6 +160,38 @@ class RowRewriter:
         field = address.source.field(photo.field)
         whole = photo.column is not None and photo.locator is None and field.written and not field.embedded
         return whole and before[str(photo.column)] == photo.shown
+
+    def _leave(self, connection: Connection, photos: list[Photo], primary: Photo | None) -> RowCounts:
+        """Mark photos whose row is not touched: they are in the store, and that is all."""
+        for photo in photos:
+            shown = primary if photo.is_copy and primary is not None else photo
+            recipe = self._naming.recipe_digest(shown)
+            self._mark(connection, photo, PhotoState.STORED, recipe=recipe, validated_at=None)
+        return RowCounts(stored=len(photos))
+
+    def preview(self, connection: Connection, photos: list[Photo], primary: Photo | None) -> RowPreview:
+        """Return what `rewrite` would change in the row of these photos; locks and writes nothing."""
+        source = self._config.source(photos[0].source)
+        address = RowAddress.of(self._database, source, photos[0].row_key)
+        before = address.read(connection, list(source.cell_columns), lock=False)
+        if before is None:
+            return RowPreview(source.name, address.row_key, (), _DELETED)
+        good = self._shown(address, before, photos)
+        if not good:
+            return RowPreview(source.name, address.row_key, (), _EDITED)
+        changing = [photo for photo in good if self._is_written(address, photo, primary)]
+        if source.rewrite.mode == "none" or not changing:
+            return RowPreview(source.name, address.row_key, ())
+        try:
+            wanted = self._wanted(connection, address, changing, primary, before).cells
+        except RowRefusedError as error:
+            return RowPreview(source.name, address.row_key, (), str(error))
+        changes = tuple(
+            RowChange(source.name, address.row_key, name, _text(before[name]), _text(value))
+            for name, value in wanted.items()
+            if value != before[name]
+        )
+        return RowPreview(source.name, address.row_key, changes)
 
     def _still_current(self, connection: Connection, photos: list[Photo]) -> tuple[list[Photo], RowCounts]:
         """Leave out photos that an inventory took back, or whose file changed, since they were proven."""
@@ -195,7 +242,7 @@ class RowRewriter:
     def _swap(
         self, connection: Connection, address: RowAddress, photos: list[Photo], primary: Photo | None
     ) -> RowCounts:
-        before = address.read(connection, list(address.source.written_columns))
+        before = address.read(connection, list(address.source.cell_columns))
         if before is None:
             self._refuse(connection, address, photos, RewriteOutcome.CONFLICT, _DELETED)
             return RowCounts(conflicts=len(photos))
@@ -204,30 +251,37 @@ class RowRewriter:
             return RowCounts(conflicts=len(photos))
         changing = [photo for photo in good if self._is_written(address, photo, primary)]
         idle = [photo for photo in good if photo not in changing]
-        set_state(connection, idle, PhotoState.STORED)
-        counts = RowCounts(stored=len(idle), conflicts=len(photos) - len(good))
+        counts = self._leave(connection, idle, primary)
+        counts.conflicts = len(photos) - len(good)
         if not changing:
             return counts
         new = self._wanted(connection, address, changing, primary, before)
-        changed = {name: value for name, value in new.cells.items() if value != before[name]}
+        # A marker that says so already is written again: its ledger entry is what the way back goes by.
+        markers = address.source.rewrite.markers
+        changed = {n: value for n, value in new.cells.items() if value != before[n] or n in markers}
         if not ledger.swap(connection, address, before=before, after=changed):
             self._refuse(connection, address, changing, RewriteOutcome.CONFLICT, _RACED)
             return RowCounts(conflicts=len(photos) - len(idle), stored=len(idle))
         self._confirm(connection, address, changing, primary, before, changed, new.spelled)
-        first = changing[0]
-        shown = RowChange(
-            first.source, first.row_key, first.field, str(first.shown), new.spelled.get(first.id, "")
-        )
-        counts.rewritten, counts.rows, counts.samples = len(changing), 1, [shown]
+        counts.rewritten, counts.rows = len(changing), 1
+        counts.samples = [self._sample(changing[0], before, new)]
         return counts
+
+    def _sample(self, first: Photo, before: Mapping[str, RawValue], new: "_NewRow") -> RowChange:
+        markers = self._config.source(first.source).rewrite.markers
+        if markers:
+            name = markers[0]
+            return RowChange(first.source, first.row_key, name, _text(before[name]), _text(new.cells[name]))
+        after = new.spelled.get(first.id, "")
+        return RowChange(first.source, first.row_key, first.field, str(first.shown), after)
 
     def _is_written(self, address: RowAddress, photo: Photo, primary: Photo | None) -> bool:
         """Return whether the row's rewrite changes a cell on behalf of the photo."""
         source = address.source
-        if source.field(photo.field).written:
+        if source.rewrite.markers or source.field(photo.field).written:
             return True
         is_leader = primary is not None and photo.id == primary.id
-        return photo.column is None and is_leader and bool(source.rewrite.write_back)
+        return photo.column is None and is_leader and bool(source.rewrite.set or source.rewrite.write_back)
 
     def _shown(self, address: RowAddress, before: Mapping[str, RawValue], photos: list[Photo]) -> list[Photo]:
         """Return the photos that the row still says; each cell is looked through once for all of its."""
@@ -286,8 +340,11 @@ class RowRewriter:
             for key in values.named_keys(photo, primary):
                 if not is_proven_row(self._objects.get(key)):
                     raise RowRefusedError(f"the new value would name {key}, which is not proven")
-        new = self._new_cells(address, good, primary, before)
+        new = _NewRow({}, {})
+        if address.source.rewrite.names_photos:
+            new = self._new_cells(address, good, primary, before)
         wanted = new.cells
+        wanted |= values.literals(is_sqlite=address.is_sqlite)
         leader = self._leader(address, good, primary)
         if leader is not None:
             wanted |= values.write_back(leader, self._objects)
@@ -340,17 +397,19 @@ class RowRewriter:
         stored = address.read(connection, list(changed))
         if stored is None:
             raise RowRefusedError("the row's key changed with its values (a trigger?)")
-        shown = _by_column(good)
-        ledger.require_text(address, stored, {name: changed[name] for name in shown if name in changed})
+        rewrite = address.source.rewrite
+        naming = _by_column(good) if rewrite.names_photos else {}
+        ledger.require_text(address, stored, {name: changed[name] for name in naming if name in changed})
         leader = next((photo for photo in good if photo.column is None), None)
         if leader is not None:
-            # Nothing but the written-back columns tells that this row shows the store.
-            shown |= {name: [leader] for name in address.source.rewrite.write_back}
+            # Nothing but these columns tells that this row shows the store.
+            naming |= {name: [leader] for name in (*rewrite.set, *rewrite.write_back)}
+        naming |= dict.fromkeys(rewrite.markers, good)
         entries = [
             self._entry(
                 address,
                 name,
-                shown.get(name, []),
+                naming.get(name, []),
                 RewriteOutcome.APPLIED,
                 before=before[name],
                 after=stored[name],
@@ -364,7 +423,7 @@ class RowRewriter:
                 connection,
                 photo,
                 PhotoState.MIGRATED,
-                # A computed field goes on naming the same file; other columns say where that is.
+                # A computed field, and each one in mode columns, goes on naming the same file.
                 new_value=spelled.get(photo.id, photo.shown),
                 recipe=self._naming.recipe_digest(source_photo),
                 validated_at=None,
@@ -419,6 +478,10 @@ class RowRewriter:
             .where(photo_table.c.id == photo.id)
             .values(state=state, updated_at=utc_now(), **changes)
         )
+
+
+def _text(value: RawValue) -> str:
+    return "NULL" if value is None else str(value)
 
 
 @dataclass

@@ -236,7 +236,8 @@ def batches_to_validate(database: Database, *, wanted: Sequence[str] | None = No
     """
     if wanted:
         return _known(database, wanted)
-    return [each.key for each in batch_statuses(database) if each.photos.get(PhotoState.MIGRATED)]
+    done = (PhotoState.MIGRATED, PhotoState.STORED)
+    return [each.key for each in batch_statuses(database) if any(each.photos.get(state) for state in done)]
 
 
 def batches_to_rehearse(database: Database, *, wanted: Sequence[str] | None = None) -> list[str]:
@@ -260,7 +261,7 @@ def batches_never_validated(database: Database) -> list[str]:
     with database.read() as connection:
         keys = connection.execute(
             sa.select(photo.batch)
-            .where(photo.state == PhotoState.MIGRATED, photo.batch.is_not(None))
+            .where(photo.state.in_([PhotoState.MIGRATED, PhotoState.STORED]), photo.batch.is_not(None))
             .group_by(photo.batch)
             .having(sa.func.count(photo.validated_at) == 0)
             .order_by(photo.batch)

@@ -167,8 +167,7 @@ class _BatchUploader:
         wanted: dict[str, tuple[WantedObject, Photo]] = {}
         for photo in photos:
             own = [] if photo.is_copy else self._naming.variants(photo)
-            original = self._naming.original(photo)
-            for each in (*own, *([original] if original else [])):
+            for each in (*own, *self._naming.untouched(photo)):
                 wanted.setdefault(each.key, (each, photo))
         with self._database.read() as connection:
             rows = object_rows(connection, self._store.bucket, wanted)
@@ -383,7 +382,7 @@ def _original_row(bucket: str, proven: _Proven, how: str) -> dict[str, Any]:
         "key": job.wanted.key,
         "source_sha256": job.photo.sha256,
         "recipe": "",
-        "variant": "original",
+        "variant": job.wanted.variant,
         "format": job.wanted.format,
         "mime": job.mime,
         "bytes": proven.size,

@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from PIL import Image, UnidentifiedImageError
 
+from photo_pipeline.core.catalog import raw
 from photo_pipeline.core.catalog.cells import CellReader, our_url
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.raw import RawValue
@@ -173,7 +174,7 @@ class _BatchValidator:
         self._lost: set[str] = set()  # keys that the store was asked for in vain
 
     def run(self, sample: float, progress: Progress, *, only: Collection[int] | None = None) -> Validated:
-        photos = batch_photos(self._database, self._batch, (PhotoState.MIGRATED,))
+        photos = batch_photos(self._database, self._batch, (PhotoState.MIGRATED, PhotoState.STORED))
         leading = row_primaries(self._database, self._config, photos)
         chosen = _sampled([photo for photo in photos if only is None or photo.id in only], sample)
         self._outcome.photos = len(photos)
@@ -200,6 +201,8 @@ class _BatchValidator:
 
     def _named(self, photo: Photo) -> list[str]:
         """Return the keys that the photo's new value names: one, or one per format for `.auto`."""
+        if not self._config.source(photo.source).rewrite.names_photos:
+            return []
         key = our_url(photo.new_value or "").removeprefix(f"{self._naming.urls.base_url}/")
         if not key.endswith(AUTO_SUFFIX):
             return [key]
@@ -249,12 +252,16 @@ class _BatchValidator:
 
     def _row_problems(self, photo: Photo) -> list[str]:
         source = self._config.source(photo.source)
+        if photo.state == PhotoState.STORED:
+            return []  # Nothing of its row is ours; its objects are judged beside this.
         address = RowAddress.of(self._database, source, photo.row_key)
         columns = [photo.column] if photo.column else list(source.key)
         with self._database.read() as connection:
             current: dict[str, RawValue] | None = address.read(connection, columns, lock=False)
         if current is None:
             return ["the row was deleted since"]
+        if source.rewrite.mode == "columns":
+            return self._marker_problems(address)
         if photo.column is None:
             return []  # Its row names the store by other columns, and the objects are judged beside this.
         name = (photo.field, photo.new_value or "")
@@ -267,6 +274,20 @@ class _BatchValidator:
             return [f"the row's {photo.field} {said} {photo.new_value!r}"]
         unproven = [key for key in self._named(photo) if key not in self._proven]
         return [f"the row names an object that is not proven ({', '.join(unproven)})"] if unproven else []
+
+    def _marker_problems(self, address: RowAddress) -> list[str]:
+        """Return which columns no longer say that the row's photos are in the store."""
+        rewrite = address.source.rewrite
+        with self._database.read() as connection:
+            current = address.read(connection, list(rewrite.set), lock=False) if rewrite.set else {}
+        if current is None:
+            return ["the row was deleted since"]
+        wanted = {name: raw.literal(v, is_sqlite=address.is_sqlite) for name, v in rewrite.set.items()}
+        return [
+            f"the row's {name} says {current[name]!r}, not {value!r}"
+            for name, value in wanted.items()
+            if current[name] != value
+        ]
 
     def _record(self, photos: Sequence[Photo]) -> None:
         now = utc_now()

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
+from photo_pipeline.core.catalog import raw
 from photo_pipeline.core.catalog.raw import RawValue
 from photo_pipeline.core.migration.photos import ObjectNaming, Photo, value_format
 from photo_pipeline.core.sources.mapping import Source
@@ -41,6 +43,12 @@ class RowValues:
             for column, quantity in self._source.rewrite.write_back.items()
         }
 
+    def literals(self, *, is_sqlite: bool) -> dict[str, RawValue]:
+        """Return the columns under `set` with their raw values."""
+        return {
+            name: raw.literal(value, is_sqlite=is_sqlite) for name, value in self._source.rewrite.set.items()
+        }
+
     def _variant(self, photo: Photo) -> str:
         """Return the variant that the photo's value names: what it asks for, or what its field says."""
         return photo.variant or self._source.field(photo.field).variant
@@ -55,16 +63,22 @@ class RowValues:
             return self._value(primary, quantity.removeprefix("url."))
         if quantity == "formats_json":
             return self._formats(primary)
+        if quantity == "formats_strapi":
+            return self._strapi_formats(primary, variant, objects)
         key = self._naming.variant_key(primary, variant, self._format.extension)
         shown = objects[key]
         facts: dict[str, RawValue] = {
             "bytes": int(shown.bytes),
+            "kilobytes": round(int(shown.bytes) / 1000, 2),
             "mime": str(shown.mime),
             "width": int(shown.width),
             "height": int(shown.height),
             "sha256": primary.sha256,
             "s3_key": key,
             "bucket": self._bucket,
+            "original_bytes": primary.size,
+            "saved_bytes": primary.size - int(shown.bytes),
+            "saved_percent": round(100 * (1 - int(shown.bytes) / primary.size)),
         }
         return facts[quantity]
 
@@ -72,4 +86,28 @@ class RowValues:
         document: dict[str, dict[str, str]] = {}
         for each in self._naming.variants(primary):
             document.setdefault(each.variant, {})[each.format] = self._naming.urls.url(each.key)
+        return json.dumps(document, separators=(",", ":"))
+
+    def _strapi_formats(self, primary: Photo, own: str, objects: ObjectRows) -> str:
+        """Return what Strapi keeps in `files.formats`: the other sizes of the picture, by name.
+
+        Shape of Strapi's upload plugin (v4 and v5); `size` is in kilobytes of 1,000 bytes with two decimals.
+        """
+        document: dict[str, dict[str, Any]] = {}
+        stem = PurePosixPath(primary.path).stem
+        for each in self._naming.variants(primary):
+            if each.variant == own or each.format != self._format.value:
+                continue
+            made = objects[each.key]
+            document[each.variant] = {
+                "name": f"{each.variant}_{stem}.{self._format.extension}",
+                "hash": f"{each.variant}_{stem}",
+                "ext": f".{self._format.extension}",
+                "mime": str(made.mime),
+                "path": None,
+                "width": int(made.width),
+                "height": int(made.height),
+                "size": round(int(made.bytes) / 1000, 2),
+                "url": self._value(primary, each.variant),
+            }
         return json.dumps(document, separators=(",", ":"))

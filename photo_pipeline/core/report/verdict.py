@@ -39,7 +39,8 @@ def judge(
     if not inventory.adds_up:
         return Verdict("bad", "The inventory does not add up; run it again before anything else.")
     total, found = inventory.references, sum(group.count for group in findings)
-    migrated, waiting = photos[PhotoState.MIGRATED], sum(photos[state] for state in WAITING)
+    migrated = photos[PhotoState.MIGRATED] + photos[PhotoState.STORED]
+    waiting = sum(photos[state] for state in WAITING)
     if not migrated:
         return _nothing_migrated(photos[PhotoState.ROLLED_BACK], waiting, total, found)
     failed = sum(batch.state == BatchState.FAILED for batch in batches)

@@ -7,9 +7,10 @@ what a field's value means is the field kind's own module.
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from photo_pipeline.core.sources.fields.computed import ComputedField
 from photo_pipeline.core.sources.fields.json import JsonField
@@ -25,7 +26,14 @@ FieldSpec = Annotated[AnyField, Field(discriminator="kind")]
 Quantity = str
 """What a written-back column receives; see `WRITE_BACK` for the names."""
 
-WRITE_BACK = ("bytes", "mime", "width", "height", "sha256", "s3_key", "bucket", "formats_json")
+WRITE_BACK = (
+    *("bytes", "mime", "width", "height", "sha256", "s3_key", "bucket", "formats_json", "formats_strapi"),
+    *("kilobytes", "original_bytes", "saved_bytes", "saved_percent"),
+)
+Literally = str | int | float | bool | None
+"""A value of `set`, written as it stands."""
+# What `key_template` may name of a photo's local file.
+KEY_PARTS = ("path", "name", "stem", "extension", "sha256")
 _URL_OF_VARIANT = re.compile(r"url\.[a-z0-9_-]+", re.IGNORECASE)
 
 
@@ -86,14 +94,57 @@ class Where(_Model):
 class Rewrite(_Model):
     """What a migrated row receives."""
 
-    mode: Literal["url", "key"] = Field(description="url: the full CDN URL; key: the S3 key only.")
+    mode: Literal["url", "key", "columns", "none"] = Field(
+        description="url: the full CDN URL; key: the S3 key only; columns: the photo's column stays, and "
+        "those under `set` and `write_back` say where it is now; none: no row is touched."
+    )
     format: Literal["jpeg", "webp", "avif", "auto"] = Field(
         default="jpeg", description="Which format the value names; auto: the CDN chooses by Accept."
     )
     write_back: dict[str, Quantity] = Field(
         default_factory=dict, description=f"column: one of {', '.join(WRITE_BACK)} or url.<variant>"
     )
+    set: dict[str, Literally] = Field(
+        default_factory=dict, description="column: the value that says that the photo is in the store."
+    )
+    key_template: str | None = Field(
+        default=None,
+        description="mode columns: the key under which the framework will look for the untouched file, of "
+        + ", ".join(f"{{{part}}}" for part in KEY_PARTS),
+    )
     touch: tuple[str, ...] = Field(default=(), description="Columns set to the time of the rewrite.")
+
+    @property
+    def names_photos(self) -> bool:
+        """Whether the columns that name photos are rewritten themselves."""
+        return self.mode in ("url", "key")
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """In mode columns, the columns that tell that a row's photos are in the store."""
+        return () if self.mode != "columns" else tuple(self.set or self.write_back)
+
+    @model_validator(mode="after")
+    def _mode_has_what_it_needs(self) -> Self:
+        if self.mode == "none" and (self.set or self.write_back or self.touch):
+            raise ValueError("mode none touches no row: leave out set, write_back and touch")
+        if self.mode == "columns" and not self.markers:
+            raise ValueError("mode columns needs at least one column under set or write_back")
+        if self.key_template is not None and self.mode != "columns":
+            raise ValueError("key_template goes with mode columns; in other modes the keys are ours")
+        return self
+
+    @model_validator(mode="after")
+    def _template_names_known_parts(self) -> Self:
+        try:
+            parts = [name for _, name, _, _ in Formatter().parse(self.key_template or "") if name is not None]
+        except ValueError as error:
+            raise ValueError(f"key_template: {error}") from error
+        unknown = [name for name in parts if name not in KEY_PARTS]
+        if unknown or (self.key_template is not None and not parts):
+            known = ", ".join(f"{{{part}}}" for part in KEY_PARTS)
+            raise ValueError(f"key_template: {self.key_template!r} must be made of {known}")
+        return self
 
     @model_validator(mode="after")
     def _quantities_are_known(self) -> Self:
@@ -126,7 +177,14 @@ class Source(_Model):
     def written_columns(self) -> tuple[str, ...]:
         """Every column that a rewrite of this source may change, in a fixed order."""
         named = [field.column for field in self.fields if field.written and field.column is not None]
-        return (*dict.fromkeys(named), *self.rewrite.write_back, *self.rewrite.touch)
+        named = named if self.rewrite.names_photos else []
+        return (*dict.fromkeys(named), *self.rewrite.set, *self.rewrite.write_back, *self.rewrite.touch)
+
+    @property
+    def cell_columns(self) -> tuple[str, ...]:
+        """Every column that a rewrite compares or changes, without repeats, in a fixed order."""
+        shown = (field.column for field in self.fields if field.column is not None)
+        return tuple(dict.fromkeys((*shown, *self.written_columns)))
 
     @property
     def read_columns(self) -> tuple[str, ...]:
@@ -165,6 +223,16 @@ class Source(_Model):
     def fields_on(self, column: str) -> list[AnyField]:
         """Return the fields that look into that column, in their order."""
         return [field for field in self.fields if field.column == column]
+
+    @field_validator("key", mode="before")
+    @classmethod
+    def _key_identifies_a_row(cls, key: object, info: ValidationInfo) -> object:
+        if not key:
+            raise ValueError(
+                f"table {info.data.get('table')!r}: without a key no row can be found again; "
+                "name the columns that identify a row, or add a primary key to the table"
+            )
+        return key
 
     @model_validator(mode="after")
     def _columns_do_not_collide(self) -> Self:

@@ -5,7 +5,15 @@ from importlib.resources import files
 from photo_pipeline.core.errors import ConfigurationError
 
 # Name to one line of what it fits; a new preset is a file and a line here.
-PRESETS = {"item_photos": "Prisma-style table of photo URLs that belong to items"}
+PRESETS = {
+    "item_photos": "Prisma-style table of photo URLs that belong to items",
+    "property_images": "images of properties and projects, and avatars: three tables at once",
+    "django_imagefield": "Django ImageField: a path below MEDIA_ROOT",
+    "strapi": "Strapi's upload plugin: url and formats of `files`",
+    "laravel_media_library": "Laravel Media Library (spatie): the `media` table",
+    "rails_active_storage": "Rails Active Storage, disk service: `active_storage_blobs`",
+    "wordpress": "WordPress: attachments, and the photos in posts",
+}
 
 
 def preset_text(name: str) -> str:

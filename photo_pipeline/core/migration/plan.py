@@ -1,0 +1,459 @@
+"""What a migration would do, found out without writing anything anywhere (PRODUCT A7).
+
+The inventory, the batches and the naming are the migration's own code, run on temporary state tables
+(`catalog.scratch`). Bytes and time are foretold from encoding a random sample into a temporary folder; the
+interval beside each figure is what drawing a sample leaves open, and nothing else.
+"""
+
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from photo_pipeline.core.catalog.batches import assign_batches
+from photo_pipeline.core.catalog.checksums import hash_matched_files
+from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.inventory import Inventory, take_inventory
+from photo_pipeline.core.catalog.tables import PhotoState, utc_now
+from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.cost.pricing import LEGACY_FREE_TIER, S3_STANDARD
+from photo_pipeline.core.errors import PhotoError
+from photo_pipeline.core.imaging.pool import ImageWorkers, PhotoTask
+from photo_pipeline.core.imaging.recipe import ImageFormat
+from photo_pipeline.core.imaging.variants import MadePhoto
+from photo_pipeline.core.migration.photos import (
+    ObjectNaming,
+    Photo,
+    WantedObject,
+    batch_photos,
+    object_rows,
+    row_primaries,
+)
+from photo_pipeline.core.migration.process import FORWARD
+from photo_pipeline.core.migration.proof import is_proven_row
+from photo_pipeline.core.migration.row_rewrite import RowPreview, RowRewriter
+from photo_pipeline.core.migration.run import batches_to_migrate
+from photo_pipeline.core.migration.sampling import Estimate, Stratum, draw, share_at_most, total
+from photo_pipeline.core.progress import Progress, no_progress
+
+# Not measured, since that would need requests: what a PUT and the HEAD after it take, and the way up.
+ASSUMED_REQUEST_S = 0.06
+ASSUMED_UPLINK_BITS_S = 100_000_000
+_MOVING = (*FORWARD, PhotoState.MIGRATED)
+
+
+@dataclass(frozen=True)
+class SampleFacts:
+    """Which photos were encoded for the forecast; `encoded` and `photos` by source."""
+
+    seed: int
+    encoded: dict[str, int]
+    photos: dict[str, int]
+    failures: dict[str, str]
+    quarantined_share_at_most: float
+
+
+@dataclass(frozen=True)
+class PlannedCost:
+    """What the requests and the storage cost at list price, in US dollars."""
+
+    requests_usd: Estimate
+    storage_usd_per_month: Estimate
+    prices_as_of: date
+    prices_source: str
+    region: str
+    free_tier: str
+    free_tier_puts_per_month: int
+    free_tier_months: int
+
+
+@dataclass(frozen=True)
+class PlannedTime:
+    """Seconds of wall time. The transfer is reckoned from the two assumptions, not measured."""
+
+    encode_s: Estimate
+    transfer_s: float
+    assumed_request_s: float
+    assumed_uplink_bits_s: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The forecast of one migration; sizes in bytes.
+
+    `photos` are references that would move, `contents` the different pictures among them. `put_requests`
+    is exact as long as no photo is quarantined on the way; `expected_puts` reckons with the sample's share.
+    """
+
+    inventory: Inventory
+    batches: int
+    photos: int
+    rows: int
+    contents: int
+    objects: int
+    objects_already_proven: int
+    put_requests: int
+    proof_requests: int
+    expected_puts: Estimate
+    original_bytes: int
+    variant_bytes: Estimate
+    upload_bytes: Estimate
+    sample: SampleFacts
+    cost: PlannedCost
+    time: PlannedTime
+    rows_shown: tuple[RowPreview, ...]
+    plan_seconds: float = 0.0
+
+
+@dataclass
+class _Content:
+    """One picture to be processed under one recipe, and the objects that it still lacks."""
+
+    photo: Photo
+    batch: str
+    variants: list[WantedObject]
+    # Untouched files that it lacks, unless they are counted with another recipe of the picture.
+    untouched: int = 0
+
+    @property
+    def objects(self) -> int:
+        return len(self.variants) + self.untouched
+
+    @property
+    def untouched_bytes(self) -> int:
+        return self.untouched * self.photo.size
+
+
+@dataclass
+class _Work:
+    """What is to be done, collected batch by batch."""
+
+    contents: dict[str, _Content] = field(default_factory=dict)
+    originals: dict[str, int] = field(default_factory=dict)  # bytes by key, of every lacking original
+    rows: set[str] = field(default_factory=set)
+    photos: int = 0
+    proven: set[str] = field(default_factory=set)
+
+    @property
+    def to_make(self) -> list[_Content]:
+        return [each for _, each in sorted(self.contents.items()) if each.variants]
+
+    @property
+    def objects(self) -> int:
+        return len(self.originals) + sum(len(each.variants) for each in self.contents.values())
+
+
+def make_plan(
+    database: Database,
+    config: PipelineConfig,
+    workers: Callable[[], AbstractContextManager[ImageWorkers]],
+    *,
+    processes: int,
+    sample: int = 50,
+    rows_shown: int = 3,
+    seed: int = 1,
+    progress: Progress = no_progress,
+) -> Plan:
+    """Return what the next `migrate` would do.
+
+    Args:
+        database: A `ScratchDatabase`: the inventory is written to what it is given.
+        config: The project's configuration.
+        workers: Opens the pool of image workers.
+        processes: How many processes that pool has.
+        sample: How many photos to encode, drawn at random from each source.
+        rows_shown: How many of their rows to show as they would become.
+        seed: The same seed draws the same photos.
+        progress: Told after each chunk and photo.
+
+    Raises:
+        ConfigurationError: as `take_inventory`.
+        InfrastructureError: as `take_inventory`; or no temporary folder can be written.
+    """
+    started = time.perf_counter()
+    inventory = take_inventory(database, config, progress=progress)
+    hash_matched_files(database, config, progress=progress)
+    assign_batches(database, config)
+    batches = batches_to_migrate(database)
+    work = _Collector(database, config).collect(batches)
+    drawn = draw(work.to_make, stratum=lambda each: each.photo.source, size=sample, seed=seed)
+    outcomes = _encode(ObjectNaming(config, database), config, drawn, workers, progress)
+    forecast = _Forecast(config, work, drawn, outcomes, processes=processes, seed=seed)
+    previews = _Previewer(database, config, outcomes).show(drawn, rows_shown)
+    plan = forecast.plan(inventory, batches=len(batches), rows_shown=previews)
+    return replace(plan, plan_seconds=time.perf_counter() - started)
+
+
+class _Collector:
+    """Finds out which objects the batches still need, with the rules of `process` and `upload`."""
+
+    def __init__(self, database: Database, config: PipelineConfig) -> None:
+        self._database = database
+        self._config = config
+        self._naming = ObjectNaming(config, database)
+
+    def collect(self, batches: Iterable[str]) -> _Work:
+        work = _Work()
+        for batch in batches:
+            photos = batch_photos(self._database, batch, FORWARD)
+            leading = row_primaries(self._database, self._config, [p for p in photos if p.is_copy], _MOVING)
+            moving = [photo for photo in photos if not photo.is_copy or photo.row_id in leading]
+            self._add(work, batch, moving)
+        return work
+
+    def _add(self, work: _Work, batch: str, photos: list[Photo]) -> None:
+        wanted = {photo.id: self._wanted(photo) for photo in photos}
+        with self._database.read() as connection:
+            keys = [each.key for objects in wanted.values() for each in objects]
+            rows = object_rows(connection, self._config.store.bucket, keys)
+        proven = {key for key, row in rows.items() if is_proven_row(row)}
+        work.proven |= proven
+        work.photos += len(photos)
+        work.rows.update(photo.row_id for photo in photos)
+        for photo in photos:
+            self._add_photo(work, batch, photo, [e for e in wanted[photo.id] if e.key not in proven])
+
+    def _wanted(self, photo: Photo) -> list[WantedObject]:
+        return ([] if photo.is_copy else self._naming.variants(photo)) + self._naming.untouched(photo)
+
+    def _add_photo(self, work: _Work, batch: str, photo: Photo, lacking: list[WantedObject]) -> None:
+        originals = [each.key for each in lacking if not each.recipe and each.key not in work.originals]
+        work.originals |= dict.fromkeys(originals, photo.size)
+        if photo.is_copy:
+            return
+        name = f"{photo.sha256}/{self._naming.recipe_digest(photo)}"
+        if name not in work.contents:
+            variants = [each for each in lacking if each.recipe]
+            work.contents[name] = _Content(photo, batch, variants, len(originals))
+
+
+_Outcomes = Mapping[int, tuple[MadePhoto | PhotoError, float]]
+"""What became of each encoded photo, by its id, and the seconds of a worker that it took."""
+
+
+def _encode(
+    naming: ObjectNaming,
+    config: PipelineConfig,
+    drawn: Mapping[str, list[_Content]],
+    workers: Callable[[], AbstractContextManager[ImageWorkers]],
+    progress: Progress,
+) -> _Outcomes:
+    """Make the lacking variants of the sample in a temporary folder."""
+    contents = {str(each.photo.id): each for group in drawn.values() for each in group}
+    outcomes: dict[int, tuple[MadePhoto | PhotoError, float]] = {}
+    if not contents:
+        return outcomes
+    with tempfile.TemporaryDirectory(prefix="photo-pipeline-plan-") as folder, workers() as pool:
+        tasks = _tasks(config, naming, contents.values(), Path(folder))
+        for task, made in pool.process(tasks):
+            seconds = sum(made.timings.values()) if isinstance(made, MadePhoto) else 0.0
+            outcomes[int(task.id)] = (made, seconds)
+            for path in task.staging.values():
+                path.unlink(missing_ok=True)
+            progress("sample", len(outcomes), len(contents))
+    return outcomes
+
+
+def _tasks(
+    config: PipelineConfig, naming: ObjectNaming, contents: Iterable[_Content], folder: Path
+) -> Iterator[PhotoTask]:
+    for each in contents:
+        recipe = naming.recipe(each.photo)
+        specs = {spec.name: spec for spec in recipe.variants}
+        wanted = tuple((specs[v.variant], ImageFormat(v.format)) for v in each.variants)
+        yield PhotoTask(
+            id=str(each.photo.id),
+            source=each.photo.location(config),
+            recipe=recipe,
+            wanted=wanted,
+            staging={
+                (spec.name, made): folder / f"{each.photo.id}-{spec.name}.{made.extension}"
+                for spec, made in wanted
+            },
+        )
+
+
+class _Forecast:
+    """Works out the totals from what the sample's photos became."""
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        work: _Work,
+        drawn: Mapping[str, list[_Content]],
+        outcomes: _Outcomes,
+        *,
+        processes: int,
+        seed: int,
+    ) -> None:
+        self._config = config
+        self._work = work
+        self._drawn = drawn
+        self._outcomes = outcomes
+        self._processes = processes
+        self._seed = seed
+        self._sizes = Counter(each.photo.source for each in work.to_make)
+
+    def plan(self, inventory: Inventory, *, batches: int, rows_shown: tuple[RowPreview, ...]) -> Plan:
+        work, objects = self._work, self._work.objects
+        originals = sum(work.originals.values())
+        variants = self._total(lambda made, _: float(sum(each.bytes for each in made.variants)))
+        lost_bytes = self._total(None, lambda content: float(content.untouched_bytes))
+        lost_objects = self._total(None, lambda content: float(content.objects))
+        upload = _sum(variants, lost_bytes.times(-1)).plus(originals)
+        puts = lost_objects.times(-1).plus(objects)
+        return Plan(
+            inventory=inventory,
+            batches=batches,
+            photos=work.photos,
+            rows=len(work.rows),
+            contents=len(work.contents),
+            objects=objects,
+            objects_already_proven=len(work.proven),
+            put_requests=objects,
+            proof_requests=objects,
+            expected_puts=puts,
+            original_bytes=originals,
+            variant_bytes=variants,
+            upload_bytes=upload,
+            sample=self._facts(),
+            cost=_cost(puts, upload, objects),
+            time=self._time(objects, upload),
+            rows_shown=rows_shown,
+        )
+
+    def _total(
+        self,
+        of_made: Callable[[MadePhoto, float], float] | None,
+        of_failed: Callable[[_Content], float] | None = None,
+    ) -> Estimate:
+        """Return the total over all contents of a figure of those that are made, or of those that fail."""
+
+        def figure(content: _Content) -> float:
+            made, seconds = self._outcomes[content.photo.id]
+            if isinstance(made, MadePhoto):
+                return of_made(made, seconds) if of_made else 0.0
+            return of_failed(content) if of_failed else 0.0
+
+        return total(
+            {
+                name: Stratum(self._sizes[name], tuple(figure(each) for each in group))
+                for name, group in self._drawn.items()
+            }
+        )
+
+    def _time(self, objects: int, upload: Estimate) -> PlannedTime:
+        encode = self._total(lambda _, seconds: seconds).times(1 / self._processes)
+        # A PUT and its proof, by as many threads as upload; the bytes go up one way.
+        waiting = objects * 2 * ASSUMED_REQUEST_S / self._config.upload.concurrency
+        moving = upload.value * 8 / ASSUMED_UPLINK_BITS_S
+        return PlannedTime(encode, max(waiting, moving), ASSUMED_REQUEST_S, ASSUMED_UPLINK_BITS_S)
+
+    def _facts(self) -> SampleFacts:
+        failures = {
+            content.photo.path: str(made)
+            for group in self._drawn.values()
+            for content in group
+            if isinstance(made := self._outcomes[content.photo.id][0], PhotoError)
+        }
+        drawn = sum(len(group) for group in self._drawn.values())
+        return SampleFacts(
+            seed=self._seed,
+            encoded={name: len(group) for name, group in self._drawn.items()},
+            photos=dict(self._sizes),
+            failures=failures,
+            quarantined_share_at_most=share_at_most(len(failures), drawn, len(self._work.to_make)),
+        )
+
+
+def _sum(one: Estimate, other: Estimate) -> Estimate:
+    """Return the sum of two estimates from one sample; their errors are taken to add up, at worst."""
+    return Estimate(
+        one.value + other.value,
+        one.standard_error + other.standard_error,
+        one.low + other.low,
+        one.high + other.high,
+    )
+
+
+def _cost(puts: Estimate, upload: Estimate, objects: int) -> PlannedCost:
+    prices, free = S3_STANDARD, LEGACY_FREE_TIER
+    return PlannedCost(
+        # Each PUT is followed by one proof.
+        requests_usd=puts.times(prices.requests_usd(puts=1, gets=1)),
+        storage_usd_per_month=upload.times(prices.storage_usd_per_month(1)),
+        prices_as_of=prices.as_of,
+        prices_source=prices.source,
+        region=prices.region,
+        free_tier=free.name,
+        free_tier_puts_per_month=free.puts,
+        free_tier_months=free.months_for(puts=objects),
+    )
+
+
+class _Previewer:
+    """Shows rows of encoded photos as their rewrite would leave them."""
+
+    def __init__(self, database: Database, config: PipelineConfig, outcomes: _Outcomes) -> None:
+        self._database = database
+        self._config = config
+        self._outcomes = outcomes
+        self._naming = ObjectNaming(config, database)
+
+    def show(self, drawn: Mapping[str, list[_Content]], count: int) -> tuple[RowPreview, ...]:
+        """Return up to `count` rows, from each source in turn."""
+        queues: dict[str, list[_Content]] = defaultdict(list)
+        for name, group in drawn.items():
+            queues[name] = [each for each in group if isinstance(self._outcomes[each.photo.id][0], MadePhoto)]
+        turns = [each for turn in _in_turn(queues.values()) for each in turn]
+        return tuple(self._preview(each) for each in turns[:count])
+
+    def _preview(self, content: _Content) -> RowPreview:
+        photos = [
+            photo
+            for photo in batch_photos(self._database, content.batch, FORWARD)
+            if photo.row_id == content.photo.row_id
+        ]
+        primary = row_primaries(self._database, self._config, photos, _MOVING).get(content.photo.row_id)
+        # Other photos of the row were not encoded, perhaps: what is known of their files is their names.
+        shown = [
+            p
+            for p in photos
+            if p.id == content.photo.id or (p.is_copy and primary and primary.id == content.photo.id)
+        ]
+        objects = self._objects(content)
+        rewriter = RowRewriter(self._database, self._config, self._naming, objects, batch="", run="")
+        with self._database.read() as connection:
+            return rewriter.preview(connection, shown, primary)
+
+    def _objects(self, content: _Content) -> dict[str, Any]:
+        """Return what `pp_object` would say of the photo's variants."""
+        wanted = self._naming.variants(content.photo)
+        with self._database.read() as connection:
+            rows = object_rows(connection, self._config.store.bucket, [each.key for each in wanted])
+        made = self._outcomes[content.photo.id][0]
+        if isinstance(made, MadePhoto):
+            for each in made.variants:
+                key = self._naming.variant_key(content.photo, each.variant, each.format.extension)
+                rows[key] = SimpleNamespace(
+                    key=key,
+                    bytes=each.bytes,
+                    mime=each.format.mime,
+                    width=each.width,
+                    height=each.height,
+                    verified_at=utc_now(),
+                    deleted_at=None,
+                )
+        return rows
+
+
+def _in_turn(queues: Iterable[list[_Content]]) -> Iterator[list[_Content]]:
+    lists = list(queues)
+    for place in range(max((len(each) for each in lists), default=0)):
+        yield [each[place] for each in lists if place < len(each)]
