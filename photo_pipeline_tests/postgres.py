@@ -61,6 +61,8 @@ class PostgresServer:
 
     def restart(self) -> None:
         """Start the killed server again on its data; it recovers from its log."""
+        # Nobody has waited for the killed process, so its id still looks like a running server's.
+        (self._folder / "postmaster.pid").unlink(missing_ok=True)
         self._server.ensure_postgres_running()
 
     def _administer(self, statement: str, **parameters: str) -> None:

@@ -26,8 +26,8 @@ PHOTOS = 6
 BATCH = "batch-000001"
 
 
-@pytest.fixture
-def own_server() -> Iterator[PostgresServer]:
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
     """A server that may be killed without harm to other tests."""
     server = PostgresServer.start()
     yield server
@@ -103,18 +103,16 @@ def test_a_lost_connection_stops_the_batch_and_the_next_run_carries_on(
 
 
 def test_a_killed_postmaster_stops_the_batch_and_the_next_run_carries_on(
-    make_site: MakeSite, monkeypatch: pytest.MonkeyPatch, own_server: PostgresServer, request: Any
+    make_site: MakeSite, monkeypatch: pytest.MonkeyPatch, postgres: PostgresServer
 ) -> None:
-    monkeypatch.setattr(request, "getfixturevalue", lambda _name: own_server)
     site = ready_site(make_site, "postgres")
     before = site.dump()
     with monkeypatch.context() as patched:
-        at_third_row(patched, lambda _connection: own_server.kill())
+        at_third_row(patched, lambda _connection: postgres.kill())
         with pytest.raises(PhotoPipelineError) as caught:
             rewritten(site)
     assert caught.value.exit_code == 4
-    own_server.restart()
-    site.execute("SELECT 1")
+    postgres.restart()
     assert_stopped_cleanly(site, done=2)
     assert_carries_on(site, before)
 
