@@ -63,6 +63,10 @@ class StoreError(InfrastructureError):
     """The object store (S3 or compatible) is unreachable, refuses the credentials, or failed a request."""
 
 
+class StoreRefusedError(StoreError):
+    """The object store refuses what every request needs (say, the credentials): no other can succeed."""
+
+
 class DeliveryError(InfrastructureError):
     """The CDN does not deliver what the store holds, so no URL may be rewritten to it."""
 
@@ -125,6 +129,12 @@ class StorageConflictError(PhotoError):
     """The store holds something else under the photo's content-addressed key; it is left alone."""
 
     error_type = "storage_conflict"
+
+
+class NotStoredError(PhotoError):
+    """One object could not be brought into the store, which took others; its photo may be retried."""
+
+    error_type = "not_stored"
 
 
 class PhotoChangedError(PhotoError):

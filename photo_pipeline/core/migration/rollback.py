@@ -178,7 +178,7 @@ class _BatchRollback:
         # A root that is missing as a whole looks like an unmounted disk; nothing is restored beside it.
         require_listable((self._config.root(photo.root),))
         original = self._naming.original(photo)
-        data = self._store().read(original.key, size=photo.size) if original else None
+        data = self._store().read(original.key, size=photo.size, sha256=photo.sha256) if original else None
         if data is None or sha256_hex(data) != photo.sha256:
             cause = "the local file is gone and the store has no proven original of it"
             raise PhotoError(str(path), cause=cause, fix="put the file back, then roll back again")

@@ -18,11 +18,13 @@ from photo_pipeline.core.catalog.database import Database, insert_or_update
 from photo_pipeline.core.catalog.tables import PhotoState, object_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import (
+    NotStoredError,
     PausedError,
     PhotoChangedError,
     PhotoError,
     StorageConflictError,
     StoreError,
+    StoreRefusedError,
 )
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.photos import (
@@ -52,6 +54,8 @@ from photo_pipeline.core.storage.store import PhotoStore
 
 # Proven objects are recorded this many at a time; what a crash loses of it is adopted on the next run.
 _RECORD_EVERY = 50
+# Photos in a row, without one success between, that make it the store's fault although it still answers.
+_PHOTOS_IN_A_ROW = 3
 
 # Content-addressed keys never change, so AVIF and WebP may be kept for ever; JPEG, the fallback that other
 # sites and mail programs link to, stays refreshable (PRODUCT C1).
@@ -117,8 +121,9 @@ def upload_batch(
     made again first.
 
     Raises:
-        StoreError: the store is down or refuses us; what was proven until then is recorded.
-        PausedError: a person stopped the migration; likewise.
+        StoreError: the store is down, refuses us or fails photo after photo; what was proven until then is
+            recorded. An object that fails while others pass costs its photo only.
+        PausedError: a person stopped the migration; what was proven until then is recorded, too.
         LeaseLostError: another run has taken the batch over.
     """
     if _staging_has_gaps(database, config, lease.batch):
@@ -148,6 +153,10 @@ class _BatchUploader:
         self._by_content: dict[str, list[Photo]] = defaultdict(list)
         self._watch = ControlWatch(database)
         self._failure: StoreError | PausedError | None = None
+        # By content: the first store failure of one of its objects.
+        self._failed: dict[str, StoreError] = {}
+        self._in_a_row: set[str] = set()
+        self._any_proven = False
 
     def run(self, progress: Progress) -> Uploaded:
         photos = batch_photos(self._database, self._lease.batch, (PhotoState.PROCESSED, PhotoState.UPLOADED))
@@ -197,37 +206,74 @@ class _BatchUploader:
                     self._record(proven)
                 self._failure = self._failure or self._watch.stopped()
                 if self._failure is None:
-                    for job in islice(queue, len(finished)):
+                    for job in islice(self._worthwhile(queue), len(finished)):
                         running[pool.submit(self._try, job, probe)] = job
         self._record(proven)
+        if self._failure is None and self._failed and not self._any_proven:
+            self._failure = next(iter(self._failed.values()))
         if self._failure is not None:
             raise self._failure
+        self._give_up_failed()
 
     def _next(self, queue: Iterable[_Job]) -> Iterable[_Job]:
         return islice(queue, self._config.upload.concurrency * 2)
 
+    def _worthwhile(self, queue: Iterable[_Job]) -> Iterable[_Job]:
+        """Leave out the objects of photos that cannot be completed any more."""
+        return (
+            job
+            for job in queue
+            if job.photo.sha256 not in self._failed and job.photo.sha256 in self._by_content
+        )
+
     def _collect(self, future: "Future[_Proven]", job: _Job, proven: list[_Proven]) -> None:
         try:
             proven.append(future.result())
-        except (StoreError, PausedError):
-            pass  # `_try` keeps it; `_transfer` raises it when everything has ended.
+            self._any_proven = True
+            self._in_a_row.clear()
+        except PausedError:
+            pass  # `_try` was told to start nothing more; `_transfer` raises it when everything has ended.
+        except StoreError as error:
+            self._note_failure(job, error)
         except PhotoError as error:
-            # Everyone who needs this object shares its fate.
-            sharing = self._by_content.pop(job.photo.sha256, [])
-            with self._database.write() as connection:
-                self._lease.hold(connection)
-                quarantine(connection, sharing, error)
-            self._outcome.quarantined += len(sharing)
+            self._quarantine(job.photo.sha256, error)
+
+    def _note_failure(self, job: _Job, error: StoreError) -> None:
+        """Hold a failed object against its photo, unless the store itself fails: then nothing more starts.
+
+        The store fails if it refuses us, no longer answers, or fails photo after photo.
+        """
+        if self._failure is not None:
+            return
+        self._failed.setdefault(job.photo.sha256, error)
+        self._in_a_row.add(job.photo.sha256)
+        if (
+            isinstance(error, StoreRefusedError)
+            or len(self._in_a_row) >= _PHOTOS_IN_A_ROW
+            or not self._store.is_answering()
+        ):
+            self._failure = error
+
+    def _give_up_failed(self) -> None:
+        for content, error in self._failed.items():
+            cause = f"the store took other objects, but each try for this one failed ({error.cause})"
+            self._quarantine(
+                content, NotStoredError(error.thing, cause=cause, fix="migrate with --retry-failed")
+            )
+
+    def _quarantine(self, content: str, error: PhotoError) -> None:
+        """Take out everyone who needs the object: they share its fate."""
+        sharing = self._by_content.pop(content, [])
+        with self._database.write() as connection:
+            self._lease.hold(connection)
+            quarantine(connection, sharing, error)
+        self._outcome.quarantined += len(sharing)
 
     def _try(self, job: _Job, probe: StoreProbe) -> _Proven:
         """Bring one object, unless a store failure or a person stopped the rest: that is then not started."""
         if self._failure is not None:
             raise self._failure
-        try:
-            return self._bring(job, probe)
-        except StoreError as error:
-            self._failure = error
-            raise
+        return self._bring(job, probe)
 
     def _bring(self, job: _Job, probe: StoreProbe) -> _Proven:
         """Put one object and prove it; runs in a thread."""
@@ -252,7 +298,9 @@ class _BatchUploader:
         thing = f"s3://{self._store.bucket}/{key}"
         if created:
             cause = "the store does not give back what it was given"
-            raise StoreError(thing, cause=cause, fix="do not trust this store before that is explained")
+            raise StoreRefusedError(
+                thing, cause=cause, fix="do not trust this store before that is explained"
+            )
         cause = "the store holds other bytes under this content-addressed key"
         fix = "find out who else writes into this bucket; delete the foreign object, then retry"
         raise StorageConflictError(thing, cause=cause, fix=fix)

@@ -79,6 +79,11 @@ _GUIDES: Mapping[str, _Guide] = {
         "it cannot be decoded whole",
         "Restore the file from a backup, then run the inventory",
     ),
+    "not_stored": _Guide(
+        "Not taken by the store",
+        "the store failed each try for one of its objects, while it took others",
+        "Migrate again with failed photos retried; if it stays so, look at the store's log for that key",
+    ),
     "changed_on_disk": _Guide(
         "Changed on disk since the inventory",
         "the file is not the one that was catalogued",

@@ -56,10 +56,10 @@ def probe_store(database: Database, store: PhotoStore) -> StoreProbe:
 def _ask(store: PhotoStore) -> StoreProbe:
     key = f"{store.settings.prefix}/.probe/{uuid.uuid4().hex}"
     try:
-        rejects = _is_refused(store, key, ChecksumSHA256=_WRONG_CHECKSUM)
+        rejects = _is_refused(store, key, 400, ChecksumSHA256=_WRONG_CHECKSUM)
         if rejects:
-            store.s3.put_object(Bucket=store.bucket, Key=key, Body=_BODY, ChecksumAlgorithm="SHA256")
-        conditional = _is_refused(store, key, IfNoneMatch="*")
+            _put(store, key, ChecksumAlgorithm="SHA256")
+        conditional = _is_refused(store, key, 412, IfNoneMatch="*")
         stored = store.head(key)
         store.delete(key)
     except (ClientError, BotoCoreError) as error:
@@ -72,12 +72,19 @@ def _ask(store: PhotoStore) -> StoreProbe:
     return StoreProbe(rejects, reports, conditional)
 
 
-def _is_refused(store: PhotoStore, key: str, **conditions: Any) -> bool:
-    """Return whether the server refuses a PUT that it ought to refuse; other failures pass through."""
+def _put(store: PhotoStore, key: str, **conditions: Any) -> None:
+    store.control(lambda: store.s3.put_object(Bucket=store.bucket, Key=key, Body=_BODY, **conditions))
+
+
+def _is_refused(store: PhotoStore, key: str, status: int, **conditions: Any) -> bool:
+    """Return whether the server refuses, with that HTTP status, a PUT that it ought to refuse.
+
+    Other failures pass through.
+    """
     try:
-        store.s3.put_object(Bucket=store.bucket, Key=key, Body=_BODY, **conditions)
+        _put(store, key, **conditions)
     except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] in (400, 412):
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] == status:
             return True
         raise
     return False

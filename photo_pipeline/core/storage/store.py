@@ -5,11 +5,11 @@ through boto3. Nothing is ever overwritten: every PUT is conditional. What is st
 is decided in `core.migration.photos`, and when it counts as proven in `core.migration.proof`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import boto3
 import obstore
@@ -17,9 +17,14 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    HTTPClientError,
     NoCredentialsError,
     ParamValidationError,
     ProfileNotFound,
+    ReadTimeoutError,
 )
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import (
@@ -30,22 +35,19 @@ from obstore.exceptions import (
     UnauthenticatedError,
 )
 from obstore.store import S3Store
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from photo_pipeline.core.config import StoreSettings
-from photo_pipeline.core.errors import ConfigurationError, StoreError
-from photo_pipeline.core.storage.checksum import checksum_from_base64
+from photo_pipeline.core.errors import ConfigurationError, StoreError, StoreRefusedError
+from photo_pipeline.core.storage.checksum import checksum_from_base64, sha256_hex
+from photo_pipeline.core.storage.retries import CONTROL_TIMEOUTS_S, Patience, data_timeouts_s
 
-# A black-holed request must fail over in under 30 s (FACTS, "S3, CloudFront and their doubles"). Control
-# requests are small: three tries of 8 s. A data request is not tried again when its time is over; it gets
-# more time the more it carries, so that many large originals can share a slow uplink (32 KB/s each).
 _CONNECT_TIMEOUT_S = 5
-_CONTROL_TIMEOUT_S = 8
-_DATA_TIMEOUTS_S = {512 * 1024: 20, 4 * 1024**2: 128, 32 * 1024**2: 1024}
-_LONGEST_DATA_TIMEOUT_S = 4 * 3600
-# Network failures: three tries, exponential from one second (PRODUCT L4).
-_ATTEMPTS = 3
+# Bytes that came damaged are asked for again this often.
+_READS = 3
 _DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
+# Answers below 500 that say nothing of the request itself: it was damaged or held up on its way.
+_TRANSIENT_CODES = {"RequestTimeout", "BadDigest", "IncompleteBody", "SlowDown", "Throttling"}
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,9 @@ class PhotoStore:
         self.settings = settings
         self.s3 = s3
         self._session = session
-        self._data = _data_store(session, settings, timeout_s=data_timeout_s(0))
-        self._patient: dict[int, S3Store] = {}
+        self._data: dict[int, S3Store] = {}
+        # The first one is made here, where missing credentials are looked for.
+        self._data_client(data_timeouts_s(0)[0])
 
     @classmethod
     def open(cls, settings: StoreSettings) -> "PhotoStore":
@@ -81,7 +84,9 @@ class PhotoStore:
         try:
             session = boto3.Session(region_name=settings.region)
             store = cls(settings, s3=_control_client(session, settings), session=session)
-            store.s3.head_bucket(Bucket=settings.bucket)
+            store.control(
+                lambda: store.s3.head_bucket(Bucket=settings.bucket), unless=EndpointConnectionError
+            )
         except NoCredentialsError as error:
             raise _no_credentials() from error
         except ProfileNotFound as error:
@@ -126,31 +131,53 @@ class PhotoStore:
         attributes = {"Content-Type": content_type, **(metadata or {})}
         if cache_control:
             attributes["Cache-Control"] = cache_control
+
+        def put(client: S3Store) -> None:
+            # A multipart SHA-256 is composite and proves nothing by itself.
+            obstore.put(
+                client, key, data, attributes=cast(Any, attributes), mode="create", use_multipart=False
+            )
+
         try:
             with _store_errors(f"s3://{self.bucket}/{key}"):
-                for attempt in _retries():
-                    with attempt:
-                        obstore.put(
-                            self._data_for(len(data)),
-                            key,
-                            data,
-                            attributes=cast(Any, attributes),
-                            mode="create",
-                            # A multipart SHA-256 is composite and proves nothing by itself.
-                            use_multipart=False,
-                        )
+                self._transfer(put, len(data))
         except AlreadyExistsError:
             return False
         return True
 
-    def _data_for(self, size: int) -> S3Store:
-        """Return the data client whose time limit suits a body of `size` bytes (obstore has one a client)."""
-        timeout_s = data_timeout_s(size)
-        if timeout_s == data_timeout_s(0):
-            return self._data
-        if timeout_s not in self._patient:
-            self._patient[timeout_s] = _data_store(self._session, self.settings, timeout_s=timeout_s)
-        return self._patient[timeout_s]
+    def _transfer(self, request: Callable[[S3Store], _T], size: int) -> _T:
+        """Return what the data request returns, tried again as its size allows."""
+        patience = Patience(data_timeouts_s(size), timed_out=_timed_out)
+        tries = patience.tries(_is_worth_a_retry)
+        return tries(lambda: request(self._data_client(patience.timeout_s)))
+
+    def _data_client(self, timeout_s: int) -> S3Store:
+        """Return the data client with that time limit (obstore has one a client)."""
+        if timeout_s not in self._data:
+            self._data[timeout_s] = _data_store(self._session, self.settings, timeout_s=timeout_s)
+        return self._data[timeout_s]
+
+    def control(self, request: Callable[[], _T], *, unless: type[Exception] | tuple[()] = ()) -> _T:
+        """Return what the boto3 call returns, tried again with a budget of its own; errors pass unchanged.
+
+        Args:
+            request: The call.
+            unless: Errors that are final although another try might help.
+        """
+        tries = Patience(CONTROL_TIMEOUTS_S, timed_out=_timed_out).tries(
+            lambda error: _is_worth_a_retry(error) and not isinstance(error, unless)
+        )
+        return tries(request)
+
+    def is_answering(self) -> bool:
+        """Return whether the store answers at all, with one short request for the bucket."""
+        try:
+            self.s3.head_bucket(Bucket=self.bucket)
+        except ClientError as error:
+            return not _is_transient_answer(error)
+        except BotoCoreError:
+            return False
+        return True
 
     def head(self, key: str) -> StoredObject | None:
         """Return what the store knows of `key`, or None if there is no such object.
@@ -160,7 +187,7 @@ class PhotoStore:
         """
         try:
             with _store_errors(f"s3://{self.bucket}/{key}"):
-                answer = self.s3.head_object(Bucket=self.bucket, Key=key, ChecksumMode="ENABLED")
+                answer = self.control(lambda: self._head(key))
         except _MissingObject:
             return None
         # A multipart object's SHA-256 is one of its parts' checksums; some servers leave out its "-N".
@@ -175,20 +202,34 @@ class PhotoStore:
             metadata={name.lower(): value for name, value in answer.get("Metadata", {}).items()},
         )
 
-    def read(self, key: str, *, size: int = 0) -> bytes | None:
-        """Return the object's bytes, or None if there is no such object; `size` sets the time limit.
+    def _head(self, key: str) -> Any:
+        answer = self.s3.head_object(Bucket=self.bucket, Key=key, ChecksumMode="ENABLED")
+        if "ContentLength" not in answer:
+            # Python's HTTP client takes headers that end early for complete ones.
+            raise _CutAnswer(error=f"the answer's headers about {key} were cut off")
+        return answer
+
+    def read(self, key: str, *, size: int = 0, sha256: str | None = None) -> bytes | None:
+        """Return the object's bytes, or None if there is no such object.
+
+        Args:
+            key: The object's key.
+            size: In bytes, as far as it is known; sets the time limit.
+            sha256: Hex. Where the bytes do not have it they are asked for again, since they may have been
+                damaged on their way; what came last is returned, right or wrong.
 
         Raises:
             StoreError: the store failed or refused the request after retries.
         """
         try:
             with _store_errors(f"s3://{self.bucket}/{key}"):
-                for attempt in _retries():
-                    with attempt:
-                        return obstore.get(self._data_for(size), key).bytes().to_bytes()
+                for _ in range(_READS):
+                    data = self._transfer(lambda client: obstore.get(client, key).bytes().to_bytes(), size)
+                    if sha256 is None or sha256_hex(data) == sha256:
+                        break
+                return data
         except FileNotFoundError:
             return None
-        raise AssertionError("tenacity re-raises the last error")  # pragma: no cover
 
     def delete(self, key: str) -> None:
         """Delete the object; an absent one is no error.
@@ -197,7 +238,7 @@ class PhotoStore:
             StoreError: the store failed or refused the request.
         """
         with _store_errors(f"s3://{self.bucket}/{key}"):
-            self.s3.delete_object(Bucket=self.bucket, Key=key)
+            self.control(lambda: self.s3.delete_object(Bucket=self.bucket, Key=key))
 
     def list(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Yield (key, size in bytes) of every object below `prefix`, in constant memory.
@@ -206,29 +247,33 @@ class PhotoStore:
             StoreError: the store failed or refused the request.
         """
         with _store_errors(f"s3://{self.bucket}/{prefix}"):
-            for page in obstore.list(self._data, prefix=prefix):
+            for page in obstore.list(self._data_client(data_timeouts_s(0)[-1]), prefix=prefix):
                 for item in page:
                     yield item["path"], item["size"]
 
 
-def data_timeout_s(size: int) -> int:
-    """Return how many seconds a request that carries `size` bytes may take."""
-    return next((s for limit, s in _DATA_TIMEOUTS_S.items() if size <= limit), _LONGEST_DATA_TIMEOUT_S)
-
-
-def _retries() -> Retrying:
-    return Retrying(
-        stop=stop_after_attempt(_ATTEMPTS),
-        wait=wait_exponential_jitter(initial=1, max=8, jitter=1),
-        retry=retry_if_exception(_is_worth_a_retry),
-        reraise=True,
-    )
+class _CutAnswer(HTTPClientError):  # noqa: N818 - one of boto3's connection errors
+    """An answer that lacks what every answer of its kind has."""
 
 
 def _is_worth_a_retry(error: BaseException) -> bool:
+    if isinstance(error, ClientError):
+        return _is_transient_answer(error)
+    return _is_conflict(error) or isinstance(error, GenericError | HTTPClientError | ConnectionError)
+
+
+def _is_transient_answer(error: ClientError) -> bool:
+    """Return whether the answer says something of the moment, and not of the request."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    return status >= 500 or status in (408, 409, 429) or code in _TRANSIENT_CODES
+
+
+def _timed_out(error: BaseException) -> bool:
     # The kind of a failure is in obstore's text only.
-    timed_out = "kind: Timeout" in str(error)
-    return _is_conflict(error) or (isinstance(error, GenericError) and not timed_out)
+    if isinstance(error, GenericError):
+        return "kind: Timeout" in str(error) or "TimedOut" in str(error)
+    return isinstance(error, ReadTimeoutError | ConnectTimeoutError)
 
 
 def _is_conflict(error: BaseException) -> bool:
@@ -239,8 +284,8 @@ def _is_conflict(error: BaseException) -> bool:
 def _control_client(session: boto3.Session, settings: StoreSettings) -> Any:
     config = Config(
         connect_timeout=_CONNECT_TIMEOUT_S,
-        read_timeout=_CONTROL_TIMEOUT_S,
-        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        read_timeout=CONTROL_TIMEOUTS_S[0],
+        retries={"mode": "standard", "total_max_attempts": 1},
         max_pool_connections=64,
         s3={"addressing_style": "path" if settings.endpoint_url else "auto"},
     )
@@ -260,7 +305,7 @@ def _data_store(session: boto3.Session, settings: StoreSettings, *, timeout_s: i
             "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT_S),
             "timeout": timedelta(seconds=timeout_s),
         },
-        "retry_config": {"max_retries": 2, "retry_timeout": timedelta(seconds=timeout_s)},
+        "retry_config": {"max_retries": 0, "retry_timeout": timedelta(seconds=timeout_s)},
     }
     if settings.endpoint_url:
         options["endpoint"] = settings.endpoint_url
@@ -294,11 +339,12 @@ def _store_errors(thing: str) -> Iterator[None]:
 
 
 def _request_error(thing: str, code: str, text: str) -> StoreError:
+    cause = f"the store failed the request ({text[:300]})"
     if code in _DENIED:
         fix = "check the credentials and the bucket's permissions, then run again"
-    else:
-        fix = "check the network and the server, then run again: what is stored is kept"
-    return StoreError(thing, cause=f"the store failed the request ({text[:300]})", fix=fix)
+        return StoreRefusedError(thing, cause=cause, fix=fix)
+    fix = "check the network and the server, then run again: what is stored is kept"
+    return StoreError(thing, cause=cause, fix=fix)
 
 
 def _bucket_error(settings: StoreSettings, error: ClientError) -> ConfigurationError | StoreError:

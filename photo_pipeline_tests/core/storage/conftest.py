@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from photo_pipeline.core.config import StoreSettings
+from photo_pipeline.core.storage import retries
 from photo_pipeline.core.storage.store import PhotoStore
 from photo_pipeline.demo.servers import RunningServers
 
@@ -32,3 +33,9 @@ def settings_for(servers: RunningServers, aws_environment: None) -> StoreAt:
 @pytest.fixture
 def store(settings_for: StoreAt) -> PhotoStore:
     return PhotoStore.open(settings_for())
+
+
+@pytest.fixture
+def quick_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same number of tries, with hardly a wait between them."""
+    monkeypatch.setattr(retries, "_LONGEST_WAIT_S", 0.05)

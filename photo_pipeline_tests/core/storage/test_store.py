@@ -24,7 +24,8 @@ from photo_pipeline.core.migration.run import migrate_batch, new_run_id
 from photo_pipeline.core.migration.upload import Uploaded, upload_batch
 from photo_pipeline.core.project import Project
 from photo_pipeline.core.storage.checksum import sha256_hex
-from photo_pipeline.core.storage.store import PhotoStore, StoredObject, data_timeout_s
+from photo_pipeline.core.storage.retries import data_timeouts_s
+from photo_pipeline.core.storage.store import PhotoStore, StoredObject
 from photo_pipeline.demo.servers import EmbeddedServers, RunningServers
 from photo_pipeline_tests.conftest import ACCESS_KEY, SECRET_KEY, MakeSite
 from photo_pipeline_tests.core.storage.conftest import StoreAt
@@ -237,6 +238,7 @@ def test_every_operation_gives_up_a_hanging_server_within_thirty_seconds(
         assert time.monotonic() - started < 30
 
 
+@pytest.mark.usefixtures("quick_tries")
 @pytest.mark.parametrize("key", ["a.jpg", "403/a.jpg"])
 def test_a_failing_server_is_not_taken_for_refused_credentials(
     settings_for: StoreAt, servers: RunningServers, key: str
@@ -254,12 +256,13 @@ def test_credentials_refused_later_are_said_to_be_so(store: PhotoStore) -> None:
 
 
 def test_a_large_body_gets_the_time_that_a_slow_uplink_needs() -> None:
-    limits = [data_timeout_s(size) for size in (0, 100 * 1024, 3 * 1024**2, 20 * 1024**2, 50 * 1024**2)]
+    sizes = (0, 100 * 1024, 500 * 1024, 3 * 1024**2, 20 * 1024**2, 50 * 1024**2)
+    limits = [data_timeouts_s(size)[-1] for size in sizes]
     assert limits == sorted(limits)
-    assert limits[1] == 20
+    assert all(sum(data_timeouts_s(size)) < 28 for size in sizes[:3])
     assert all(
         limit * 32 * 1024 >= size
-        for limit, size in zip(limits[2:], (3 << 20, 20 << 20, 50 << 20), strict=True)
+        for limit, size in zip(limits[3:], (3 << 20, 20 << 20, 50 << 20), strict=True)
     )
 
 
@@ -318,6 +321,7 @@ def test_a_lost_answer_is_adopted_after_its_checksum_was_compared(
     assert (outcome.uploaded, outcome.adopted, outcome.bytes) == (0, 7, 0)
 
 
+@pytest.mark.usefixtures("quick_tries")
 def test_a_body_that_is_always_damaged_on_its_way_is_reported_and_never_stored(
     make_site: MakeSite, servers: RunningServers, s3_access_log: Path
 ) -> None:
@@ -454,6 +458,7 @@ class Mortal:
         )
 
 
+@pytest.mark.usefixtures("quick_tries")
 def test_a_server_killed_in_the_middle_costs_no_object_and_no_second_upload(
     make_site: MakeSite, mortal: Mortal
 ) -> None:

@@ -1,0 +1,64 @@
+"""How often, and how long, one request to the store is tried before its item counts as failed.
+
+Each request has a budget of its own. The client libraries' own retries are off: boto3's share one quota per
+client, so that some requests' failures become others' (FACTS, "S3, CloudFront and their doubles"). Which
+errors are worth another try is decided in `store`.
+"""
+
+from collections.abc import Callable, Sequence
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential, wait_random
+
+# A black-holed item must fail over in under 30 s (FACTS). A small body is given up quickly twice, since one
+# lost connection is the usual reason, and then gets the time that sixteen of them need to share 1 Mbit/s.
+# The more a request carries the more time it has: 32 KB/s, so that large originals can share a slow uplink.
+_TIMEOUTS_S = {
+    128 * 1024: (5, 5, 14),
+    512 * 1024: (8, 17),
+    4 * 1024**2: (128,),
+    32 * 1024**2: (1024,),
+}
+_LONGEST_S = (4 * 3600,)
+CONTROL_TIMEOUTS_S = (6, 6, 6)
+# The budget of what answers but fails: ten tries, exponential from 0.1 s with jitter, within 28 s. At a
+# failure rate of 20 % one item in ten million uses it up (0.2 to the power of 10).
+_TRIES = 10
+_BUDGET_S = 28
+_FIRST_WAIT_S, _LONGEST_WAIT_S, _JITTER_S = 0.1, 3, 0.2
+
+
+def data_timeouts_s(size: int) -> Sequence[int]:
+    """Return how many seconds each try that ends without an answer may take, for a body of `size` bytes."""
+    return next((times for limit, times in _TIMEOUTS_S.items() if size <= limit), _LONGEST_S)
+
+
+class Patience:
+    """The tries of one request: `timeout_s` says how long the next one may take."""
+
+    def __init__(self, timeouts_s: Sequence[int], *, timed_out: Callable[[BaseException], bool]) -> None:
+        self._left = list(timeouts_s)
+        self._end_s = max(_BUDGET_S, sum(timeouts_s))
+        self._timed_out = timed_out
+
+    @property
+    def timeout_s(self) -> int:
+        """How many seconds the next try may take."""
+        return self._left[0]
+
+    def tries(self, worth_a_retry: Callable[[BaseException], bool]) -> Retrying:
+        """Return the tries, to be iterated over; the last error is raised as it is."""
+        return Retrying(
+            stop=self._is_over,
+            wait=wait_exponential(multiplier=_FIRST_WAIT_S, max=_LONGEST_WAIT_S) + wait_random(0, _JITTER_S),
+            retry=retry_if_exception(worth_a_retry),
+            reraise=True,
+        )
+
+    def _is_over(self, state: RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        if error is not None and self._timed_out(error):
+            self._left.pop(0)
+            if not self._left:
+                return True
+        passed = (state.seconds_since_start or 0) + state.upcoming_sleep
+        return state.attempt_number >= _TRIES or passed + self.timeout_s > self._end_s
