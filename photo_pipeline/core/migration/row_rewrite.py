@@ -144,8 +144,9 @@ class RowRewriter:
 
         Writes nothing.
         """
-        is_plain = all(self._is_plain(address, photo, before) for photo in photos)
-        if not (is_plain and address.source.rewrite.names_photos):
+        if not address.source.rewrite.names_photos:
+            return None  # Its photos' own cells are not even read.
+        if not all(self._is_plain(address, photo, before) for photo in photos):
             return None
         stands = self._primary_stands(address, primary, photos, before)
         if any(photo.is_copy and not stands for photo in photos):
