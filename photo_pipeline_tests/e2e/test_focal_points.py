@@ -3,7 +3,6 @@
 import io
 from typing import Any
 
-import pytest
 import urllib3
 from PIL import Image, ImageStat
 
@@ -12,10 +11,10 @@ from photo_pipeline.core.migration.process import process_batch
 from photo_pipeline.core.migration.run import migrate_batch, new_run_id
 from photo_pipeline.core.migration.validate import Validated, validate_batch
 from photo_pipeline_tests.conftest import MakeSite
+from photo_pipeline_tests.databases import DATABASES
 from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo, photo
 
 BATCH = "batch-000001"
-DATABASES = pytest.mark.parametrize("database", ["sqlite", "postgres"])
 WITH_FOCUS = ITEM_PHOTOS | {"focal_point": {"x": "focus_x", "y": "focus_y"}}
 LEFT, RIGHT = (0.1, 0.5), (0.9, 0.5)
 # Grey level between the thumbs around them: 80 and 124.

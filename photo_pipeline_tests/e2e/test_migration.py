@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-import pytest
 import urllib3
 
 from photo_pipeline_tests.conftest import MakeSite
+from photo_pipeline_tests.databases import DATABASES
 from photo_pipeline_tests.sites import item_photo, photo
-
-DATABASES = pytest.mark.parametrize("database", ["sqlite", "postgres"])
 
 
 @DATABASES

@@ -19,12 +19,10 @@ import pytest
 from photo_pipeline.core.migration.row_rewrite import RowRewriter
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import rewritten, rolled_back, uploaded
+from photo_pipeline_tests.databases import MOSTLY_SQLITE
 from photo_pipeline_tests.faults.test_storage_faults import tiny_photos
 from photo_pipeline_tests.sites import Site
 
-MOSTLY_SQLITE = pytest.mark.parametrize(
-    "database", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)]
-)
 FILES, ROUNDS = 12, 2
 BATCHES = "SELECT DISTINCT batch FROM pp_rewrite WHERE outcome = 'applied' ORDER BY batch"
 

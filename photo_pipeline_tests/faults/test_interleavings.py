@@ -42,9 +42,9 @@ from photo_pipeline_tests.core.migration.quick import (
     rewritten,
     uploaded,
 )
+from photo_pipeline_tests.databases import DATABASES
 from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo, photo
 
-DATABASES = pytest.mark.parametrize("database", ["sqlite", "postgres"])
 ORIGINALS = pytest.mark.parametrize("originals", ["keep", "discard"])
 COLUMNS = ("original_url", "alt", "thumbnail_url")
 

@@ -8,13 +8,10 @@ import sqlalchemy as sa
 from photo_pipeline.core.catalog.batches import Batches, assign_batches
 from photo_pipeline_tests.core.catalog.conftest import MakeSmallSite
 from photo_pipeline_tests.core.catalog.small_site import JPEG, put
+from photo_pipeline_tests.databases import DATABASES, MOSTLY_SQLITE
 from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo
 
-DATABASES = pytest.mark.parametrize("database", ["sqlite", "postgres"])
 # PostgreSQL as well in `make test-all`: what these tests show differs little between the databases.
-MOSTLY_SQLITE = pytest.mark.parametrize(
-    "database", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)]
-)
 
 
 def batched(site: Site) -> Batches:

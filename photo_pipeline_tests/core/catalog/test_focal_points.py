@@ -2,13 +2,11 @@
 
 from typing import Any
 
-import pytest
-
 from photo_pipeline_tests.core.catalog.conftest import MakeSmallSite
 from photo_pipeline_tests.core.catalog.small_site import put
+from photo_pipeline_tests.databases import DATABASES
 from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo
 
-DATABASES = pytest.mark.parametrize("database", ["sqlite", "postgres"])
 WITH_FOCUS = ITEM_PHOTOS | {"focal_point": {"x": "width", "y": "height"}, "rewrite": {"mode": "url"}}
 
 

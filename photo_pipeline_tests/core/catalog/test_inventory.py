@@ -18,9 +18,9 @@ from photo_pipeline.core.catalog.inventory import Inventory, last_inventory, tak
 from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError, InfrastructureError
 from photo_pipeline_tests.core.catalog.conftest import MakeSmallSite
 from photo_pipeline_tests.core.catalog.small_site import JPEG, PNG, put, small_site, throwaway_folder
+from photo_pipeline_tests.databases import DATABASES
 from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo
 
-DATABASES = pytest.mark.parametrize("database", ["sqlite", "postgres"])
 OURS = f"https://cdn.example/small/photos/ab/{'ab' * 32}/0123456789ab/full.jpg"
 
 

@@ -8,9 +8,8 @@ import pytest
 from photo_pipeline.core.catalog.reconcile import Reconciler
 from photo_pipeline.core.migration.run import migrate_batch, new_run_id, roll_back_batch
 from photo_pipeline_tests.conftest import MakeSite
+from photo_pipeline_tests.databases import DATABASES
 from photo_pipeline_tests.sites import Site
-
-DATABASES = pytest.mark.parametrize("database", ["sqlite", "postgres"])
 
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, action: Callable[[], Any]) -> None:

@@ -10,12 +10,8 @@ from photo_pipeline.core.migration.ledger_audit import verify_ledger
 from photo_pipeline.core.migration.run import new_run_id, validate_batch
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import migrated, rewritten, rolled_back, uploaded
+from photo_pipeline_tests.databases import DATABASES, MOSTLY_SQLITE
 from photo_pipeline_tests.sites import Site, photo
-
-DATABASES = pytest.mark.parametrize("database", ["sqlite", "postgres"])
-MOSTLY_SQLITE = pytest.mark.parametrize(
-    "database", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)]
-)
 
 HTML = (
     '<p>Grüße <img src="/uploads/items/0.jpg" srcset="/uploads/items/0.jpg 1x, /uploads/items/1.jpg 2x">'

@@ -10,9 +10,9 @@ from photo_pipeline.core.errors import DatabaseError
 from photo_pipeline.core.migration.ledger_audit import LedgerVerdict, verify_ledger
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import again, migrated, rewritten, rolled_back, uploaded
+from photo_pipeline_tests.databases import MOSTLY_SQLITE
 from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, photo
 
-DATABASES = pytest.mark.parametrize("database", ["sqlite", "postgres"])
 CHUNKS = {"rewrite": {"rows_per_transaction": 2}}
 
 
@@ -27,7 +27,7 @@ def entries(site: Site, action: str) -> list[dict[str, Any]]:
     return [json.loads(row[0]) for row in rows]
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_each_chunk_of_a_rewrite_and_a_rollback_has_its_entry(make_site: MakeSite, database: str) -> None:
     site = make_site(photos=5, database=database, **CHUNKS)
     migrated(site)

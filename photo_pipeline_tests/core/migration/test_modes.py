@@ -13,9 +13,9 @@ from photo_pipeline.core.migration.validate import validate_batch
 from photo_pipeline.core.sources.mapping import Rewrite, Source
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import migrated, rolled_back
+from photo_pipeline_tests.databases import MOSTLY_SQLITE
 from photo_pipeline_tests.sites import Site, photo
 
-DATABASES = pytest.mark.parametrize("database", ["sqlite", "postgres"])
 BATCH = "batch-000001"
 
 
@@ -45,7 +45,7 @@ def files_site(make_site: MakeSite, database: str, **changes: Any) -> Site:
     return site
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_declared_columns_say_where_the_photo_is_and_its_own_column_stays(
     make_site: MakeSite, database: str
 ) -> None:
@@ -62,7 +62,7 @@ def test_declared_columns_say_where_the_photo_is_and_its_own_column_stays(
     assert site.states() == {"rolled_back": 2}
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_an_inventory_after_that_finds_nothing_new(make_site: MakeSite, database: str) -> None:
     site = files_site(make_site, database, where=[{"column": "disk", "op": "eq", "value": "local"}])
     migrated(site)
@@ -75,7 +75,7 @@ def test_an_inventory_after_that_finds_nothing_new(make_site: MakeSite, database
     assert site.execute("SELECT DISTINCT disk FROM files") == [("local",)]
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_a_column_that_says_so_already_can_still_be_taken_back_or_reported(
     make_site: MakeSite, database: str
 ) -> None:
@@ -125,7 +125,7 @@ def test_the_framework_finds_the_untouched_file_under_its_own_key(make_site: Mak
         assert every_rewritten_row_is_backed(project.database, project.config, BATCH).violations == 1
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_mode_none_stores_and_proves_and_touches_no_row(make_site: MakeSite, database: str) -> None:
     site = files_site(make_site, database, rewrite={"mode": "none"})
     before = site.dump()
@@ -150,7 +150,7 @@ def test_a_stored_photo_whose_file_changes_is_stored_anew(make_site: MakeSite) -
     assert site.states() == {"pending": 1, "stored": 1}
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_savings_are_written_back(make_site: MakeSite, database: str) -> None:
     back = {"size": "original_bytes", "saved": "saved_bytes", "share": "saved_percent"}
     site = files_site(make_site, database, rewrite={"mode": "columns", "write_back": back})
@@ -186,7 +186,7 @@ def test_a_table_without_a_key_is_refused_with_its_name_and_what_to_do() -> None
         Source.model_validate(source(key=[]))
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_rows_that_no_column_tells_apart_are_refused(make_site: MakeSite, database: str) -> None:
     site = make_site(photos=1, rows=[], sources=[source(key=["album"])], database=database)
     site.execute("CREATE TABLE files (album INTEGER, path VARCHAR(40), disk VARCHAR(20))")
@@ -199,7 +199,7 @@ def test_rows_that_no_column_tells_apart_are_refused(make_site: MakeSite, databa
         take_inventory(project.database, project.config)
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_a_table_without_a_primary_key_works_by_declared_columns(make_site: MakeSite, database: str) -> None:
     site = make_site(photos=2, rows=[], sources=[source(key=["album", "place"])], database=database)
     site.execute("CREATE TABLE files (album INTEGER, place INTEGER, path VARCHAR(40), disk VARCHAR(20))")
@@ -211,7 +211,7 @@ def test_a_table_without_a_primary_key_works_by_declared_columns(make_site: Make
     assert site.dump() == before
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_two_photos_of_a_row_share_the_columns_that_were_set(make_site: MakeSite, database: str) -> None:
     fields = [
         {"kind": "path", "column": "path", "root": "uploads"},

@@ -12,9 +12,9 @@ from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.process import process_batch
 from photo_pipeline.core.migration.run import new_run_id
 from photo_pipeline_tests.conftest import MakeSite
+from photo_pipeline_tests.databases import DATABASES
 from photo_pipeline_tests.sites import Site, item_photo, photo
 
-DATABASES = pytest.mark.parametrize("database", ["sqlite", "postgres"])
 WITH_GPS = {"images": {"default": {"gps": True}}}
 
 

@@ -16,12 +16,8 @@ from photo_pipeline.core.migration.sampling import Stratum, draw, share_at_most,
 from photo_pipeline.core.project import open_scratch, worker_count
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import migrated, uploaded
+from photo_pipeline_tests.databases import MOSTLY_SQLITE
 from photo_pipeline_tests.sites import Site, item_photo, photo
-
-MOSTLY_SQLITE = pytest.mark.parametrize(
-    "database", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)]
-)
-DATABASES = pytest.mark.parametrize("database", ["sqlite", "postgres"])
 
 
 def planned(site: Site, **options: int) -> Plan:
@@ -95,7 +91,7 @@ def traces(site: Site) -> dict[str, object]:
     return {"rows": rows, "files": files}
 
 
-@DATABASES
+@MOSTLY_SQLITE
 @pytest.mark.parametrize("when", ["before the first migration", "half way"])
 def test_nothing_is_written_anywhere(
     make_site: MakeSite, database: str, when: str, s3_access_log: Path
@@ -124,7 +120,7 @@ def test_without_the_temporary_tables_a_plan_would_leave_traces(make_site: MakeS
     assert traces(site) != before
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_no_write_would_get_past_the_connection_of_a_plan(make_site: MakeSite, database: str) -> None:
     site = make_site(photos=1, database=database)
     before = traces(site)
@@ -139,7 +135,7 @@ def test_no_write_would_get_past_the_connection_of_a_plan(make_site: MakeSite, d
     assert traces(site) == before
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_the_state_tables_of_a_plan_hide_the_real_ones(make_site: MakeSite, database: str) -> None:
     site = make_site(photos=1, database=database)
     migrated(site)
@@ -158,7 +154,7 @@ def test_what_is_migrated_already_is_not_planned_again(make_site: MakeSite) -> N
     assert plan.inventory.by_class["already_migrated"] == 2
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_a_row_that_its_application_took_back_is_planned_again(make_site: MakeSite, database: str) -> None:
     site = make_site(photos=2, database=database)
     migrated(site)

@@ -6,11 +6,9 @@ import pytest
 
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import migrated, rolled_back, uploaded
+from photo_pipeline_tests.databases import MOSTLY_SQLITE
 from photo_pipeline_tests.sites import Site
 
-MOSTLY_SQLITE = pytest.mark.parametrize(
-    "database", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)]
-)
 COMPUTED = {"kind": "computed", "template": "{{ folder }}/{{ key[0:1] }}.jpg", "root": "uploads"}
 PHP = {"kind": "php_serialized", "column": "meta", "root": "uploads", "paths": ["$.file"]}
 

@@ -14,12 +14,9 @@ from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import migrated, rolled_back
 from photo_pipeline_tests.core.migration.test_repoint import repointed, to_another_domain
 from photo_pipeline_tests.core.migration.test_restore import applied, lose_the_state_tables
+from photo_pipeline_tests.databases import MOSTLY_SQLITE
 from photo_pipeline_tests.sites import Site, item_photo, photo
 
-DATABASES = pytest.mark.parametrize("database", ["sqlite", "postgres"])
-MOSTLY_SQLITE = pytest.mark.parametrize(
-    "database", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)]
-)
 OBJECT_FACTS = (
     "bucket, key, source_sha256, recipe, variant, format, mime, bytes, width, height, quality, checksum"
 )
@@ -47,7 +44,7 @@ def state(site: Site) -> dict[str, list[Any]]:
     }
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_what_was_lost_is_there_again_and_works(make_site: MakeSite, database: str) -> None:
     long_path = f"{'é' * 90}/{'ü' * 90}/{'ö' * 90}.jpg"  # 1,623 characters once it is percent-encoded
     site = make_site(photos=1, database=database)

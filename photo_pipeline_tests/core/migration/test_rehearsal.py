@@ -6,9 +6,9 @@ from photo_pipeline.core.migration.rehearsal import Rehearsed, rehearse_rollback
 from photo_pipeline.core.migration.row_rollback import RowRollback
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import migrated, rewritten, rolled_back, uploaded
+from photo_pipeline_tests.databases import MOSTLY_SQLITE
 from photo_pipeline_tests.sites import Site, item_photo
 
-DATABASES = pytest.mark.parametrize("database", ["sqlite", "postgres"])
 BATCH = "batch-000001"
 TABLES = ("pp_photo", "pp_rewrite", "pp_rewrite_photo", "pp_batch", "pp_object")
 
@@ -26,7 +26,7 @@ def thumbnails(count: int) -> list[dict[str, object]]:
     return [item_photo(n, f"/uploads/items/{n}.jpg", f"/uploads/items/{n}.jpg") for n in range(count)]
 
 
-@DATABASES
+@MOSTLY_SQLITE
 @pytest.mark.parametrize("stage", ["before", "uploaded", "after"])
 def test_rows_come_back_exactly_and_nothing_is_left_of_it(
     make_site: MakeSite, database: str, stage: str
@@ -48,7 +48,7 @@ def test_rows_come_back_exactly_and_nothing_is_left_of_it(
     assert entries[0] == ("3 of 3 rows came back exactly",)
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_a_trigger_that_would_spoil_the_rollback_is_found_out(make_site: MakeSite, database: str) -> None:
     site = make_site(photos=2, database=database)
     migrated(site)

@@ -17,13 +17,10 @@ from photo_pipeline.core.migration.state import settle_forward
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import migrated, quick_workers, rolled_back
 from photo_pipeline_tests.core.migration.test_restore import applied, lose_the_state_tables
+from photo_pipeline_tests.databases import MOSTLY_SQLITE
 from photo_pipeline_tests.sites import Site, item_photo
 from photo_pipeline_tests.sockets import free_port
 
-DATABASES = pytest.mark.parametrize("database", ["sqlite", "postgres"])
-MOSTLY_SQLITE = pytest.mark.parametrize(
-    "database", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)]
-)
 BATCH = "batch-000001"
 
 
@@ -57,7 +54,7 @@ def with_thumbnails(count: int) -> list[dict[str, Any]]:
     return [item_photo(n, f"/uploads/items/{n}.jpg", f"/uploads/items/{n}.jpg") for n in range(count)]
 
 
-@DATABASES
+@MOSTLY_SQLITE
 @pytest.mark.parametrize("move", [to_another_domain, to_another_prefix])
 @pytest.mark.parametrize("back", ["rollback", "restore"])
 def test_all_rows_move_and_go_back_to_the_very_first_value(
@@ -139,7 +136,7 @@ def test_no_row_moves_to_an_address_that_does_not_deliver(make_site: MakeSite) -
     assert site.dump() == after
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_a_row_edited_since_is_reported_and_left(make_site: MakeSite, database: str) -> None:
     site = make_site(photos=3, database=database)
     migrated(site)

@@ -24,12 +24,8 @@ from photo_pipeline.core.sources.mapping import Source
 from photo_pipeline.core.storage.store import PhotoStore
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import again, migrated, rewritten, rolled_back, uploaded
+from photo_pipeline_tests.databases import DATABASES, MOSTLY_SQLITE
 from photo_pipeline_tests.sites import Site, item_photo
-
-DATABASES = pytest.mark.parametrize("database", ["sqlite", "postgres"])
-MOSTLY_SQLITE = pytest.mark.parametrize(
-    "database", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)]
-)
 
 
 def lose_the_state_tables(site: Site) -> None:

@@ -14,13 +14,10 @@ from photo_pipeline.core.migration.photos import ObjectNaming, batch_photos, obj
 from photo_pipeline.core.migration.row_rewrite import RowCounts, RowRewriter
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import again, migrated, rewritten, rolled_back, uploaded
+from photo_pipeline_tests.databases import DATABASES, MOSTLY_SQLITE
 from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo
 
-DATABASES = pytest.mark.parametrize("database", ["sqlite", "postgres"])
 # PostgreSQL as well in `make test-all`: what these tests show differs little between the databases.
-MOSTLY_SQLITE = pytest.mark.parametrize(
-    "database", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)]
-)
 
 
 def urls(site: Site) -> dict[str, str]:

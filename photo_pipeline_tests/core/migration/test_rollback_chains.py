@@ -10,9 +10,9 @@ from photo_pipeline.core.migration import run
 from photo_pipeline.core.migration.run import batches_to_roll_back
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import again, migrated, rewritten, rolled_back, uploaded
+from photo_pipeline_tests.databases import DATABASES
 from photo_pipeline_tests.sites import Site, item_photo, photo
 
-DATABASES = pytest.mark.parametrize("database", ["sqlite", "postgres"])
 # With a fraction, each rewrite touches the column with a value of its own.
 TOUCHED = "2024-05-01 10:00:00.123456"
 

@@ -22,11 +22,8 @@ from photo_pipeline_tests.core.sources.presets.frameworks import (
     Framework,
     build,
 )
+from photo_pipeline_tests.databases import MOSTLY_SQLITE
 from photo_pipeline_tests.sites import Site
-
-MOSTLY_SQLITE = pytest.mark.parametrize(
-    "database", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)]
-)
 
 
 def suggested(site: Site, **options: int) -> Suggestion:

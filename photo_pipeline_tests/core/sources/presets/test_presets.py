@@ -19,12 +19,8 @@ from photo_pipeline_tests.core.sources.presets.frameworks import (
     Framework,
     build,
 )
+from photo_pipeline_tests.databases import MOSTLY_SQLITE
 from photo_pipeline_tests.sites import Site
-
-MOSTLY_SQLITE = pytest.mark.parametrize(
-    "database", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)]
-)
-DATABASES = pytest.mark.parametrize("database", ["sqlite", "postgres"])
 
 
 def migrate(site: Site) -> int:
@@ -37,7 +33,7 @@ def migrate(site: Site) -> int:
     return moved
 
 
-@DATABASES
+@MOSTLY_SQLITE
 @pytest.mark.parametrize("framework", FRAMEWORKS, ids=[each.preset for each in FRAMEWORKS])
 def test_everything_goes_there_and_back_exactly(
     make_site: MakeSite, framework: Framework, database: str
