@@ -28,6 +28,7 @@ from photo_pipeline.core.catalog.schema import ensure_schema
 from photo_pipeline.core.catalog.tables import BatchState
 from photo_pipeline.core.migration import lease as lease_module
 from photo_pipeline.core.migration import ledger
+from photo_pipeline.core.migration.chunk_rewrite import ChunkRewriter
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.process import process_batch
 from photo_pipeline.core.migration.rewrite import rewrite_batch
@@ -362,11 +363,13 @@ def test_random_sequences_agree_with_the_model_on_postgresql(
 
 def _swap_blindly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rewrite whatever the row says now: the application's edits between inventory and rewrite are lost."""
+    monkeypatch.setattr(ChunkRewriter, "_rewrite_plain", lambda *_: [])  # one row at a time
     monkeypatch.setattr(RowRewriter, "_unedited", lambda _self, _connection, _address, photos, *_: photos)
 
 
 def _forget_the_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write no ledger entry for what was written back, so that a rollback leaves it."""
+    monkeypatch.setattr(ChunkRewriter, "_rewrite_plain", lambda *_: [])  # one row at a time
     record = ledger.record
 
     def some(connection: sa.Connection, entries: list[Any]) -> None:
@@ -380,6 +383,10 @@ def _upload_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PretendStore, "put_new", lambda *_args, **_options: True)
     monkeypatch.setattr("photo_pipeline.core.migration.upload.is_proven", lambda *_args, **_options: True)
     monkeypatch.setattr("photo_pipeline.core.migration.rewrite.run_canary", lambda *_args: None)
+    # The backup is proven in the store, too, and would find out first.
+    backup = "photo_pipeline.core.migration.rewrite.back_up_"
+    monkeypatch.setattr(f"{backup}rows", lambda _database, _config, _lease, _store, ready, _leading: ready)
+    monkeypatch.setattr(f"{backup}ledger", lambda *_args: None)
 
 
 @pytest.mark.parametrize("remove", [_swap_blindly, _forget_the_ledger, _upload_nothing])
