@@ -389,7 +389,10 @@ def _upload_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{backup}ledger", lambda *_args: None)
 
 
-@pytest.mark.parametrize("remove", [_swap_blindly, _forget_the_ledger, _upload_nothing])
+@pytest.mark.parametrize(
+    "remove",
+    [_swap_blindly, pytest.param(_forget_the_ledger, marks=pytest.mark.slow), _upload_nothing],
+)
 def test_without_its_defence_the_model_disagrees(monkeypatch: pytest.MonkeyPatch, remove: Any) -> None:
     remove(monkeypatch)
     # KeyError: whoever replaces a URL in a cell notices that it is not there.
