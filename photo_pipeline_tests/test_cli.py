@@ -313,7 +313,7 @@ def test_a_cdn_that_is_down_changes_no_row_and_the_next_run_ends_it(
     assert len(site.puts(s3_access_log)) == 2 * 7
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 def test_what_an_earlier_version_migrated_can_be_taken_back_at_once(
     make_site: MakeSite, database: str
 ) -> None:

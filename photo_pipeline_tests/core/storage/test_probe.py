@@ -82,6 +82,7 @@ def test_another_endpoint_is_another_server(
     assert probe_requests(site, s3_access_log) == 2 * requests
 
 
+@pytest.mark.usefixtures("quick_tries")
 def test_a_server_that_refuses_every_put_is_an_error_and_is_not_remembered(
     make_site: MakeSite, servers: RunningServers
 ) -> None:
