@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from photo_pipeline.cli.command import DONE, AsJson
+from photo_pipeline.cli.new_file import write_new
 from photo_pipeline.core.config import DEFAULT_CONFIG_NAME
-from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError
 from photo_pipeline.core.sources.presets import PRESETS, preset_text
 from photo_pipeline.terminal import Terminal
 
@@ -25,19 +25,7 @@ def init(
     if list_:
         return _list_presets(Terminal(as_json=json_))
     text = preset_text(preset)
-    try:
-        with output.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-    except FileExistsError as error:
-        raise GuardRefusedError(
-            str(output), cause="it exists already", fix="name another file with --output, or remove it first"
-        ) from error
-    except OSError as error:
-        raise ConfigurationError(
-            str(output),
-            cause=f"it cannot be written ({error.strerror})",
-            fix="name another file with --output",
-        ) from error
+    write_new(output, text)
     terminal = Terminal(as_json=json_)
     terminal.say(f"Wrote {output}. Edit the marked lines, then run: photo-pipeline migrate")
     terminal.result({"written": output, "preset": preset})

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from photo_pipeline.cli.command import DONE, FINDINGS, AsJson, CommandGroup
+from photo_pipeline.cli.new_file import write_new
 from photo_pipeline.cli.project import open_project
-from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError
 from photo_pipeline.core.sources.suggest import suggest_mapping
 from photo_pipeline.terminal import Terminal
 
@@ -27,7 +27,7 @@ def suggest(
     with open_project() as project:
         made = suggest_mapping(project.database, project.config, sample=sample)
     if output is not None:
-        _write(output, made.text)
+        write_new(output, made.text)
         terminal.say(f"Wrote {output}: {len(made.tables)} tables name photos.")
     else:
         terminal.say(made.text)
@@ -40,20 +40,6 @@ def suggest(
         }
     )
     return DONE if made.tables else FINDINGS
-
-
-def _write(output: Path, text: str) -> None:
-    try:
-        with output.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-    except FileExistsError as error:
-        raise GuardRefusedError(
-            str(output), cause="it exists already", fix="name another file with --output"
-        ) from error
-    except OSError as error:
-        raise ConfigurationError(
-            str(output), cause=f"it cannot be written ({error.strerror})", fix="name another file"
-        ) from error
 
 
 MAPPING = CommandGroup(

@@ -1,35 +1,23 @@
 """Field kind `json`: a JSON document (as text, JSON or JSONB) with photo URLs at declared paths."""
 
-from functools import cached_property
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from photo_pipeline.core.sources.fields.base import Accepts, EmbeddedField, Found, RowValues
-from photo_pipeline.core.sources.json_offsets import JsonPath, JsonProblemError, selected_strings
+from photo_pipeline.core.sources.fields.base import Accepts, Found, RowValues
+from photo_pipeline.core.sources.fields.pathed import PathedField
+from photo_pipeline.core.sources.json_offsets import JsonProblemError, selected_strings
 from photo_pipeline.core.sources.text.document import FINDERS, find_urls
 from photo_pipeline.core.sources.text.views import Span, View
 
 
-class JsonField(EmbeddedField):
+class JsonField(PathedField):
     """A column with a JSON document; each string that a path selects is one URL, or a text with URLs."""
 
     kind: Literal["json"]
-    paths: tuple[str, ...] = Field(min_length=1, description='JSONPaths of the strings, such as "$.*.url".')
     content: Literal["url", "text"] = Field(
         default="url", description="url: each string is one URL; text: it is HTML, Markdown or BBCode."
     )
-
-    @field_validator("paths")
-    @classmethod
-    def _are_understood(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
-        for path in paths:
-            JsonPath.parse(path)
-        return paths
-
-    @cached_property
-    def _compiled(self) -> tuple[JsonPath, ...]:
-        return tuple(JsonPath.parse(path) for path in self.paths)
 
     def find(self, values: RowValues, accepts: Accepts) -> Found:
         """Return the URLs at the declared paths, or the problem if the column holds no JSON."""
