@@ -1,6 +1,7 @@
 """Fits the size model from a folder of photos: `python -m benchmarks.fit_size_model DIR [DIR ...]`.
 
-Encodes each photo at two sizes and several qualities with every encoder, and writes
+Encodes each photo at two sizes and several qualities with every encoder, a few of them at every quality for
+the encoders' own steps (`ripple`), and writes
 `photo_pipeline/core/imaging/size_model.json`. Prints how well each curve is foretold for photos that the
 fit did not see (leave one photo out). Fit it on other photos than those that the benchmarks judge by.
 """
@@ -34,6 +35,10 @@ MODEL = Path(size_model.__file__).with_name(size_model.MODEL_FILE)
 QUALITIES = (20, 30, 40, 50, 60, 70, 78, 85)
 SIDES = (1200, 500)
 
+# Photos, and the longest side in pixels, at which every quality is looked at.
+_RIPPLE_PHOTOS, _RIPPLE_SIDE = 12, 700
+_RIPPLE_QUALITIES = range(QUALITIES[0], QUALITIES[-1] + 1)
+
 # Pictures that behave unlike the others (drawings, doubled pixels) count for less than a photograph.
 _USUAL_DEVIATION = 2.0
 
@@ -55,10 +60,15 @@ def main() -> None:
     arguments = _arguments()
     samples = _samples(arguments)
     encoders = sorted(_encoders(with_slow=True), key=lambda each: each.name)
+    ripples = _ripples(arguments)
     document = {
         "fitted_on": {"photos": len({sample.photo for sample in samples}), "sides": SIDES},
         "libraries": library_versions(),
-        "encoders": {each.name: fit(each, known) for each in encoders if (known := _known(samples, each))},
+        "encoders": {
+            each.name: fit(each, known, ripples[_family(each)])
+            for each in encoders
+            if (known := _known(samples, each))
+        },
     }
     MODEL.write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")
     print(f"{len(samples)} pictures -> {MODEL}")
@@ -69,14 +79,48 @@ def _samples(arguments: argparse.Namespace) -> list[Sample]:
     kept: Path | None = arguments.samples
     if kept is not None and kept.is_file():
         return [Sample(**entry) for entry in json.loads(kept.read_text(encoding="utf-8"))]
-    photos = [path for folder in arguments.folders for path in sorted(folder.iterdir()) if path.is_file()]
-    random.Random(0).shuffle(photos)
+    photos = _photos(arguments)
     with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        measured = pool.map(measure, photos[: arguments.limit], repeat(arguments.slow))
+        measured = pool.map(measure, photos, repeat(arguments.slow))
         samples = [sample for group in measured for sample in group]
     if kept is not None:
         kept.write_text(json.dumps([asdict(sample) for sample in samples]), encoding="utf-8")
     return samples
+
+
+def _photos(arguments: argparse.Namespace) -> list[Path]:
+    photos = [path for folder in arguments.folders for path in sorted(folder.iterdir()) if path.is_file()]
+    random.Random(0).shuffle(photos)
+    return photos[: arguments.limit]
+
+
+def _ripples(arguments: argparse.Namespace) -> dict[str, Floats]:
+    """Returns the mean deviation from straight lines between grid points, by family of encoders.
+
+    All of a family take their quality the same way: the fastest one tells the steps.
+    """
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        found = [each for each in pool.map(_steps, _photos(arguments)[:_RIPPLE_PHOTOS]) if each]
+    return {family: np.mean([each[family] for each in found], axis=0).round(4) for family in found[0]}
+
+
+def _steps(path: Path) -> dict[str, Floats]:
+    """Returns one photo's deviations by family; none if it is too small or cannot be decoded."""
+    image = _decoded(path, _RIPPLE_SIDE)
+    if image is None:
+        return {}
+    steps = {}
+    for each in (encoder(format, Effort.SPEED) for format in ImageFormat):
+        curve = np.array([log(len(each.encode(image, quality))) for quality in _RIPPLE_QUALITIES])
+        on_grid = np.interp(QUALITIES, _RIPPLE_QUALITIES, curve)
+        ripple = np.zeros(100)
+        ripple[np.array(_RIPPLE_QUALITIES) - 1] = curve - np.interp(_RIPPLE_QUALITIES, QUALITIES, on_grid)
+        steps[_family(each)] = ripple
+    return steps
+
+
+def _family(encoder: Encoder) -> str:
+    return encoder.name.partition("-")[0]
 
 
 def _arguments() -> argparse.Namespace:
@@ -90,20 +134,20 @@ def _arguments() -> argparse.Namespace:
 
 def measure(path: Path, slow: int) -> list[Sample]:
     """Returns a photo's samples, one per size that it is large enough for; none if it cannot be decoded."""
+    pictures = [image for side in SIDES if (image := _decoded(path, side)) is not None]
+    return [_sample(path.name, image, with_slow=sum(path.name.encode()) % slow == 0) for image in pictures]
+
+
+def _decoded(path: Path, side: int) -> Image.Image | None:
+    """Returns the photo within a square of that side; None if it is smaller or cannot be decoded."""
+    spec = VariantSpec(name="full", fit="inside", width=side, height=side, max_bytes=None)
     try:
         info = read_header(path, max_pixels=100_000_000)
-        samples = []
-        for side in SIDES:
-            spec = VariantSpec(name="full", fit="inside", width=side, height=side, max_bytes=None)
-            geometry = plan(spec, width=info.width, height=info.height)
-            if max(geometry.size) < side:
-                continue
-            image = decode(path, info, size=geometry.size).convert("RGB")
-            samples.append(_sample(path.name, image, with_slow=sum(path.name.encode()) % slow == 0))
+        geometry = plan(spec, width=info.width, height=info.height)
+        return decode(path, info, size=geometry.size).convert("RGB") if max(geometry.size) == side else None
     except PhotoError as error:
         print(f"left out: {error}")
-        return []
-    return samples
+        return None
 
 
 def _sample(name: str, image: Image.Image, *, with_slow: bool) -> Sample:
@@ -132,7 +176,7 @@ def _known(samples: list[Sample], encoder: Encoder) -> list[Sample]:
     return [sample for sample in samples if encoder.name in sample.curves]
 
 
-def fit(encoder: Encoder, samples: list[Sample]) -> dict[str, object]:
+def fit(encoder: Encoder, samples: list[Sample], ripple: Floats) -> dict[str, object]:
     """Returns one encoder's entry of the model file; prints its error on photos that were left out.
 
     Encoders with a scout are fitted together with it: their curves stand behind its curve in one vector.
@@ -159,6 +203,7 @@ def fit(encoder: Encoder, samples: list[Sample]) -> dict[str, object]:
         "qualities": QUALITIES,
         "scouted": has_scout,
         "mean": mean.round(5).tolist(),
+        "ripple": ripple.tolist(),
         "weights": weights.round(5).tolist(),
         "center": center.round(5).tolist(),
         "covariance": covariance.round(6).tolist(),

@@ -91,7 +91,7 @@ def _lossy(
     features: Callable[[], Floats],
 ) -> SearchResult:
     found = encoder(format, recipe.effort)
-    qualities = found.qualities(recipe.quality_min, recipe.quality_max)
+    qualities = range(recipe.quality_min, recipe.quality_max + 1)
     return search_quality(
         partial(found.encode, pixels),
         max_bytes=max_bytes,

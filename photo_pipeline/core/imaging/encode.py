@@ -30,14 +30,18 @@ _ROBIDOUX = (
 Encode = Callable[[Image.Image, int], bytes]
 """From an RGB (or RGBA, where alpha is kept) image and a quality of 1-100 to a whole file."""
 
-# libavif's speed of aom. ssimulacra2 at 100 KB and CPU seconds, means of 20 photographs at 1200 px: aom 9
-# 65.9 points in 0.08 s, aom 8 67.4 in 0.34; of ten others aom 7 69.4 in 0.54, aom 6 0.4 more in 0.94. SVT-AV1
-# 4.1 (tune 3) has 65.8 in 0.17 and 66.7 in 0.38 at speeds 7 and 6, and takes thrice the memory.
-_AVIF_SPEED: dict[Effort, int] = {Effort.SPEED: 9, Effort.BALANCED: 8, Effort.QUALITY: 6}
+# libavif's speed of aom. ssimulacra2 at 100 KB and CPU seconds, means of 16 photographs at 1200 px: from aom 8
+# (0.3 s on an idle core) to aom 7 0.4 points more in 1.8 times the time, to aom 6 1.0 more in 2.9 times, to aom 5
+# 1.8 more in 10 times; aom 9 1.5 fewer in a quarter. SVT-AV1 4.1 (tune 3) stays behind at speeds 7 and 6, and takes thrice the memory.
+_AVIF_SPEED: dict[Effort, int] = {Effort.SPEED: 9, Effort.BALANCED: 8, Effort.QUALITY: 5}
 _SCOUT_SPEED = 9
-# Above it a photo would take longer than its 30 s, or more than its 512 MB (speed 8: 6 s for 16 MP).
-_LARGE_PIXELS = 7_000_000
-_LARGE_SPEED = 8
+# Full colour: 0.5 points more than 4:2:0 at equal bytes for 4 % more time, on the same photographs (0.9 at the
+# most colourful, never less than 0.06 fewer). A scout's file is only weighed, and 4:2:0 is a fifth quicker.
+_AVIF_SUBSAMPLING = "4:4:4"
+_SCOUT_SUBSAMPLING = "4:2:0"
+# Pixels above which a slower speed is not used: a photo would take longer than its 30 s, or more than its 512 MB
+# (speed 5: 3 s per megapixel, speed 6: 1 s; speed 8: 6 s for 16 megapixels).
+_LEAST_SPEEDS = ((2_000_000, 6), (7_000_000, 8))
 
 # aom's own tuning for stills; on the same photographs "iq" scores 1.6 points less.
 _AOM_TUNE = "ssimulacra2"
@@ -52,18 +56,12 @@ class Encoder:
         encode: Makes a file.
         good_fill: The share of a byte budget with which a search is content: higher where a try is cheap.
         scout: A faster encoder of the same family, whose file size tells a picture's curve; or None.
-        level: From a quality to the encoder's own, where several qualities make the same file.
     """
 
     name: str
     encode: Encode
     good_fill: float
     scout: Encode | None = None
-    level: Callable[[int], int] = int
-
-    def qualities(self, low: int, high: int) -> list[int]:
-        """Returns the qualities from `low` to `high` that make different files, ascending."""
-        return sorted({self.level(quality): quality for quality in range(high, low - 1, -1)}.values())
 
 
 def encoder(format: ImageFormat, effort: Effort) -> Encoder:
@@ -76,15 +74,13 @@ def encoder(format: ImageFormat, effort: Effort) -> Encoder:
     if format is ImageFormat.JPEG:
         return Encoder("jpeg", encode_jpeg, good_fill=0.97)
     if format is ImageFormat.WEBP:
-        return Encoder("webp", encode_webp, good_fill=0.9)
+        return Encoder("webp", encode_webp, good_fill=0.88)
     speed = _AVIF_SPEED[effort]
     return Encoder(
         f"avif-{effort}",
         partial(encode_avif, speed=speed),
-        # aom's quantizer has steps of 5 to 14 % in bytes: below this a better one is likely.
-        good_fill=0.88,
-        scout=partial(encode_avif, speed=_SCOUT_SPEED) if speed < _SCOUT_SPEED else None,
-        level=_quantizer,
+        good_fill=0.93,
+        scout=_scout if speed < _SCOUT_SPEED else None,
     )
 
 
@@ -93,32 +89,37 @@ def keeps_alpha(format: ImageFormat) -> bool:
     return format is not ImageFormat.JPEG
 
 
-def encode_avif(image: Image.Image, quality: int, *, speed: int) -> bytes:
-    """Encodes AVIF 4:2:0 with aom.
+def encode_avif(
+    image: Image.Image, quality: int, *, speed: int, subsampling: str = _AVIF_SUBSAMPLING
+) -> bytes:
+    """Encodes AVIF with aom.
 
     Args:
         image: RGB or RGBA.
-        quality: 1-100.
+        quality: 1-100; each makes another file.
         speed: libavif's speed, 0 (slowest) to 10; very large pictures get a faster one.
+        subsampling: Of the colours, as Pillow writes it.
 
     Raises:
         MemoryError: The encoder could not get its memory or its threads.
     """
     # By size alone, so that the same pixels always get the same bytes.
-    if image.width * image.height > _LARGE_PIXELS:
-        speed = max(speed, _LARGE_SPEED)
+    pixels = image.width * image.height
+    speed = max(speed, *(least for limit, least in _LEAST_SPEEDS if pixels > limit), 0)
+    coarse, strength = _aom_level(quality)
+    # Quality 100 is lossless, for which aom has no tuning.
+    tuning = {"tune": _AOM_TUNE, "deltaq-strength": strength} if quality < 100 else {}
     try:
         return saved(
             image,
             "AVIF",
             codec="aom",
-            quality=quality,
+            quality=coarse,
             speed=speed,
-            subsampling="4:2:0",
+            subsampling=subsampling,
             # Photos are processed side by side, and aom's bytes depend on the number of threads.
             max_threads=1,
-            # Quality 100 is lossless, for which aom has no tuning.
-            advanced={"tune": _AOM_TUNE} if quality < 100 else {},
+            advanced=tuning,
         )
     except RuntimeError as error:
         # The pixels and settings are valid by now: libavif's "encoding failed" is a failed malloc or thread.
@@ -169,9 +170,25 @@ def saved(image: Image.Image, format: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def _quantizer(quality: int) -> int:
-    """The quantizer (63 is the worst) that libavif gives aom for a quality (avifQualityToQuantizer)."""
-    return ((100 - quality) * 63 + 50) // 100
+def _scout(image: Image.Image, quality: int) -> bytes:
+    return encode_avif(image, quality, speed=_SCOUT_SPEED, subsampling=_SCOUT_SUBSAMPLING)
+
+
+def _aom_level(quality: int) -> tuple[int, int]:
+    """The quality to tell libavif, and aom's deltaq-strength, that together stand for one of our qualities.
+
+    libavif has 64 quantizers for its 100 qualities (avifQualityToQuantizer), 3 to 14 % of the bytes apart, which
+    leaves 5 % of a budget unused. In between, the strength with which aom's tuning varies the quantizer over the
+    picture moves the size by a few percent, at the same points per byte.
+
+    Returns:
+        A quality that libavif gives the nearest quantizer, and the strength in percent of aom's default.
+    """
+    wanted = (100 - quality) * 63 / 100
+    quantizer = round(wanted)
+    # Percent of strength that make up for one quantizer: measured on seven photographs at 30 quantizers.
+    per_quantizer = max(25.0, 112 - 3.4 * quantizer)
+    return 100 - round(quantizer * 100 / 63), round(100 + (quantizer - wanted) * per_quantizer)
 
 
 @cache

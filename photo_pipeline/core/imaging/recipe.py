@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # It reads pictures, with modules that stand on this one.
     from photo_pipeline.core.imaging.finish import Watermark
 
 # Raised by hand whenever a change of this package changes the bytes that it makes.
-ENGINE_VERSION = 3
+ENGINE_VERSION = 4
 
 # Pillow itself raises above 2 x its MAX_IMAGE_PIXELS default, so a higher limit would not take effect.
 PILLOW_PIXEL_CEILING = 178_956_970

@@ -31,9 +31,10 @@ MODEL_FILE = "size_model.json"
 SCOUT = "avif-scout"
 """The model's name of the fast AVIF encoder that foretells the others."""
 
-# Plain JPEGs (Pillow's default tables, no optimisation) take 4 ms each at 1200 px; where their sizes lie
-# tells how much detail of which amplitude a picture has.
-PROBE_QUALITIES = (30, 60, 85)
+# Plain JPEGs (Pillow's default tables, no optimisation) take 4 ms each at 1200 px, at half the size 1 ms; where
+# their sizes lie tells how much detail of which amplitude and fineness a picture has. Without the half size
+# the sizes of JPEG files are foretold half as well.
+PROBE_QUALITIES = (30, 85)
 
 # Below this many pixels, headers and tables outweigh the picture and the curves bend.
 _LEAST_PIXELS = 64
@@ -47,6 +48,8 @@ class CurveModel:
         qualities: The grid of qualities, ascending; G of them.
         scouted: Whether the curve of a scout stands before this encoder's own: N is 2 G, else G.
         mean: The mean curve, shape (N,).
+        ripple: By how much more or less than a straight line between grid points says, for each quality of
+            1..100: the encoder's own steps, which all pictures share. The scout's are the same. Shape (100,).
         weights: How the curve moves with each measurement of `probe`, shape (N, F).
         center: The measurements' means, shape (F,).
         covariance: What remains unexplained, shape (N, N).
@@ -55,6 +58,7 @@ class CurveModel:
     qualities: Floats
     scouted: bool
     mean: Floats
+    ripple: Floats
     weights: Floats
     center: Floats
     covariance: Floats
@@ -83,6 +87,7 @@ class SizeCurve:
             onto = np.kron(np.eye(2), onto).astype(np.float64)
         curve = model.mean + model.weights @ (features - model.center)
         self._mean: Floats = np.asarray(onto @ curve + log(max(pixels, 1)), dtype=np.float64)
+        self._mean += np.tile(model.ripple[np.array(qualities) - 1], 2 if model.scouted else 1)
         self._covariance: Floats = onto @ model.covariance @ onto.T
 
     def learn(self, quality: int, size: int) -> None:
@@ -117,12 +122,16 @@ def probe(image: Image.Image) -> Floats:
         image: RGB or RGBA; transparency is not looked at.
 
     Returns:
-        The features, shape (F,): ln(bytes per pixel) as a plain JPEG at each of PROBE_QUALITIES, and
-        ln(pixels).
+        The features, shape (F,): ln(bytes per pixel of the picture) as a plain JPEG at each of
+        PROBE_QUALITIES, the same of the picture at half its width and height, and ln(pixels).
     """
     pixels = image.width * image.height
     opaque = image.convert("RGB") if image.mode != "RGB" else image
-    sizes = [log(max(1, _jpeg_bytes(opaque, quality)) / pixels) for quality in PROBE_QUALITIES]
+    sizes = [
+        log(_jpeg_bytes(scaled, quality) / pixels)
+        for scaled in (opaque, opaque.reduce(2))
+        for quality in PROBE_QUALITIES
+    ]
     return np.array([*sizes, log(max(pixels, _LEAST_PIXELS))])
 
 
@@ -142,6 +151,7 @@ def load_models(document: dict[str, Any]) -> dict[str, CurveModel]:
             qualities=np.array(entry["qualities"], dtype=np.float64),
             scouted=bool(entry["scouted"]),
             mean=np.array(entry["mean"]),
+            ripple=np.array(entry["ripple"]),
             weights=np.array(entry["weights"]),
             center=np.array(entry["center"]),
             covariance=np.array(entry["covariance"]),

@@ -1,9 +1,13 @@
 from io import BytesIO
+from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageChops, ImageStat
 
+from photo_pipeline.core.imaging.decode import decode
 from photo_pipeline.core.imaging.encode import Encode, encoder, flattened, keeps_alpha
+from photo_pipeline.core.imaging.header import read_header
 from photo_pipeline.core.imaging.recipe import Effort, ImageFormat
 
 formats = pytest.mark.parametrize("format", list(ImageFormat))
@@ -74,3 +78,25 @@ def test_jpegs_are_progressive_with_halved_chroma(painting: Image.Image) -> None
     image = reopened(encoding(ImageFormat.JPEG)(painting, 60))
     assert image.info["progressive"] == 1
     assert [(layer[1], layer[2]) for layer in image.layer] == [(2, 2), (1, 1), (1, 1)]
+
+
+@pytest.mark.parametrize("format", [ImageFormat.AVIF, ImageFormat.WEBP, ImageFormat.JPEG])
+def test_each_quality_makes_a_file_of_its_own_and_no_step_is_coarse(
+    photos: Path, format: ImageFormat
+) -> None:
+    """libavif alone has 64 levels for its 100 qualities, up to 14 % of the bytes apart."""
+    source = photos / "real" / "kodak_05.png"
+    picture = decode(source, read_header(source, max_pixels=1_000_000), size=(384, 256))
+    encode = encoding(format, Effort.SPEED)
+    files = [encode(picture, quality) for quality in range(20, 86)]
+    steps = np.diff(np.log([len(file) for file in files]))
+    assert len(set(files)) == len(files)
+    assert steps.max() < 0.09
+    assert steps.min() > -0.01
+
+
+def test_avif_keeps_the_full_resolution_of_colours(painting: Image.Image) -> None:
+    # Stripes of one pixel and equal brightness: halved colours would be one grey.
+    painting.putdata([(200, 90, 90) if n % 2 else (70, 140, 130) for n in range(96 * 64)])
+    reds = reopened(encoding(ImageFormat.AVIF)(painting, 90)).getchannel("R")
+    assert reds.getpixel((41, 30)) - reds.getpixel((40, 30)) > 80
