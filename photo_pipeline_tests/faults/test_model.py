@@ -598,7 +598,7 @@ def test_ten_thousand_operations_agree_with_the_model(
     if database == "postgres":
         server: PostgresServer = request.getfixturevalue("postgres")
         monkeypatch.setattr(Application, "database_url", staticmethod(server.new_database))
-    assert check(Application, settings(DEFAULT, max_examples=32, derandomize=False)) >= 10_000
+    assert check(Application, settings(DEFAULT, max_examples=42, derandomize=False)) >= 10_000
 
 
 def _swap_blindly(monkeypatch: pytest.MonkeyPatch) -> None:

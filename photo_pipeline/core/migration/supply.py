@@ -31,6 +31,7 @@ from photo_pipeline.core.migration.photos import (
 from photo_pipeline.core.migration.process import Workers, require_unchanged
 from photo_pipeline.core.migration.proof import is_proven, is_proven_row
 from photo_pipeline.core.migration.upload import CACHE_CONTROL, object_metadata
+from photo_pipeline.core.migration.watch import ControlWatch
 from photo_pipeline.core.storage.checksum import sha256_hex
 from photo_pipeline.core.storage.probe import probe_store
 from photo_pipeline.core.storage.store import PhotoStore
@@ -52,6 +53,7 @@ class ObjectSupply:
         self._lease = lease
         self._store = store
         self._naming = naming
+        self._watch = ControlWatch(database)
         self.brought = 0
         """How many objects were copied or made and proven."""
 
@@ -59,12 +61,14 @@ class ObjectSupply:
         """Bring every missing object of the (primary) photos; return, by content, why some cannot be had.
 
         Raises:
+            PausedError: somebody paused the migration; what was proven until then is recorded.
             StoreError: the store cannot be asked; what was proven until then is recorded.
             LeaseLostError: another run has taken the batch over.
         """
         failed: dict[str, str] = {}
         to_make: dict[str, tuple[Photo, list[WantedObject]]] = {}
         for photo in {photo.sha256: photo for photo in photos}.values():
+            self._watch.check()
             try:
                 missing = [each for each in self._missing(photo) if not self._copy(photo, each)]
             except PhotoError as error:
@@ -150,6 +154,7 @@ class ObjectSupply:
                     failed[task.id] = str(error)
                 finally:
                     self._fetched(photo).unlink(missing_ok=True)
+                self._watch.check()
         return failed
 
     def _keep(self, photo: Photo, task: PhotoTask, made: Any) -> None:
