@@ -20,9 +20,10 @@ from photo_pipeline.core.catalog.tables import (
     rewrite_table,
 )
 from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.migration.lease import BatchLease
-from photo_pipeline.core.migration.process import Processed, process_batch, release_photos
+from photo_pipeline.core.migration.process import Processed, Workers, process_batch, release_photos
 from photo_pipeline.core.migration.repoint import Repointed, repoint_batch
 from photo_pipeline.core.migration.rewrite import Rewritten, rewrite_batch
 from photo_pipeline.core.migration.rollback import OpenStore, RolledBack, rollback_batch
@@ -38,6 +39,7 @@ from photo_pipeline.core.migration.validate import Validated, validate_batch
 from photo_pipeline.core.migration.watch import Wish, require_running
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.project import Project
+from photo_pipeline.core.storage.store import PhotoStore
 
 
 def new_run_id() -> str:
@@ -184,17 +186,43 @@ def repoint_whole_batch(
     """Move one batch's migrated rows to the address (and recipe) that the configuration has now.
 
     Raises:
+        PausedError: the migration is paused or aborted; what was done is kept.
         PhotoPipelineError: the store, the CDN or the database stops it; what was done is kept.
     """
-    database = project.database
+    return repoint_leased(
+        project.database,
+        project.config,
+        batch,
+        project.store,
+        project.cdn,
+        project.workers,
+        run=run,
+        present_recipe=present_recipe,
+        progress=progress,
+    )
+
+
+def repoint_leased(
+    database: Database,
+    config: PipelineConfig,
+    batch: str,
+    store: PhotoStore,
+    cdn: Cdn,
+    workers: Workers,
+    *,
+    run: str,
+    present_recipe: bool = False,
+    progress: Progress = no_progress,
+) -> Repointed:
+    """Do the same with parts that are open already."""
     with BatchLease(database, batch, run=run) as lease, working_on(database, lease, BatchState.RUNNING):
         outcome = repoint_batch(
             database,
-            project.config,
+            config,
             lease,
-            project.store,
-            project.cdn,
-            project.workers,
+            store,
+            cdn,
+            workers,
             present_recipe=present_recipe,
             progress=progress,
         )
