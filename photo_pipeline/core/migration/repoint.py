@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from photo_pipeline.core.catalog.database import ROW_LOCK_TIMEOUT_S, Database
 from photo_pipeline.core.catalog.tables import PhotoState, photo_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.delivery.caching import CACHE_CONTROL
 from photo_pipeline.core.delivery.canary import Expected, run_canary
 from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.migration.backup import back_up_ledger, back_up_rows
@@ -32,7 +33,6 @@ from photo_pipeline.core.migration.process import Workers
 from photo_pipeline.core.migration.proof import is_proven, is_proven_row
 from photo_pipeline.core.migration.row_rewrite import RowChange, RowCounts, RowRewriter
 from photo_pipeline.core.migration.supply import ObjectSupply
-from photo_pipeline.core.migration.upload import CACHE_CONTROL
 from photo_pipeline.core.migration.watch import ControlWatch
 from photo_pipeline.core.migration.whereabouts import Whereabouts
 from photo_pipeline.core.progress import Progress, no_progress

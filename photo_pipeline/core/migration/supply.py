@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from photo_pipeline.core.catalog.database import Database, insert_or_update
 from photo_pipeline.core.catalog.tables import object_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.delivery.caching import CACHE_CONTROL, NOT_SERVED
 from photo_pipeline.core.durable import write_durably
 from photo_pipeline.core.errors import PhotoChangedError, PhotoError, StorageConflictError
 from photo_pipeline.core.imaging.pool import PhotoTask
@@ -30,7 +31,7 @@ from photo_pipeline.core.migration.photos import (
 )
 from photo_pipeline.core.migration.process import Workers, require_unchanged
 from photo_pipeline.core.migration.proof import is_proven, is_proven_row
-from photo_pipeline.core.migration.upload import CACHE_CONTROL, object_metadata
+from photo_pipeline.core.migration.upload import object_metadata
 from photo_pipeline.core.migration.watch import ControlWatch
 from photo_pipeline.core.storage.checksum import sha256_hex
 from photo_pipeline.core.storage.probe import probe_store
@@ -118,7 +119,7 @@ class ObjectSupply:
             wanted.key,
             data,
             content_type=facts["mime"],
-            cache_control=CACHE_CONTROL.get(wanted.format) if wanted.recipe else "private",
+            cache_control=CACHE_CONTROL[wanted.format] if wanted.recipe else NOT_SERVED,
             metadata=object_metadata(wanted, photo, checksum, facts),
         )
         if not is_proven(self._store, probe, wanted.key, checksum, size=len(data)):
