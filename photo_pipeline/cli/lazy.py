@@ -28,7 +28,7 @@ def lazy_group(listed: Sequence[Listed]) -> type[TyperGroup]:
     class Lazy(TyperGroup):
         def __init__(self, **options: Any) -> None:
             super().__init__(**options)
-            self.commands |= dict.fromkeys(by_name)  # for "did you mean"
+            self.commands.update(dict.fromkeys(by_name))  # type: ignore[arg-type]  # for "did you mean"
 
         def list_commands(self, ctx: Any) -> list[str]:
             return list(by_name)
