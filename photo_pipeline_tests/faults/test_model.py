@@ -38,6 +38,7 @@ from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.photos import Photo, batch_photos
 from photo_pipeline.core.migration.process import process_batch
 from photo_pipeline.core.migration.rewrite import rewrite_batch
+from photo_pipeline.core.migration.row_parts import RowPart, whole_row
 from photo_pipeline.core.migration.run import (
     batches_to_roll_back,
     batches_to_validate,
@@ -655,8 +656,25 @@ def _repoint_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("photo_pipeline.core.migration.repoint.batch_photos", lambda *_args: [])
 
 
+def _take_the_row_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let one photo's rollback take every photo of its row."""
+
+    def whole(wanted: list[int], entries: list[Any], links: Any, *_: Any) -> RowPart | None:
+        part = whole_row(entries, links)
+        return part if part.photos.intersection(wanted) else None
+
+    monkeypatch.setattr("photo_pipeline.core.migration.rollback.part_with", whole)
+
+
 @pytest.mark.parametrize(
-    "remove", [_swap_blindly, _forget_the_ledger, _upload_nothing, _never_stop, _repoint_nothing]
+    "remove",
+    [
+        *(_swap_blindly, _upload_nothing, _never_stop),
+        *(
+            pytest.param(remove, marks=pytest.mark.slow)
+            for remove in (_forget_the_ledger, _repoint_nothing, _take_the_row_along)
+        ),
+    ],
 )
 def test_without_its_defence_the_model_disagrees(monkeypatch: pytest.MonkeyPatch, remove: Any) -> None:
     remove(monkeypatch)
