@@ -59,7 +59,10 @@ class ObjectSupply:
         """How many objects were copied or made and proven."""
 
     def bring(self, photos: Sequence[Photo], workers: Workers) -> dict[str, str]:
-        """Bring every missing object of the (primary) photos; return, by content, why some cannot be had.
+        """Bring every missing object of the (primary) photos; return, by picture, why some cannot be had.
+
+        A picture is a content under one recipe: rows with the same content may have been migrated under
+        different ones.
 
         Raises:
             PausedError: somebody paused the migration; what was proven until then is recorded.
@@ -68,15 +71,15 @@ class ObjectSupply:
         """
         failed: dict[str, str] = {}
         to_make: dict[str, tuple[Photo, list[WantedObject]]] = {}
-        for photo in {photo.sha256: photo for photo in photos}.values():
+        for name, photo in {self._picture(photo): photo for photo in photos}.items():
             self._watch.check()
             try:
                 missing = [each for each in self._missing(photo) if not self._copy(photo, each)]
             except PhotoError as error:
-                failed[photo.sha256] = str(error)
+                failed[name] = str(error)
                 continue
             if missing:
-                to_make[photo.sha256] = (photo, missing)
+                to_make[name] = (photo, missing)
         if to_make:
             failed |= self._make(to_make, workers)
         return failed
@@ -139,11 +142,11 @@ class ObjectSupply:
     def _make(self, to_make: dict[str, tuple[Photo, list[WantedObject]]], workers: Workers) -> dict[str, str]:
         failed: dict[str, str] = {}
         tasks = []
-        for content, (photo, missing) in to_make.items():
+        for name, (photo, missing) in to_make.items():
             try:
                 tasks.append(self._task(photo, [each for each in missing if each.recipe]))
             except PhotoError as error:
-                failed[content] = str(error)
+                failed[name] = str(error)
         with workers() as pool:
             for task, made in pool.process(tasks):
                 photo = to_make[task.id][0]
@@ -195,7 +198,7 @@ class ObjectSupply:
             raise PhotoError(photo.path, cause=cause, fix="repoint to the present recipe: --recipe")
         names = {(each.variant, ImageFormat(each.format)): each.key for each in missing}
         return PhotoTask(
-            id=photo.sha256,
+            id=self._picture(photo),
             source=self._source(photo),
             recipe=recipe,
             wanted=tuple((specs[variant], image_format) for variant, image_format in names),
@@ -220,4 +223,7 @@ class ObjectSupply:
         return self._fetched(photo)
 
     def _fetched(self, photo: Photo) -> Path:
-        return self._config.state.staging_dir / "originals" / photo.sha256
+        return self._config.state.staging_dir / "originals" / self._picture(photo)
+
+    def _picture(self, photo: Photo) -> str:
+        return f"{photo.sha256}-{self._naming.recipe_digest(photo)}"
