@@ -19,7 +19,7 @@ from photo_pipeline_tests.core.migration.test_restore import (
     restored,
     without_ledger_copies,
 )
-from photo_pipeline_tests.databases import DATABASES, MOSTLY_SQLITE
+from photo_pipeline_tests.databases import MOSTLY_SQLITE
 from photo_pipeline_tests.sites import Site
 
 PATH = {"kind": "path", "column": "path", "root": "uploads"}
@@ -67,7 +67,7 @@ def column(site: Site, name: str) -> list[Any]:
     return [each for (each,) in site.execute(f"SELECT {name} FROM files ORDER BY id")]
 
 
-@DATABASES
+@MOSTLY_SQLITE
 @pytest.mark.parametrize("field", [PATH, COMPUTED], ids=["path", "computed"])
 def test_they_are_restored_byte_for_byte_with_the_state_tables_lost(
     make_site: MakeSite, database: str, field: dict[str, Any]

@@ -63,7 +63,7 @@ def assert_ledger_is_vouched_for(site: Site) -> None:
     assert (verdict.broken_seq, verdict.unaudited) == (None, 0)
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_a_primary_photo_takes_its_copy_and_its_facts_along(make_site: MakeSite, database: str) -> None:
     rows = [item_photo(n, f"/uploads/items/{n}.jpg", f"/uploads/items/{n}.jpg") for n in range(2)]
     site = make_site(photos=2, rows=rows, database=database)
@@ -78,7 +78,7 @@ def test_a_primary_photo_takes_its_copy_and_its_facts_along(make_site: MakeSite,
     assert site.dump() == before
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_a_copy_goes_back_alone(make_site: MakeSite, database: str) -> None:
     rows = [item_photo(0, "/uploads/items/0.jpg", "/uploads/items/0.jpg")]
     site = make_site(photos=1, rows=rows, database=database)
@@ -94,7 +94,7 @@ def test_a_copy_goes_back_alone(make_site: MakeSite, database: str) -> None:
     assert_ledger_is_vouched_for(site)
 
 
-@DATABASES
+@MOSTLY_SQLITE
 @pytest.mark.parametrize("first", ["original_url", "thumbnail_url"])
 def test_what_was_written_back_goes_with_the_photo_that_it_speaks_of(
     make_site: MakeSite, database: str, first: str
