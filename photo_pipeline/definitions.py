@@ -21,6 +21,7 @@ from photo_pipeline.jobs.control import abort, pause, resume
 from photo_pipeline.jobs.inventory import inventory
 from photo_pipeline.jobs.migrate import migrate
 from photo_pipeline.jobs.rehearse_rollback import rehearse_rollback
+from photo_pipeline.jobs.repoint import repoint
 from photo_pipeline.jobs.report import report
 from photo_pipeline.jobs.revalidate import revalidate
 from photo_pipeline.jobs.rollback import rollback
@@ -51,7 +52,10 @@ defs = dg.Definitions(
         no_dangling_url,
         every_photo_is_delivered_intact,
     ],
-    jobs=[inventory, migrate, pause, resume, abort, rollback, report, revalidate, rehearse_rollback],
+    jobs=[
+        *(inventory, migrate, pause, resume, abort, rollback, report),
+        *(repoint, revalidate, rehearse_rollback),
+    ],
     schedules=[revalidation],
     resources={
         "settings": settings,

@@ -10,16 +10,19 @@ from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from photo_pipeline.core.catalog.inventory import Inventory
 from photo_pipeline.core.errors import PhotoPipelineError
 from photo_pipeline.core.progress import Progress as CoreProgress
 from photo_pipeline.core.progress import no_progress
+
+if TYPE_CHECKING:
+    # For its name only: with SQLAlchemy and Alembic it would take half a second of each command's start.
+    from photo_pipeline.core.catalog.inventory import Inventory
 
 
 class Terminal:
@@ -59,7 +62,7 @@ class Terminal:
             table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
         self._out.print(table)
 
-    def inventory(self, inventory: Inventory) -> None:
+    def inventory(self, inventory: "Inventory") -> None:
         """Print an inventory's classes, and that they add up."""
         self.heading("Inventory: every reference and file, in exactly one class")
         total = sum(inventory.by_class.values())

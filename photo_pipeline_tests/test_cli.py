@@ -24,10 +24,12 @@ from alembic.command import downgrade
 from typer.testing import CliRunner
 
 from photo_pipeline.cli import app
+from photo_pipeline.cli.lazy import Listed, load
+from photo_pipeline.cli.program import COMMANDS as LISTED
 from photo_pipeline.core import audit
 from photo_pipeline.core.catalog import schema
 from photo_pipeline.core.catalog.schema import ensure_schema
-from photo_pipeline.core.config import load_config
+from photo_pipeline.core.config import DEFAULT_CONFIG_NAME, load_config
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.sources.presets import PRESETS
 from photo_pipeline.demo.servers import RunningServers
@@ -457,11 +459,31 @@ def test_every_commands_help_shows_an_example(command: str) -> None:
     assert f"Example: photo-pipeline {command}" in shown.output
 
 
-def test_the_help_names_every_command() -> None:
+def test_the_help_names_every_command_and_the_usual_file() -> None:
     ran = run("--help")
     assert ran.code == 0
     for command in COMMANDS:
         assert f"  {command} " in ran.out
+    assert DEFAULT_CONFIG_NAME in ran.out
+
+
+@pytest.mark.parametrize("listed", LISTED, ids=lambda each: each.name)
+def test_the_help_lists_each_command_as_its_own_help_begins(listed: Listed) -> None:
+    assert str(load(listed).help).splitlines()[0] == listed.summary
+
+
+def test_listing_the_commands_imports_nothing_of_what_they_need() -> None:
+    """It took 1.2 s when it did; modules are counted, because seconds depend on the machine."""
+    script = "import sys; import photo_pipeline.cli; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    heavy = {"sqlalchemy", "alembic", "boto3", "numpy", "PIL", "pydantic", "yaml", "pyarrow", "dagster"}
+    assert heavy.isdisjoint(done.stdout.split())
+
+
+def test_a_mistyped_command_is_answered_with_the_one_that_was_meant() -> None:
+    ran = run("migrat")
+    assert ran.code == 2
+    assert "Did you mean 'migrate'?" in ran.err
 
 
 def test_the_audit_log_is_shown_and_a_changed_entry_is_found(make_site: MakeSite) -> None:

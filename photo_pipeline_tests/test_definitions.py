@@ -23,6 +23,7 @@ JOBS = {
     "abort": set(),
     "rollback": {"db_url_rewrites"},
     "report": {"migration_report"},
+    "repoint": set(),
     "revalidate": set(),
     "rehearse_rollback": set(),
 }

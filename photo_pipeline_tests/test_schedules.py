@@ -1,4 +1,4 @@
-"""The schedule and the jobs behind it, through the real engine."""
+"""The schedule, the jobs behind it, and those for after a loss or a move, through the real engine."""
 
 from datetime import UTC, datetime
 
@@ -10,6 +10,8 @@ from photo_pipeline.resources.settings import PipelineSettings
 from photo_pipeline.schedules import revalidation
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import migrated
+from photo_pipeline_tests.core.migration.test_marked_rows import NARROW
+from photo_pipeline_tests.core.migration.test_repoint import to_another_domain
 
 
 def tick(hour: int, minute: int) -> dg.RunRequest | dg.SkipReason:
@@ -60,3 +62,27 @@ def test_the_rehearsal_job_fails_when_rows_would_not_come_back(make_site: MakeSi
         job = defs.resolve_job_def("rehearse_rollback")
         result = job.execute_in_process(instance=instance, raise_on_error=False)
     assert result.success is not spoilt
+
+
+def test_the_repoint_job_moves_the_rows_and_names_what_could_not_move(make_site: MakeSite) -> None:
+    site = make_site(photos=2)
+    migrated(site)
+    address = to_another_domain(site)
+    with dg.instance_for_test() as instance:
+        job = defs.resolve_job_def("repoint")
+        assert job.execute_in_process(instance=instance).success
+        shown = site.execute("SELECT original_url FROM item_photos")
+        assert all(url.startswith(f"{address}/") for (url,) in shown)
+        site.configure(
+            store=site.settings["store"] | {"originals": "discard"},
+            variants={"default": NARROW},
+        )
+        (site.uploads / "items/1.jpg").unlink()
+        config = dg.RunConfig(ops={"repoint_batches": {"config": {"recipe": True}}})
+        result = job.execute_in_process(instance=instance, run_config=config, raise_on_error=False)
+        assert not result.success
+        (failed,) = result.get_step_failure_events()
+        description = str(failed.step_failure_data.user_failure_data.description)
+        assert "1 photos still show the old address" in description
+        assert "items/1.jpg" in description
+    assert site.execute("SELECT original_url FROM item_photos WHERE alt = 'photo 1'") == [shown[1]]

@@ -11,7 +11,7 @@ from photo_pipeline.terminal import Terminal
 
 
 def rebuild(json_: AsJson = False) -> int:
-    """Make lost state tables anew, from the objects' metadata and the copies of the catalog in the bucket.
+    """Make lost state tables anew, from objects' metadata and the copies of the catalog in the bucket.
 
     Example: photo-pipeline rebuild
     """

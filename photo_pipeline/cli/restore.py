@@ -36,7 +36,7 @@ def restore(
     ] = False,
     json_: AsJson = False,
 ) -> int:
-    """Set rows back from the backup files alone, for when the state tables are lost. A dry run by default.
+    """Set rows back from the backup files alone, for when the state tables are lost. Dry run by default.
 
     Example: photo-pipeline restore --apply
     """

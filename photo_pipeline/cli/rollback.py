@@ -11,17 +11,19 @@ from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.migration.rollback import RolledBack
 from photo_pipeline.core.migration.run import (
     batches_to_roll_back,
-    locate_photos,
+    locate_with_copies,
     new_run_id,
     roll_back_batch,
 )
+from photo_pipeline.core.migration.watch import wish
 from photo_pipeline.terminal import Terminal
 
 
 def rollback(
     batch: Batch = None,
     photo: Annotated[
-        list[int] | None, typer.Option("--photo", help="A pp_photo id; may be repeated.")
+        list[int] | None,
+        typer.Option("--photo", help="A pp_photo id; may be repeated. Its cells only, with its copies."),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every batch that has rewritten rows.")] = False,
     json_: AsJson = False,
@@ -38,13 +40,19 @@ def rollback(
         )
     with open_project() as project:
         require_state(project)
-        targets = locate_photos(project.database, photo) if photo else {}
+        targets = locate_with_copies(project.database, project.config, photo) if photo else {}
         keys = list(targets) or batches_to_roll_back(project.database, wanted=batch)
         done: dict[str, RolledBack] = {}
+        before = wish(project.database)
         for key in keys:
             with terminal.progress(key) as progress:
                 done[key] = roll_back_batch(
-                    project, key, run=new_run_id(), only_photos=targets.get(key), progress=progress
+                    project,
+                    key,
+                    run=new_run_id(),
+                    only_photos=targets.get(key),
+                    wish_before=before,
+                    progress=progress,
                 )
     terminal.table(
         ("batch", "rolled back", "edited since", "failed", "files restored"),

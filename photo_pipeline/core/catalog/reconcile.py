@@ -1,7 +1,7 @@
 """Puts every reference of the application, and every file nobody refers to, into exactly one class.
 
-The result is `pp_photo`: one row per reference (and per unreferenced file). What a photo's later state
-means belongs to `core.migration`; here states are only opened (pending) and closed (superseded).
+The result is `pp_photo`: one row per reference (and per unreferenced file). How a photo that is known already
+goes on is `known_photos`.
 """
 
 import hashlib
@@ -23,6 +23,7 @@ from photo_pipeline.core.catalog.files import (
     lookup_id,
     store_sniffed,
 )
+from photo_pipeline.core.catalog.known_photos import KnownPhotos, updated
 from photo_pipeline.core.catalog.rows import RowAddress, SourceRow, read_rows, row_id
 from photo_pipeline.core.catalog.tables import PhotoClass, PhotoState, file_table, photo_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
@@ -32,22 +33,9 @@ from photo_pipeline.core.sources.mapping import AnyField, Source
 from photo_pipeline.core.sources.spelling import Refused
 from photo_pipeline.core.sources.text.views import Span
 
-# States that an inventory may take back to pending when the photo is there (again).
-_REOPENED = (PhotoState.FOUND, PhotoState.SUPERSEDED, PhotoState.CONFLICT)
-# States of photos whose new value a row may (still, or again) show.
-_WAS_MIGRATED = (PhotoState.MIGRATED, PhotoState.ROLLED_BACK, PhotoState.SUPERSEDED)
 _PAGE = 500
 # How much of a cell that cannot be read is shown.
 _SHOWN = 200
-# States in which a changed file has to be processed anew.
-_BEFORE_REWRITE = (
-    PhotoState.PENDING,
-    PhotoState.PROCESSED,
-    PhotoState.UPLOADED,
-    PhotoState.STORED,
-    PhotoState.QUARANTINED,
-    PhotoState.ROLLED_BACK,
-)
 
 
 @dataclass(frozen=True)
@@ -132,7 +120,8 @@ class Reconciler:
             findings = self._classify(connection, references)
         with self._database.write() as connection:
             self._fence.hold(connection)
-            known = _known_photos(connection, references)
+            rows = {row_id(each.source.name, each.row.row_key) for each in references}
+            known = KnownPhotos.of(connection, rows)
             new, updates, sniffed = [], [], {}
             for read, found in zip(references, findings, strict=True):
                 reference, finding = self._present(connection, known, read, found)
@@ -141,7 +130,7 @@ class Reconciler:
                 if photo is None:
                     new.append(row)
                 else:
-                    updates.append({"k": photo.id, **_updated(photo, row)})
+                    updates.append({"k": photo.id, **updated(photo, row)})
                 if finding.file is not None and finding.file.sniffed_now:
                     sniffed[finding.file.file_id] = finding.file
             if new:
@@ -151,7 +140,7 @@ class Reconciler:
             store_sniffed(connection, sniffed.values())
 
     def _present(
-        self, connection: Connection, known: "KnownPhotos", reference: Reference, finding: Finding
+        self, connection: Connection, known: KnownPhotos, reference: Reference, finding: Finding
     ) -> tuple[Reference, Finding]:
         """Return the reference as it stands now.
 
@@ -373,73 +362,17 @@ class Reconciler:
             )
 
 
-@dataclass(frozen=True)
-class KnownPhotos:
-    """The `pp_photo` rows that a chunk of references may continue."""
-
-    by_reference: dict[str, Any]
-    by_new_value: dict[tuple[str, str, str], Any]
-
-
 def _is_blank(row: SourceRow, field: AnyField) -> bool:
     return all(not str(row.values[name] or "").strip() for name in field.reads)
 
 
-def _known_photos(connection: Connection, references: list[Reference]) -> KnownPhotos:
-    rows = {row_id(reference.source.name, reference.row.row_key) for reference in references}
-    query = sa.select(photo_table).where(photo_table.c.row_id.in_(rows)).with_for_update()
-    found = connection.execute(query).all()
-    migrated = [photo for photo in found if photo.new_value and photo.state in _WAS_MIGRATED]
-    # The same value may have been written before; the photo that is migrated now comes last, and counts.
-    migrated.sort(key=lambda photo: (photo.state == PhotoState.MIGRATED, photo.id))
-    return KnownPhotos(
-        by_reference={photo.reference_id: photo for photo in found},
-        by_new_value={(photo.row_id, photo.field, photo.new_value): photo for photo in migrated},
-    )
-
-
 def _photo_of(known: KnownPhotos, reference: Reference) -> Any | None:
-    key = row_id(reference.source.name, reference.row.row_key)
-    migrated = known.by_new_value.get((key, reference.field.label, reference.value))
-    return migrated or known.by_reference.get(reference.reference_id)
-
-
-def _updated(photo: Any, row: dict[str, Any]) -> dict[str, Any]:
-    """Return the columns of a known photo after this inventory."""
-    shown = (row["value"], row["new_value"])
-    ours = photo.state in (PhotoState.MIGRATED, PhotoState.SUPERSEDED)
-    if ours and photo.new_value is not None and photo.new_value in shown:
-        # Ours, also under an earlier CDN address: it keeps its file and local value, for the way back.
-        kept = (
-            "file_id",
-            "root",
-            "path",
-            "value",
-            "size",
-            "mtime_ns",
-            "inode",
-            "sha256",
-            "format",
-            "variant",
-        )
-        row = row | {name: getattr(photo, name) for name in (*kept, "new_value", "reference_id")}
-        row |= {"class": PhotoClass.ALREADY_MIGRATED, "class_detail": None, "state": PhotoState.MIGRATED}
-    elif row["class"] is PhotoClass.MATCHED:
-        row = row | _continued_state(photo, row)
-    return row
-
-
-def _continued_state(photo: Any, row: dict[str, Any]) -> dict[str, Any]:
-    content = (photo.size, photo.mtime_ns, photo.inode)
-    changed = content != (row["size"], row["mtime_ns"], row["inode"])
-    if photo.state in _REOPENED or (changed and photo.state in _BEFORE_REWRITE):
-        return {"state": PhotoState.PENDING}
-    if photo.state == PhotoState.QUARANTINED and photo.batch is None:
-        return {"state": PhotoState.PENDING}  # No batch can retry it, so each inventory does.
-    if photo.state == PhotoState.MIGRATED:
-        # The row says the local value again although we never rolled it back: the application did.
-        return {"state": PhotoState.PENDING}
-    return {"state": photo.state, "error_type": photo.error_type, "error_detail": photo.error_detail}
+    return known.continued_by(
+        row_id=row_id(reference.source.name, reference.row.row_key),
+        field=reference.field.label,
+        value=reference.value,
+        reference_id=reference.reference_id,
+    )
 
 
 def _update_statement(example: dict[str, Any]) -> sa.Update:

@@ -10,7 +10,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ from photo_pipeline.core.catalog.batches import assign_batches
 from photo_pipeline.core.catalog.checksums import hash_matched_files
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.inventory import Inventory, take_inventory
-from photo_pipeline.core.catalog.tables import PhotoState, utc_now
+from photo_pipeline.core.catalog.tables import utc_now
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.cost.pricing import LEGACY_FREE_TIER, S3_STANDARD
 from photo_pipeline.core.errors import PhotoError
@@ -29,14 +29,12 @@ from photo_pipeline.core.imaging.recipe import ImageFormat
 from photo_pipeline.core.imaging.variants import MadePhoto
 from photo_pipeline.core.migration.photos import (
     ObjectNaming,
-    Photo,
-    WantedObject,
     batch_photos,
     object_rows,
     row_primaries,
 )
+from photo_pipeline.core.migration.planned_work import MOVING, Content, Work, WorkCollector
 from photo_pipeline.core.migration.process import FORWARD
-from photo_pipeline.core.migration.proof import is_proven_row
 from photo_pipeline.core.migration.row_rewrite import RowPreview, RowRewriter
 from photo_pipeline.core.migration.run import batches_to_migrate
 from photo_pipeline.core.migration.sampling import Estimate, Stratum, draw, share_at_most, total
@@ -45,7 +43,6 @@ from photo_pipeline.core.progress import Progress, no_progress
 # Not measured, since that would need requests: what a PUT and the HEAD after it take, and the way up.
 ASSUMED_REQUEST_S = 0.06
 ASSUMED_UPLINK_BITS_S = 100_000_000
-_MOVING = (*FORWARD, PhotoState.MIGRATED)
 
 
 @dataclass(frozen=True)
@@ -111,44 +108,6 @@ class Plan:
     plan_seconds: float = 0.0
 
 
-@dataclass
-class _Content:
-    """One picture to be processed under one recipe, and the objects that it still lacks."""
-
-    photo: Photo
-    batch: str
-    variants: list[WantedObject]
-    # Untouched files that it lacks, unless they are counted with another recipe of the picture.
-    untouched: int = 0
-
-    @property
-    def objects(self) -> int:
-        return len(self.variants) + self.untouched
-
-    @property
-    def untouched_bytes(self) -> int:
-        return self.untouched * self.photo.size
-
-
-@dataclass
-class _Work:
-    """What is to be done, collected batch by batch."""
-
-    contents: dict[str, _Content] = field(default_factory=dict)
-    originals: dict[str, int] = field(default_factory=dict)  # bytes by key, of every lacking original
-    rows: set[str] = field(default_factory=set)
-    photos: int = 0
-    proven: set[str] = field(default_factory=set)
-
-    @property
-    def to_make(self) -> list[_Content]:
-        return [each for _, each in sorted(self.contents.items()) if each.variants]
-
-    @property
-    def objects(self) -> int:
-        return len(self.originals) + sum(len(each.variants) for each in self.contents.values())
-
-
 def make_plan(
     database: Database,
     config: PipelineConfig,
@@ -181,56 +140,13 @@ def make_plan(
     hash_matched_files(database, config, progress=progress)
     assign_batches(database, config)
     batches = batches_to_migrate(database)
-    work = _Collector(database, config).collect(batches)
+    work = WorkCollector(database, config).collect(batches)
     drawn = draw(work.to_make, stratum=lambda each: each.photo.source, size=sample, seed=seed)
     outcomes = _encode(ObjectNaming(config, database), config, drawn, workers, progress)
     forecast = _Forecast(config, work, drawn, outcomes, processes=processes, seed=seed)
     previews = _Previewer(database, config, outcomes).show(drawn, rows_shown)
     plan = forecast.plan(inventory, batches=len(batches), rows_shown=previews)
     return replace(plan, plan_seconds=time.perf_counter() - started)
-
-
-class _Collector:
-    """Finds out which objects the batches still need, with the rules of `process` and `upload`."""
-
-    def __init__(self, database: Database, config: PipelineConfig) -> None:
-        self._database = database
-        self._config = config
-        self._naming = ObjectNaming(config, database)
-
-    def collect(self, batches: Iterable[str]) -> _Work:
-        work = _Work()
-        for batch in batches:
-            photos = batch_photos(self._database, batch, FORWARD)
-            leading = row_primaries(self._database, self._config, [p for p in photos if p.is_copy], _MOVING)
-            moving = [photo for photo in photos if not photo.is_copy or photo.row_id in leading]
-            self._add(work, batch, moving)
-        return work
-
-    def _add(self, work: _Work, batch: str, photos: list[Photo]) -> None:
-        wanted = {photo.id: self._wanted(photo) for photo in photos}
-        with self._database.read() as connection:
-            keys = [each.key for objects in wanted.values() for each in objects]
-            rows = object_rows(connection, self._config.store.bucket, keys)
-        proven = {key for key, row in rows.items() if is_proven_row(row)}
-        work.proven |= proven
-        work.photos += len(photos)
-        work.rows.update(photo.row_id for photo in photos)
-        for photo in photos:
-            self._add_photo(work, batch, photo, [e for e in wanted[photo.id] if e.key not in proven])
-
-    def _wanted(self, photo: Photo) -> list[WantedObject]:
-        return ([] if photo.is_copy else self._naming.variants(photo)) + self._naming.untouched(photo)
-
-    def _add_photo(self, work: _Work, batch: str, photo: Photo, lacking: list[WantedObject]) -> None:
-        originals = [each.key for each in lacking if not each.recipe and each.key not in work.originals]
-        work.originals |= dict.fromkeys(originals, photo.size)
-        if photo.is_copy:
-            return
-        name = f"{photo.sha256}/{self._naming.recipe_digest(photo)}"
-        if name not in work.contents:
-            variants = [each for each in lacking if each.recipe]
-            work.contents[name] = _Content(photo, batch, variants, len(originals))
 
 
 _Outcomes = Mapping[int, tuple[MadePhoto | PhotoError, float]]
@@ -240,7 +156,7 @@ _Outcomes = Mapping[int, tuple[MadePhoto | PhotoError, float]]
 def _encode(
     naming: ObjectNaming,
     config: PipelineConfig,
-    drawn: Mapping[str, list[_Content]],
+    drawn: Mapping[str, list[Content]],
     workers: Callable[[], AbstractContextManager[ImageWorkers]],
     progress: Progress,
 ) -> _Outcomes:
@@ -261,7 +177,7 @@ def _encode(
 
 
 def _tasks(
-    config: PipelineConfig, naming: ObjectNaming, contents: Iterable[_Content], folder: Path
+    config: PipelineConfig, naming: ObjectNaming, contents: Iterable[Content], folder: Path
 ) -> Iterator[PhotoTask]:
     for each in contents:
         recipe = naming.recipe(each.photo)
@@ -285,8 +201,8 @@ class _Forecast:
     def __init__(
         self,
         config: PipelineConfig,
-        work: _Work,
-        drawn: Mapping[str, list[_Content]],
+        work: Work,
+        drawn: Mapping[str, list[Content]],
         outcomes: _Outcomes,
         *,
         processes: int,
@@ -331,11 +247,11 @@ class _Forecast:
     def _total(
         self,
         of_made: Callable[[MadePhoto, float], float] | None,
-        of_failed: Callable[[_Content], float] | None = None,
+        of_failed: Callable[[Content], float] | None = None,
     ) -> Estimate:
         """Return the total over all contents of a figure of those that are made, or of those that fail."""
 
-        def figure(content: _Content) -> float:
+        def figure(content: Content) -> float:
             made, seconds = self._outcomes[content.photo.id]
             if isinstance(made, MadePhoto):
                 return of_made(made, seconds) if of_made else 0.0
@@ -406,21 +322,21 @@ class _Previewer:
         self._outcomes = outcomes
         self._naming = ObjectNaming(config, database)
 
-    def show(self, drawn: Mapping[str, list[_Content]], count: int) -> tuple[RowPreview, ...]:
+    def show(self, drawn: Mapping[str, list[Content]], count: int) -> tuple[RowPreview, ...]:
         """Return up to `count` rows, from each source in turn."""
-        queues: dict[str, list[_Content]] = defaultdict(list)
+        queues: dict[str, list[Content]] = defaultdict(list)
         for name, group in drawn.items():
             queues[name] = [each for each in group if isinstance(self._outcomes[each.photo.id][0], MadePhoto)]
         turns = [each for turn in _in_turn(queues.values()) for each in turn]
         return tuple(self._preview(each) for each in turns[:count])
 
-    def _preview(self, content: _Content) -> RowPreview:
+    def _preview(self, content: Content) -> RowPreview:
         photos = [
             photo
             for photo in batch_photos(self._database, content.batch, FORWARD)
             if photo.row_id == content.photo.row_id
         ]
-        primary = row_primaries(self._database, self._config, photos, _MOVING).get(content.photo.row_id)
+        primary = row_primaries(self._database, self._config, photos, MOVING).get(content.photo.row_id)
         # Other photos of the row were not encoded, perhaps: what is known of their files is their names.
         shown = [
             p
@@ -432,7 +348,7 @@ class _Previewer:
         with self._database.read() as connection:
             return rewriter.preview(connection, shown, primary)
 
-    def _objects(self, content: _Content) -> dict[str, Any]:
+    def _objects(self, content: Content) -> dict[str, Any]:
         """Return what `pp_object` would say of the photo's variants."""
         wanted = self._naming.variants(content.photo)
         with self._database.read() as connection:
@@ -453,7 +369,7 @@ class _Previewer:
         return rows
 
 
-def _in_turn(queues: Iterable[list[_Content]]) -> Iterator[list[_Content]]:
+def _in_turn(queues: Iterable[list[Content]]) -> Iterator[list[Content]]:
     lists = list(queues)
     for place in range(max((len(each) for each in lists), default=0)):
         yield [each[place] for each in lists if place < len(each)]

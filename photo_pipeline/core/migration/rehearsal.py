@@ -22,6 +22,7 @@ from photo_pipeline.core.catalog.tables import PhotoState, RewriteOutcome, rewri
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.photos import ObjectNaming, Photo, batch_photos, row_primaries
+from photo_pipeline.core.migration.row_parts import RowPart, whole_row
 from photo_pipeline.core.migration.row_rewrite import RowRewriter
 from photo_pipeline.core.migration.row_rollback import RowRollback
 
@@ -125,7 +126,7 @@ class _Rehearsal:
             expected = self._local_row(connection, photos[0], found)
         counts = RowRollback(
             self._database, self._config, {p.id: p for p in self._photos}, batch=self._outcome.batch
-        ).roll_back(connection, self._applied(connection, photos[0]))
+        ).roll_back(connection, self._applied_whole(connection, photos[0]))
         self._judge(name, expected, _whole_row(connection, address), counts)
 
     def _rewrite(self, connection: Connection, photos: list[Photo], state: PhotoState) -> str | None:
@@ -159,6 +160,10 @@ class _Rehearsal:
             columns.outcome == RewriteOutcome.APPLIED,
         )
         return list(connection.execute(query.order_by(columns.id.desc())))
+
+    def _applied_whole(self, connection: Connection, photo: Photo) -> RowPart:
+        entries = self._applied(connection, photo)
+        return whole_row(entries, ledger.photos_of(connection, entries))
 
     def _local_row(
         self, connection: Connection, photo: Photo, found: Mapping[str, RawValue]

@@ -13,10 +13,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from photo_pipeline.core.catalog.cells import our_url
 from photo_pipeline.core.catalog.database import ROW_LOCK_TIMEOUT_S, Database
 from photo_pipeline.core.catalog.tables import PhotoState, photo_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.delivery.caching import CACHE_CONTROL
 from photo_pipeline.core.delivery.canary import Expected, run_canary
 from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.migration.backup import back_up_ledger, back_up_rows
@@ -33,9 +33,8 @@ from photo_pipeline.core.migration.process import Workers
 from photo_pipeline.core.migration.proof import is_proven, is_proven_row
 from photo_pipeline.core.migration.row_rewrite import RowChange, RowCounts, RowRewriter
 from photo_pipeline.core.migration.supply import ObjectSupply
-from photo_pipeline.core.migration.upload import CACHE_CONTROL
-from photo_pipeline.core.migration.values import RowValues
 from photo_pipeline.core.migration.watch import ControlWatch
+from photo_pipeline.core.migration.whereabouts import Whereabouts
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.probe import probe_store
 from photo_pipeline.core.storage.store import PhotoStore
@@ -114,7 +113,8 @@ class _Repointer:
     def run(self, workers: Workers, progress: Progress) -> Repointed:
         photos = batch_photos(self._database, self._lease.batch, (PhotoState.MIGRATED,))
         leading = row_primaries(self._database, self._config, photos)
-        moving = self._elsewhere(photos, leading)
+        whereabouts = Whereabouts(self._database, self._config, self._naming, bucket=self._store.bucket)
+        moving = whereabouts.elsewhere(photos, leading)
         self._outcome.photos = len(photos)
         self._outcome.already_there = len(photos) - len(moving)
         if moving:
@@ -125,19 +125,6 @@ class _Repointer:
             self._rewrite(safe, leading, progress)
         back_up_ledger(self._database, self._config, self._lease, self._store)
         return self._outcome
-
-    def _elsewhere(self, photos: Sequence[Photo], leading: Mapping[str, Photo]) -> list[Photo]:
-        """Return the photos whose rows show another value than the configuration gives them now."""
-        # In a text our URL may be escaped; what has no cell of its own names nothing that could move.
-        return [
-            p
-            for p in photos
-            if self._config.source(p.source).field(p.field).written
-            and self._values(p).field_value(p, leading.get(p.row_id)) != our_url(p.new_value or "")
-        ]
-
-    def _values(self, photo: Photo) -> RowValues:
-        return RowValues(self._naming, self._config.source(photo.source), self._store.bucket)
 
     def _supplied(
         self, moving: Sequence[Photo], leading: Mapping[str, Photo], workers: Workers

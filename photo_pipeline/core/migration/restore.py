@@ -337,7 +337,9 @@ class _SourceRestore:
     def _judged(self, key: str, current: Mapping[str, RawValue]) -> list[CellChange]:
         """Decide what becomes of each cell of a row; columns that no longer exist are left out."""
         judged = {name: self._judge(name, self._rows[key][name], value) for name, value in current.items()}
-        shows = {each.column for each in self._source.fields if getattr(each, "column", None)}
+        rewrite = self._source.rewrite
+        # In mode columns a photo's own column was never written: others tell where it is.
+        shows = rewrite.markers or [each.column for each in self._source.fields]
         photo_cells = [outcome for name, (outcome, _) in judged.items() if name in shows]
         if CellOutcome.EDITED in photo_cells and CellOutcome.RESTORED not in photo_cells:
             # As a rollback does: what describes another photo now is not ours to describe.
@@ -361,7 +363,8 @@ class _SourceRestore:
             return CellOutcome.RESTORED, target
         if history.holds(value):
             return CellOutcome.UNCHANGED, value
-        side = (*self._source.rewrite.write_back, *self._source.rewrite.touch)
+        rewrite = self._source.rewrite
+        side = (*rewrite.set, *rewrite.write_back, *rewrite.touch)
         unknown = name in side and not history.written
         return (CellOutcome.UNPROVEN if unknown else CellOutcome.EDITED), value
 
@@ -486,14 +489,22 @@ def _refuse_beside_a_run(database: Database) -> None:
 def _settle_row(connection: Connection, row: str, columns: Sequence[str]) -> None:
     """Note in the ledger and the catalog, where they are there, that the cells are local again."""
     rewrite, photo = rewrite_table.c, photo_table.c
+    ended = (
+        rewrite.row_id == row,
+        rewrite.column.in_(columns),
+        rewrite.outcome == RewriteOutcome.APPLIED,
+    )
+    # By the ledger: in mode columns, and of a computed field, the photo's own column is none of these.
+    links = ledger.photos_of(connection, connection.execute(sa.select(rewrite_table).where(*ended)).all())
+    photos = [each for linked in links.values() for each in linked]
     connection.execute(
         sa.update(rewrite_table)
-        .where(rewrite.row_id == row, rewrite.column.in_(columns), rewrite.outcome == RewriteOutcome.APPLIED)
+        .where(*ended)
         .values(outcome=RewriteOutcome.ROLLED_BACK, rolled_back_at=utc_now(), reason="restored from a backup")
     )
     connection.execute(
         sa.update(photo_table)
-        .where(photo.row_id == row, photo.column.in_(columns), photo.state == PhotoState.MIGRATED)
+        .where(photo.id.in_(photos), photo.state == PhotoState.MIGRATED)
         .values(state=PhotoState.ROLLED_BACK, error_type=None, error_detail=None, updated_at=utc_now())
     )
 

@@ -21,6 +21,7 @@ from photo_pipeline.core.catalog.tables import (
     utc_now,
 )
 from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.delivery.caching import CACHE_CONTROL
 from photo_pipeline.core.delivery.canary import Expected, run_canary
 from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.errors import PausedError
@@ -38,7 +39,6 @@ from photo_pipeline.core.migration.photos import (
 )
 from photo_pipeline.core.migration.proof import is_proven, ready_photos
 from photo_pipeline.core.migration.row_rewrite import RowChange, RowCounts
-from photo_pipeline.core.migration.upload import CACHE_CONTROL
 from photo_pipeline.core.migration.watch import ControlWatch
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.probe import probe_store

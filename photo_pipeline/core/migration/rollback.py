@@ -26,9 +26,10 @@ from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.ledger_audit import audit_rewritten_again, audit_rollbacks, last_ledger_id
 from photo_pipeline.core.migration.photos import ObjectNaming, Photo, batch_photos
+from photo_pipeline.core.migration.row_parts import RowPart, part_with, whole_row
 from photo_pipeline.core.migration.row_rewrite import RowChange
 from photo_pipeline.core.migration.row_rollback import RowRollback, RowRollbackCounts
-from photo_pipeline.core.migration.watch import ControlWatch
+from photo_pipeline.core.migration.watch import ControlWatch, Wish
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.checksum import sha256_hex
 from photo_pipeline.core.storage.store import PhotoStore
@@ -72,21 +73,31 @@ def rollback_batch(
     store: OpenStore,
     *,
     only_photos: Sequence[int] | None = None,
+    wish_before: Wish | None = None,
     progress: Progress = no_progress,
 ) -> RolledBack:
-    """Restore every rewritten row of the batch (or only the rows of the given photos).
+    """Restore every rewritten row of the batch, or only what goes back with the given photos (`row_parts`).
+
+    A pause stops it, unless it is `wish_before`: what was wanted already when the rollback (of which this
+    batch may be a part) began; without that, when this batch began.
 
     Raises:
         DatabaseError: the database went away; committed chunks stand, the rest is untouched.
         LeaseLostError: another run has taken the batch over.
         PausedError: a person paused while it ran; committed chunks stand.
     """
-    return _BatchRollback(database, config, lease, store).run(only_photos, progress)
+    watch = ControlWatch(database, backwards=True, before=wish_before)
+    return _BatchRollback(database, config, lease, store, watch).run(only_photos, progress)
 
 
 class _BatchRollback:
     def __init__(
-        self, database: Database, config: PipelineConfig, lease: BatchLease, store: OpenStore
+        self,
+        database: Database,
+        config: PipelineConfig,
+        lease: BatchLease,
+        store: OpenStore,
+        watch: ControlWatch,
     ) -> None:
         self._database = database
         self._config = config
@@ -98,12 +109,12 @@ class _BatchRollback:
         self._photos = {photo.id: photo for photo in batch_photos(database, lease.batch)}
         self._links: dict[int, tuple[int, ...]] = {}  # photos by ledger row
         self._trusted: set[Path] = set()  # files whose content was compared in this rollback
-        self._watch = ControlWatch(database, backwards=True)
+        self._watch = watch
         self._rows = RowRollback(database, config, self._photos, batch=lease.batch)
 
     def run(self, only_photos: Sequence[int] | None, progress: Progress) -> RolledBack:
         rows = self._ledger_rows(only_photos)
-        self._outcome.photos = len({photo for row in rows for each in row for photo in self._links[each.id]})
+        self._outcome.photos = len(frozenset[int]().union(*(part.photos for part in rows)))
         size = self._config.rewrite.rows_per_transaction
         for start in range(0, len(rows), size):
             chunk = [row for row in rows[start : start + size] if self._files_are_there(row)]
@@ -112,7 +123,7 @@ class _BatchRollback:
             self._watch.check()
         return self._outcome
 
-    def _ledger_rows(self, only_photos: Sequence[int] | None) -> list[list[Any]]:
+    def _ledger_rows(self, only_photos: Sequence[int] | None) -> list[RowPart]:
         """Return the applied entries, grouped by application row, the last rewritten first."""
         columns = rewrite_table.c
         query = (
@@ -127,22 +138,25 @@ class _BatchRollback:
             rows = list(grouped.values())
             self._links = ledger.photos_of(connection, [entry for row in rows for entry in row])
         if only_photos is None:
-            return rows
-        wanted = set(only_photos)
-        return [row for row in rows if any(wanted.intersection(self._links[entry.id]) for entry in row)]
+            return [whole_row(row, self._links) for row in rows]
+        sources = self._config.source
+        parts = (
+            part_with(only_photos, row, self._links, self._photos, sources(row[0].source)) for row in rows
+        )
+        return [part for part in parts if part is not None]
 
-    def _files_are_there(self, row: list[Any]) -> bool:
+    def _files_are_there(self, part: RowPart) -> bool:
         """Make sure that every local file the row will point to exists again."""
         try:
-            for photo_id in dict.fromkeys(each for entry in row for each in self._links[entry.id]):
+            for photo_id in sorted(part.photos):
                 photo = self._photos.get(photo_id)
                 if photo is not None and self._restore_file(photo):
                     self._outcome.files_restored += 1
                     self._restored.append(f"{photo.root}/{photo.path}")
         except (PhotoError, StoreError, ConfigurationError, OSError) as error:
-            if not self._is_still_ours(row):
+            if not self._is_still_ours(part.entries):
                 return True  # Nothing of it will be set back; that it was edited is what to report.
-            self._give_up(row, str(error))
+            self._give_up(part, str(error))
             return False
         return True
 
@@ -186,19 +200,19 @@ class _BatchRollback:
         self._trusted.add(path)
         return True
 
-    def _give_up(self, row: list[Any], reason: str) -> None:
+    def _give_up(self, part: RowPart, reason: str) -> None:
         with self._database.write() as connection:
             self._lease.hold(connection)
-            left = self._rows.give_up(connection, row, reason)
+            left = self._rows.give_up(connection, part, reason)
         self._outcome.failed += left
 
-    def _roll_back_chunk(self, chunk: list[list[Any]]) -> None:
+    def _roll_back_chunk(self, chunk: list[RowPart]) -> None:
         def change(connection: Connection) -> RowRollbackCounts:
             counts, began = RowRollbackCounts(), utc_now()
-            above, row_ids = last_ledger_id(connection), {row[0].row_id for row in chunk}
+            above, row_ids = last_ledger_id(connection), {part.entries[0].row_id for part in chunk}
             self._lease.hold(connection)
-            for row in chunk:
-                counts.add(self._rows.roll_back(connection, row))
+            for part in chunk:
+                counts.add(self._rows.roll_back(connection, part))
             batch, run = self._lease.batch, self._lease.run
             audit_rewritten_again(connection, batch=batch, run=run, row_ids=row_ids, above=above)
             audit_rollbacks(

@@ -4,7 +4,7 @@ Which rows those are, in which chunks they go, and that their local files are th
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
@@ -29,6 +29,7 @@ from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.ledger import RowRefusedError
 from photo_pipeline.core.migration.photos import Photo
+from photo_pipeline.core.migration.row_parts import RowPart
 from photo_pipeline.core.migration.row_rewrite import RowChange
 from photo_pipeline.core.migration.shared_cells import SharedCells
 
@@ -83,36 +84,36 @@ class RowRollback:
         self._shared = SharedCells(config)
         self._put_off: set[int] = set()
 
-    def roll_back(self, connection: Connection, row: list[Any]) -> RowRollbackCounts:
-        """Set the row back to what the ledger has, and return what became of it.
+    def roll_back(self, connection: Connection, part: RowPart) -> RowRollbackCounts:
+        """Set the row (or the part of it) back to what the ledger has, and return what became of it.
 
         Args:
             connection: In the chunk's write transaction.
-            row: The applied `pp_rewrite` rows of one application row.
+            part: The applied `pp_rewrite` rows of one application row, and the photos that go back.
         """
         counts = RowRollbackCounts()
         try:
             with connection.begin_nested():
-                self._swap_row_back(connection, row, counts)
+                self._swap_row_back(connection, part, counts)
         except (RowRefusedError, ConfigurationError, DBAPIError) as error:
             if isinstance(error, DBAPIError) and fault_of(error) in (Fault.AGAIN, Fault.DATABASE):
                 raise
             reason = one_line(error) if isinstance(error, DBAPIError) else str(error)
-            counts = RowRollbackCounts(failed=self.give_up(connection, row, reason))
+            counts = RowRollbackCounts(failed=self.give_up(connection, part, reason))
         return counts
 
-    def give_up(self, connection: Connection, row: list[Any], reason: str) -> int:
-        """Note on the row's photos why it was left as it is; return how many they are."""
-        photos = self._photos_of(ledger.photos_of(connection, row))
+    def give_up(self, connection: Connection, part: RowPart, reason: str) -> int:
+        """Note on the photos why their row was left as it is; return how many they are."""
+        photos = self._photos_of(part)
         for photo in photos:
             self._mark(connection, photo, None, error_type="rollback_failed", error_detail=reason)
         return len(photos)
 
-    def _photos_of(self, links: Mapping[int, Sequence[int]]) -> list[Photo]:
-        ids = dict.fromkeys(photo_id for linked in links.values() for photo_id in linked)
-        return [self._photos[photo_id] for photo_id in ids if photo_id in self._photos]
+    def _photos_of(self, part: RowPart) -> list[Photo]:
+        return [self._photos[photo_id] for photo_id in sorted(part.photos) if photo_id in self._photos]
 
-    def _swap_row_back(self, connection: Connection, row: list[Any], counts: RowRollbackCounts) -> None:
+    def _swap_row_back(self, connection: Connection, part: RowPart, counts: RowRollbackCounts) -> None:
+        row = part.entries
         source = self._config.source(row[0].source)
         address = RowAddress.of(self._database, source, row[0].row_key)
         present = [entry for entry in row if entry.column in address.table.columns]
@@ -120,8 +121,8 @@ class RowRollback:
         current = address.read(connection, names) if names else None
         verdicts: dict[int, str | None] = {e.id: _GONE if e in present else _NO_COLUMN for e in row}
         if current is not None:
-            verdicts |= self._restore_cells(connection, address, present, current)
-        self._settle(connection, row, verdicts, counts)
+            verdicts |= self._restore_cells(connection, address, present, current, part.photos)
+        self._settle(connection, part, verdicts, counts)
 
     def _restore_cells(
         self,
@@ -129,6 +130,7 @@ class RowRollback:
         address: RowAddress,
         row: list[Any],
         current: dict[str, raw.RawValue],
+        going: Collection[int],
     ) -> dict[int, str | None]:
         """Set back what still is as it was written; return, by entry, None or why it was left."""
         later = self._later_entries(connection, row)
@@ -138,7 +140,7 @@ class RowRollback:
         for name, chain in cells.items():
             if any(each.embedded for each in address.source.fields_on(name)):
                 # The same text may show photos of other batches: theirs stay, ours go back.
-                target, walked = self._shared.without(connection, address, name, current[name], chain)
+                target, walked = self._shared.without(connection, address, name, current[name], chain, going)
                 verdicts |= _left(chain, _EDITED) | {entry.id: None for entry in walked}
                 if walked:
                     targets[name] = target
@@ -238,23 +240,25 @@ class RowRollback:
     def _settle(
         self,
         connection: Connection,
-        row: list[Any],
+        part: RowPart,
         verdicts: dict[int, str | None],
         counts: RowRollbackCounts,
     ) -> None:
         """Write the outcome of each entry into the ledger, and of each photo into the catalog."""
         counts.rows += any(reason is None for reason in verdicts.values())
-        links = ledger.photos_of(connection, row)
-        for entry in row:
+        links = ledger.photos_of(connection, part.entries)
+        for entry in part.entries:
             reason = verdicts[entry.id]
+            if reason and not part.photos.issuperset(links[entry.id]):
+                continue  # It stands, for the photos that stay.
             if entry.id in self._put_off:
                 self._end(connection, [entry], RewriteOutcome.ROLLBACK_DEFERRED, reason)
                 continue
             outcome = RewriteOutcome.ROLLBACK_CONFLICT if reason else RewriteOutcome.ROLLED_BACK
             self._end(connection, [entry], outcome, reason)
             counts.kept_columns += bool(reason) and entry.photo_id is None
-        for photo in self._photos_of(links):
-            entries = [each for each in row if photo.id in links[each.id]]
+        for photo in self._photos_of(part):
+            entries = [each for each in part.entries if photo.id in links[each.id]]
             self._settle_photo(connection, photo, entries, verdicts, counts)
 
     def _settle_photo(

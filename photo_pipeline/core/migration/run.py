@@ -19,18 +19,27 @@ from photo_pipeline.core.catalog.tables import (
     photo_table,
     rewrite_table,
 )
+from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.migration.lease import BatchLease
-from photo_pipeline.core.migration.process import Processed, process_batch, release_photos
+from photo_pipeline.core.migration.process import Processed, Workers, process_batch, release_photos
 from photo_pipeline.core.migration.repoint import Repointed, repoint_batch
 from photo_pipeline.core.migration.rewrite import Rewritten, rewrite_batch
 from photo_pipeline.core.migration.rollback import OpenStore, RolledBack, rollback_batch
-from photo_pipeline.core.migration.state import batch_statuses, settle_back, settle_forward, working_on
+from photo_pipeline.core.migration.state import (
+    batch_statuses,
+    settle_back,
+    settle_forward,
+    settle_partly_back,
+    working_on,
+)
 from photo_pipeline.core.migration.upload import Uploaded, upload_batch
 from photo_pipeline.core.migration.validate import Validated, validate_batch
-from photo_pipeline.core.migration.watch import require_running
+from photo_pipeline.core.migration.watch import Wish, require_running
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.project import Project
+from photo_pipeline.core.storage.store import PhotoStore
 
 
 def new_run_id() -> str:
@@ -124,24 +133,45 @@ def roll_back_batch(
     *,
     run: str,
     only_photos: Sequence[int] | None = None,
+    wish_before: Wish | None = None,
     progress: Progress = no_progress,
 ) -> RolledBack:
-    """Take one batch's rows (or those of some photos) back to their local values.
+    """Take one batch's rows back to their local values, or only what goes back with some photos.
+
+    Args:
+        project: The installation.
+        batch: The batch's key.
+        run: The id of this run.
+        only_photos: Photos of the batch; None: all of it.
+        wish_before: What was wanted of the migration before the first of several batches was begun: a pause
+            between two of them shall stop the rest.
+        progress: Told after each chunk of rows.
 
     Raises:
+        PausedError: somebody paused it while it ran; what was done is kept.
         PhotoPipelineError: the database stops the rollback as a whole; what was done is kept.
     """
     database = project.database
-    with BatchLease(database, batch, run=run) as lease, working_on(database, lease, BatchState.ROLLING_BACK):
-        outcome = rollback_batch(
-            database,
-            project.config,
-            lease,
-            OpenStore(lambda: project.store),
-            only_photos=only_photos,
-            progress=progress,
-        )
-        settle_back(database, lease)
+    store = OpenStore(lambda: project.store)
+    with BatchLease(database, batch, run=run) as lease:
+        if only_photos is not None:
+            # Not `rolling_back` meanwhile: an interruption would commit the whole batch to going back.
+            outcome = rollback_batch(
+                database,
+                project.config,
+                lease,
+                store,
+                only_photos=only_photos,
+                wish_before=wish_before,
+                progress=progress,
+            )
+            settle_partly_back(database, lease)
+            return outcome
+        with working_on(database, lease, BatchState.ROLLING_BACK):
+            outcome = rollback_batch(
+                database, project.config, lease, store, wish_before=wish_before, progress=progress
+            )
+            settle_back(database, lease)
     return outcome
 
 
@@ -156,17 +186,43 @@ def repoint_whole_batch(
     """Move one batch's migrated rows to the address (and recipe) that the configuration has now.
 
     Raises:
+        PausedError: the migration is paused or aborted; what was done is kept.
         PhotoPipelineError: the store, the CDN or the database stops it; what was done is kept.
     """
-    database = project.database
+    return repoint_leased(
+        project.database,
+        project.config,
+        batch,
+        project.store,
+        project.cdn,
+        project.workers,
+        run=run,
+        present_recipe=present_recipe,
+        progress=progress,
+    )
+
+
+def repoint_leased(
+    database: Database,
+    config: PipelineConfig,
+    batch: str,
+    store: PhotoStore,
+    cdn: Cdn,
+    workers: Workers,
+    *,
+    run: str,
+    present_recipe: bool = False,
+    progress: Progress = no_progress,
+) -> Repointed:
+    """Do the same with parts that are open already."""
     with BatchLease(database, batch, run=run) as lease, working_on(database, lease, BatchState.RUNNING):
         outcome = repoint_batch(
             database,
-            project.config,
+            config,
             lease,
-            project.store,
-            project.cdn,
-            project.workers,
+            store,
+            cdn,
+            workers,
             present_recipe=present_recipe,
             progress=progress,
         )
@@ -289,6 +345,32 @@ def locate_photos(database: Database, photos: Sequence[int]) -> dict[str, list[i
     for row in rows:
         found.setdefault(row.batch, []).append(row.id)
     return found
+
+
+def locate_with_copies(
+    database: Database, config: PipelineConfig, photos: Sequence[int]
+) -> dict[str, list[int]]:
+    """Return the photos, and the migrated copies of those that are their row's primary, by batch.
+
+    A copy names its row's primary photo: left behind, it would show a photo that the row no longer shows.
+
+    Raises:
+        ConfigurationError: one of them does not exist or is in no batch.
+    """
+    columns = photo_table.c
+    wanted = [photo for members in locate_photos(database, photos).values() for photo in members]
+    with database.read() as connection:
+        query = sa.select(columns.row_id, columns.source, columns.field).where(columns.id.in_(wanted))
+        rows = [
+            row.row_id
+            for row in connection.execute(query)
+            if config.source(row.source).primary_field == row.field
+        ]
+        copies = sa.select(columns.id).where(
+            columns.row_id.in_(rows), columns.role == "variant", columns.state == PhotoState.MIGRATED
+        )
+        wanted += connection.execute(copies.order_by(columns.id)).scalars()
+    return locate_photos(database, list(dict.fromkeys(wanted)))
 
 
 def _known(database: Database, wanted: Sequence[str]) -> list[str]:

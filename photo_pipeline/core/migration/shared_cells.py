@@ -1,11 +1,12 @@
-"""Takes one batch's photos out of a text that shows photos of several batches.
+"""Takes photos out of a text that goes on showing others, of the same batch or of several.
 
-The batches' ledger entries stand on each other: each has the whole text before and after. Undoing a lower one
+The text's ledger entries stand on each other: each has the whole text before and after. Undoing a lower one
 means writing the text anew without it, so the entries above it are closed and written again on the new text.
+An entry of photos some of which stay is written again with those.
 Nothing of the ledger is changed but outcomes, and the texts still follow from each other to the last byte.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,11 +19,11 @@ from photo_pipeline.core.catalog.tables import RewriteOutcome, photo_table, rewr
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.migration import ledger
 
-_REWRITTEN = "batch {batch} was taken out from below it; its photos stay, by a newer entry"
+_REWRITTEN = "photos of {batch} were taken out from below it; its own stay, by a newer entry"
 
 
 class SharedCells:
-    """Texts with photos of several batches."""
+    """Texts with photos some of which stay."""
 
     def __init__(self, config: PipelineConfig) -> None:
         self._cells = CellReader(config)
@@ -34,17 +35,19 @@ class SharedCells:
         column: str,
         current: raw.RawValue,
         chain: Sequence[Any],
+        going: Collection[int],
     ) -> tuple[raw.RawValue, list[Any]]:
-        """Return the text without these rewrites and those of them it is without; the caller writes it.
+        """Return the text without these photos, for the caller to write, and the rewrites that it ends.
 
-        The entries of other batches above them are written again, as if these had never been.
+        Other photos, and entries above, are written again, as if these had never been.
 
         Args:
             connection: In the row's savepoint: if the text is not written, neither is anything here.
             address: The row.
             column: The text's column.
             current: What it holds.
-            chain: Applied ledger rows of one batch on it.
+            chain: Applied ledger rows of one batch on it, each with some of the photos.
+            going: The photos.
         """
         standing = self._standing(connection, address, column)
         _, walked = ledger.walk_back(current, standing)
@@ -56,15 +59,19 @@ class SharedCells:
         above = [entry for entry in reversed(walked) if entry.id >= ours[-1].id]
         links = ledger.photos_of(connection, above)
         photos = self._photos(connection, {photo for each in above for photo in links[each.id]})
-        others = [entry for entry in above if entry not in ours]
-        if others and self._replayed(address, column, base, above, links, photos) != current:
+        staying = {
+            each.id: [photo for photo in links[each.id] if each not in ours or photo not in going]
+            for each in above
+        }
+        if any(staying.values()) and self._replayed(address, column, base, above, links, photos) != current:
             return current, []  # Not by these steps alone: nobody can tell whose the rest is.
         target: raw.RawValue = base
-        for entry in others:
-            before, target = target, self._replayed(address, column, target, [entry], links, photos)
-            self._close(connection, entry, batch=ours[0].batch)
+        for entry in (each for each in above if staying[each.id]):
+            before, target = target, self._replayed(address, column, target, [entry], staying, photos)
+            if entry not in ours:
+                self._close(connection, entry, batch=ours[0].batch)
             if target != before:
-                self._write_again(connection, address, entry, links[entry.id], before=before, after=target)
+                self._write_again(connection, address, entry, staying[entry.id], before=before, after=target)
         return target, ours
 
     def _standing(self, connection: Connection, address: RowAddress, column: str) -> list[Any]:
@@ -87,7 +94,7 @@ class SharedCells:
         column: str,
         text: raw.RawValue,
         entries: Sequence[Any],
-        links: Mapping[int, tuple[int, ...]],
+        links: Mapping[int, Sequence[int]],
         photos: Mapping[int, Any],
     ) -> str:
         """Return the text after the entries' photos were rewritten in it."""

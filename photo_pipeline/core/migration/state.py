@@ -115,6 +115,18 @@ def settle_back(database: Database, lease: BatchLease) -> BatchState:
     return state
 
 
+def settle_partly_back(database: Database, lease: BatchLease) -> BatchState:
+    """Close a batch after some of its photos went back: as after a rewrite of the others.
+
+    An interrupted rollback of the whole batch stays to be finished, unless there is nothing left of it.
+    """
+    if lease.previous_state != BatchState.ROLLING_BACK:
+        return settle_forward(database, lease)
+    if not photo_states(database, lease.batch)[PhotoState.MIGRATED]:
+        return settle_back(database, lease)
+    return BatchState.ROLLING_BACK
+
+
 def _set(database: Database, lease: BatchLease, state: BatchState, *, error: str | None) -> None:
     with database.write() as connection:
         lease.hold(connection)

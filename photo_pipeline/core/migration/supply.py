@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from photo_pipeline.core.catalog.database import Database, insert_or_update
 from photo_pipeline.core.catalog.tables import object_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.delivery.caching import CACHE_CONTROL, NOT_SERVED
 from photo_pipeline.core.durable import write_durably
 from photo_pipeline.core.errors import PhotoChangedError, PhotoError, StorageConflictError
 from photo_pipeline.core.imaging.pool import PhotoTask
@@ -30,7 +31,8 @@ from photo_pipeline.core.migration.photos import (
 )
 from photo_pipeline.core.migration.process import Workers, require_unchanged
 from photo_pipeline.core.migration.proof import is_proven, is_proven_row
-from photo_pipeline.core.migration.upload import CACHE_CONTROL, object_metadata
+from photo_pipeline.core.migration.upload import object_metadata
+from photo_pipeline.core.migration.watch import ControlWatch
 from photo_pipeline.core.storage.checksum import sha256_hex
 from photo_pipeline.core.storage.probe import probe_store
 from photo_pipeline.core.storage.store import PhotoStore
@@ -52,26 +54,32 @@ class ObjectSupply:
         self._lease = lease
         self._store = store
         self._naming = naming
+        self._watch = ControlWatch(database)
         self.brought = 0
         """How many objects were copied or made and proven."""
 
     def bring(self, photos: Sequence[Photo], workers: Workers) -> dict[str, str]:
-        """Bring every missing object of the (primary) photos; return, by content, why some cannot be had.
+        """Bring every missing object of the (primary) photos; return, by picture, why some cannot be had.
+
+        A picture is a content under one recipe: rows with the same content may have been migrated under
+        different ones.
 
         Raises:
+            PausedError: somebody paused the migration; what was proven until then is recorded.
             StoreError: the store cannot be asked; what was proven until then is recorded.
             LeaseLostError: another run has taken the batch over.
         """
         failed: dict[str, str] = {}
         to_make: dict[str, tuple[Photo, list[WantedObject]]] = {}
-        for photo in {photo.sha256: photo for photo in photos}.values():
+        for name, photo in {self._picture(photo): photo for photo in photos}.items():
+            self._watch.check()
             try:
                 missing = [each for each in self._missing(photo) if not self._copy(photo, each)]
             except PhotoError as error:
-                failed[photo.sha256] = str(error)
+                failed[name] = str(error)
                 continue
             if missing:
-                to_make[photo.sha256] = (photo, missing)
+                to_make[name] = (photo, missing)
         if to_make:
             failed |= self._make(to_make, workers)
         return failed
@@ -114,7 +122,7 @@ class ObjectSupply:
             wanted.key,
             data,
             content_type=facts["mime"],
-            cache_control=CACHE_CONTROL.get(wanted.format) if wanted.recipe else "private",
+            cache_control=CACHE_CONTROL[wanted.format] if wanted.recipe else NOT_SERVED,
             metadata=object_metadata(wanted, photo, checksum, facts),
         )
         if not is_proven(self._store, probe, wanted.key, checksum, size=len(data)):
@@ -134,11 +142,11 @@ class ObjectSupply:
     def _make(self, to_make: dict[str, tuple[Photo, list[WantedObject]]], workers: Workers) -> dict[str, str]:
         failed: dict[str, str] = {}
         tasks = []
-        for content, (photo, missing) in to_make.items():
+        for name, (photo, missing) in to_make.items():
             try:
                 tasks.append(self._task(photo, [each for each in missing if each.recipe]))
             except PhotoError as error:
-                failed[content] = str(error)
+                failed[name] = str(error)
         with workers() as pool:
             for task, made in pool.process(tasks):
                 photo = to_make[task.id][0]
@@ -150,6 +158,7 @@ class ObjectSupply:
                     failed[task.id] = str(error)
                 finally:
                     self._fetched(photo).unlink(missing_ok=True)
+                self._watch.check()
         return failed
 
     def _keep(self, photo: Photo, task: PhotoTask, made: Any) -> None:
@@ -189,7 +198,7 @@ class ObjectSupply:
             raise PhotoError(photo.path, cause=cause, fix="repoint to the present recipe: --recipe")
         names = {(each.variant, ImageFormat(each.format)): each.key for each in missing}
         return PhotoTask(
-            id=photo.sha256,
+            id=self._picture(photo),
             source=self._source(photo),
             recipe=recipe,
             wanted=tuple((specs[variant], image_format) for variant, image_format in names),
@@ -214,4 +223,7 @@ class ObjectSupply:
         return self._fetched(photo)
 
     def _fetched(self, photo: Photo) -> Path:
-        return self._config.state.staging_dir / "originals" / photo.sha256
+        return self._config.state.staging_dir / "originals" / self._picture(photo)
+
+    def _picture(self, photo: Photo) -> str:
+        return f"{photo.sha256}-{self._naming.recipe_digest(photo)}"

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from photo_pipeline.core.catalog.database import Database, insert_or_update
 from photo_pipeline.core.catalog.tables import PhotoState, object_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.delivery.caching import CACHE_CONTROL, NOT_SERVED
 from photo_pipeline.core.errors import (
     NotStoredError,
     PausedError,
@@ -56,14 +57,6 @@ from photo_pipeline.core.storage.store import PhotoStore
 _RECORD_EVERY = 50
 # Photos in a row, without one success between, that make it the store's fault although it still answers.
 _PHOTOS_IN_A_ROW = 3
-
-# Content-addressed keys never change, so AVIF and WebP may be kept for ever; JPEG, the fallback that other
-# sites and mail programs link to, stays refreshable (PRODUCT C1).
-CACHE_CONTROL = {
-    "avif": "public, max-age=31536000, immutable",
-    "webp": "public, max-age=31536000, immutable",
-    "jpeg": "public, max-age=86400",
-}
 
 
 @dataclass
@@ -288,7 +281,7 @@ class _BatchUploader:
             key,
             data,
             content_type=job.mime,
-            cache_control=CACHE_CONTROL.get(job.wanted.format) if job.wanted.recipe else "private",
+            cache_control=CACHE_CONTROL[job.wanted.format] if job.wanted.recipe else NOT_SERVED,
             metadata=object_metadata(
                 job.wanted, job.photo, job.checksum, job.row._mapping if job.row is not None else None
             ),

@@ -22,6 +22,7 @@ from photo_pipeline.core.catalog.raw import RawValue
 from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.tables import PhotoState, photo_table, utc_now, validation_table
 from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.delivery.caching import CACHE_CONTROL
 from photo_pipeline.core.delivery.canary import Expected, delivery_problems
 from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.delivery.routing import AUTO_SUFFIX
@@ -35,7 +36,6 @@ from photo_pipeline.core.migration.photos import (
     row_primaries,
 )
 from photo_pipeline.core.migration.proof import is_proven, is_proven_row
-from photo_pipeline.core.migration.upload import CACHE_CONTROL
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.probe import probe_store
 from photo_pipeline.core.storage.store import PhotoStore

@@ -43,6 +43,20 @@ class RowValues:
             for column, quantity in self._source.rewrite.write_back.items()
         }
 
+    def addresses(self, column: str, primary: Photo) -> list[str]:
+        """Return the URLs, key or bucket that a write-back column names; none if it holds another fact."""
+        quantity, variant = self._source.rewrite.write_back[column], self._variant(primary)
+        if quantity.startswith("url."):
+            return [self._value(primary, quantity.removeprefix("url."))]
+        if quantity == "formats_json":
+            return [self._naming.urls.url(each.key) for each in self._naming.variants(primary)]
+        if quantity == "formats_strapi":
+            made = (each for each in self._naming.variants(primary) if each.format == self._format.value)
+            return [self._value(primary, each.variant) for each in made if each.variant != variant]
+        if quantity == "s3_key":
+            return [self._naming.variant_key(primary, variant, self._format.extension)]
+        return [self._bucket] if quantity == "bucket" else []
+
     def literals(self, *, is_sqlite: bool) -> dict[str, RawValue]:
         """Return the columns under `set` with their raw values."""
         return {

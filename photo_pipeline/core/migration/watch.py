@@ -71,17 +71,18 @@ def require_running(database: Database) -> None:
 class ControlWatch:
     """Looks between two photos whether the work is still wanted; cheap enough to ask for each of them."""
 
-    def __init__(self, database: Database, *, backwards: bool = False) -> None:
+    def __init__(self, database: Database, *, backwards: bool = False, before: Wish | None = None) -> None:
         """Begin to watch.
 
         Args:
             database: With the state tables.
             backwards: For a rollback: only a pause that comes while it runs stops it. One that was there
                 before was about the way forward, and an abort is what a rollback follows.
+            before: What was wanted when the rollback began, if that was before this batch of it.
         """
         self._database = database
         self._backwards = backwards
-        self._at_first = wish(database) if backwards else None
+        self._at_first = (before or wish(database)) if backwards else None
         self._next_look = 0.0
 
     def check(self) -> None:

@@ -25,7 +25,7 @@ LOOK = Placeholder("", "data:,", "#808080")
 
 
 class QuickWorkers:
-    """Makes variants of a few bytes that depend on the photo, variant and format only."""
+    """Makes variants of a few bytes that depend on content, recipe, variant and format only."""
 
     def __enter__(self) -> Self:
         return self
@@ -38,8 +38,9 @@ class QuickWorkers:
     def process(self, tasks: Iterable[PhotoTask]) -> Iterator[tuple[PhotoTask, MadePhoto]]:
         for task in tasks:
             made = []
+            content = hashlib.sha256(task.source.read_bytes()).hexdigest()
             for spec, image_format in task.wanted:
-                data = f"{task.id} {spec.name} {image_format}".encode()
+                data = f"{content} {task.recipe.digest} {spec.name} {image_format}".encode()
                 path = task.staging[spec.name, image_format]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)

@@ -1,8 +1,10 @@
 """A rollback rehearsed on real rows: it tells the truth, and leaves no trace."""
 
 import pytest
+from sqlalchemy import Connection
 
 from photo_pipeline.core.migration.rehearsal import Rehearsed, rehearse_rollback
+from photo_pipeline.core.migration.row_parts import RowPart
 from photo_pipeline.core.migration.row_rollback import RowRollback
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import migrated, rewritten, rolled_back, uploaded
@@ -99,9 +101,9 @@ def test_without_the_rollback_the_rehearsal_fails(
     migrated(site)
     roll_back = RowRollback.roll_back
 
-    def forgetful(self: RowRollback, connection: object, row: list[object]) -> object:
-        kept = [entry for entry in row if entry.column != "mime_type"]  # type: ignore[attr-defined]
-        return roll_back(self, connection, kept)  # type: ignore[arg-type]
+    def forgetful(self: RowRollback, connection: Connection, part: RowPart) -> object:
+        kept = [entry for entry in part.entries if entry.column != "mime_type"]
+        return roll_back(self, connection, RowPart(kept, part.photos))
 
     monkeypatch.setattr(RowRollback, "roll_back", forgetful)
     assert rehearsed(site).differing[0].endswith(": mime_type")

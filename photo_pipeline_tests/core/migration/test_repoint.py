@@ -15,7 +15,7 @@ from photo_pipeline.core.migration.row_rewrite import RowRewriter
 from photo_pipeline.core.migration.run import new_run_id
 from photo_pipeline.core.migration.state import settle_forward
 from photo_pipeline_tests.conftest import MakeSite
-from photo_pipeline_tests.core.migration.quick import migrated, quick_workers, rolled_back
+from photo_pipeline_tests.core.migration.quick import again, migrated, quick_workers, rolled_back
 from photo_pipeline_tests.core.migration.test_restore import applied, lose_the_state_tables
 from photo_pipeline_tests.databases import MOSTLY_SQLITE
 from photo_pipeline_tests.sites import Site, item_photo
@@ -181,3 +181,25 @@ def test_an_interrupted_repoint_is_continued_or_taken_back(
         assert all(url.startswith(f"{address}/") for url in urls(site))
     assert rolled_back(site).rolled_back == 3
     assert site.dump() == before
+
+
+@MOSTLY_SQLITE
+def test_rows_with_one_content_under_two_recipes_each_keep_their_own(
+    make_site: MakeSite, database: str
+) -> None:
+    rows = [item_photo(n, "/uploads/items/0.jpg") for n in range(2)]
+    site = make_site(photos=1, rows=rows, database=database)
+    migrated(site)
+    ((second,),) = site.execute("SELECT MAX(id) FROM pp_photo WHERE source IS NOT NULL")
+    rolled_back(site, only_photos=[second])
+    full = {"fit": "inside", "width": 640, "height": 640}
+    site.configure(variants={"default": {"full": full, "thumb": full}})
+    site.execute("UPDATE pp_photo SET state = 'pending' WHERE state = 'rolled_back'")
+    assert again(site, BATCH).rewritten == 1
+    old = urls(site)
+    assert old[0] != old[1]
+    address = to_another_prefix(site)
+    outcome = repointed(site)
+    assert (outcome.repointed, outcome.not_ready, outcome.reasons) == (2, 0, [])
+    before = site.settings["cdn"]["base_url"] + f"/{site.name}/photos"
+    assert urls(site) == [url.replace(before, address) for url in old]
