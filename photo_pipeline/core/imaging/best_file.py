@@ -98,4 +98,5 @@ def _lossy(
         qualities=qualities,
         forecast=lambda budget: forecast(found, pixels, features(), budget=budget, qualities=qualities),
         good_fill=found.good_fill,
+        caution=found.caution,
     )

@@ -16,9 +16,6 @@ import numpy.typing as npt
 # Every quality of 1..100 is decided within 7 halvings; one more allows a first try anywhere.
 MAX_ENCODES = 8
 
-# How far above the forecast a size may turn out, in standard deviations, at the quality that is tried.
-_CAUTION = 0.6
-
 
 class Forecast(Protocol):
     """What sizes to expect, corrected by each encode."""
@@ -54,6 +51,7 @@ def search_quality(
     qualities: Sequence[int],
     forecast: Callable[[int], Forecast],
     good_fill: float = 0.95,
+    caution: float = 0.5,
 ) -> SearchResult:
     """Finds the highest quality whose file has at most `max_bytes` bytes.
 
@@ -63,6 +61,7 @@ def search_quality(
         qualities: Those that may be chosen, ascending.
         forecast: From the budget to what sizes to expect; asked only where there is a budget.
         good_fill: The share of the budget with which a file is good enough.
+        caution: How far above the forecast a size may turn out, in standard deviations, at what is tried.
 
     Returns:
         The file of the highest quality tried that fits. If sizes grow with quality, it is the highest that
@@ -80,7 +79,7 @@ def search_quality(
     bracket = _Bracket(max_bytes=max_bytes, count=len(qualities), good_fill=good_fill)
     expected = forecast(max_bytes)
     while not bracket.decided:
-        at = bracket.next_place(expected)
+        at = bracket.next_place(expected.log_bytes(sigmas=caution))
         data = encode(qualities[at])
         bracket.learn(at, data)
         expected.learn(qualities[at], len(data))
@@ -116,13 +115,12 @@ class _Bracket:
         else:
             self.above, self.smallest = at, data
 
-    def next_place(self, forecast: Forecast) -> int:
+    def next_place(self, log_sizes: npt.NDArray[np.float64]) -> int:
         """The forecast's place, moved so that the tries left can always settle what remains."""
         reach = (1 << (MAX_ENCODES - self.encodes - 1)) - 1
         floor = max(self.below + 1, self.above - 1 - reach)
         ceiling = min(self.above - 1, self.below + 1 + reach)
-        sizes = forecast.log_bytes(sigmas=_CAUTION)[: self.above]
-        return max(floor, min(ceiling, highest_fitting(sizes, self.max_bytes)))
+        return max(floor, min(ceiling, highest_fitting(log_sizes[: self.above], self.max_bytes)))
 
     def result(self, qualities: Sequence[int]) -> SearchResult:
         met = self.below >= 0
