@@ -44,6 +44,7 @@ from photo_pipeline_tests.faults.steps import Death, Steps
 
 IMPORTED_LATE = (
     "boto3.s3.inject",
+    "photo_pipeline.cli.program",
     "pyarrow.parquet",
     "sqlalchemy.dialects.postgresql.psycopg",
     "sqlalchemy.dialects.sqlite.pysqlite",
@@ -91,11 +92,7 @@ def migrate(project: Project) -> None:
 
 
 def roll_back(project: Project) -> None:
-    interrupted = [
-        row.key
-        for row in _rows(project, "SELECT key FROM pp_batch WHERE state = 'rolling_back' ORDER BY key")
-    ]
-    for key in dict.fromkeys([*batches_to_roll_back(project.database), *interrupted]):
+    for key in batches_to_roll_back(project.database):
         roll_back_batch(project, key, run=new_run_id())
 
 
@@ -118,6 +115,24 @@ def pause_and_resume(project: Project) -> None:
     control.resume(project.database, reason="a test", run=new_run_id())
 
 
+def command_migrate(project: Project) -> None:
+    """The command itself, with its worker processes."""
+    _command(project, "migrate")
+
+
+def command_rollback(project: Project) -> None:
+    _command(project, "rollback", "--all")
+
+
+def _command(project: Project, *words: str) -> None:
+    from photo_pipeline.cli.program import app
+
+    project.database.close()
+    code = app(list(words), standalone_mode=False)
+    if code:
+        raise SystemExit(code)
+
+
 OPERATIONS: dict[str, Callable[[Project], None]] = {
     each.__name__: each
     for each in (
@@ -128,13 +143,10 @@ OPERATIONS: dict[str, Callable[[Project], None]] = {
         restore_from_files,
         restore_from_bucket,
         pause_and_resume,
+        command_migrate,
+        command_rollback,
     )
 }
-
-
-def _rows(project: Project, query: str) -> list[Any]:
-    with project.database.read() as connection:
-        return list(connection.execute(sa.text(query)))
 
 
 # --- defences that can be taken away

@@ -5,124 +5,25 @@ counts them in a real process, so a new one is in the matrix by itself. `make te
 kind and operation; the slow tests at every one, on SQLite and PostgreSQL.
 """
 
-import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from itertools import count
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
-from photo_pipeline.core.catalog.tables import utc_now
 from photo_pipeline.core.errors import PhotoPipelineError
-from photo_pipeline.demo.servers import RunningServers
 from photo_pipeline_tests.core.migration.test_restore import lose_the_state_tables
 from photo_pipeline_tests.faults.aftermath import (
     OBJECTS_OF_A_PHOTO,
     assert_log_is_unbroken,
     assert_migrated_as_if_nothing_happened,
     assert_no_row_is_half_written,
-    assert_nothing_recorded_was_sent_again,
     assert_objects_stored_once,
     assert_rolled_back_as_if_nothing_happened,
-    recorded_objects,
 )
-from photo_pipeline_tests.faults.processes import Ended, Runner
-from photo_pipeline_tests.faults.stepwise_run import OPERATIONS, Request, work_inline
-from photo_pipeline_tests.sites import Site, build_site, item_photo, photo
-
-PHOTOS = 2
-VARIANTS = {
-    "default": {
-        "full": {"fit": "inside", "width": 32, "height": 32},
-        "thumb": {"fit": "cover", "width": 16, "height": 16},
-    }
-}
-
-
-@dataclass
-class Scene:
-    """One site, on which a process dies and others carry on."""
-
-    site: Site
-    access_log: Path
-    runner: Runner
-    photos: int = PHOTOS
-    before: list[str] = field(default_factory=list)
-    recorded: set[str] = field(default_factory=set)
-
-    def run(self, operation: str, **request: Any) -> Ended:
-        """Do the operation in a process that may die."""
-        environment = os.environ | {
-            "APP_DATABASE_URL": self.site.url,
-            "PHOTO_PIPELINE_CONFIG": str(self.site.config_path),
-        }
-        log = self.site.home / "run.log"
-        return self.runner.run(asdict(Request(operation, **request)), environment=environment, log=log)
-
-    def do(self, operation: str) -> None:
-        """Do the operation here, by an ordinary run that lives."""
-        with self.site.project() as project:
-            work_inline(project)
-            OPERATIONS[operation](project)
-
-    def tail(self) -> str:
-        return (self.site.home / "run.log").read_text(encoding="utf-8")[-3000:]
-
-
-@pytest.fixture(scope="session")
-def stepwise_runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
-    log = tmp_path_factory.mktemp("stepwise") / "runner.log"
-    runner = Runner("photo_pipeline_tests.faults.stepwise_run", log)
-    yield runner
-    runner.stop()
-
-
-MakeScene = Callable[..., Scene]
-
-
-@pytest.fixture
-def make_scene(
-    tmp_path: Path,
-    servers: RunningServers,
-    s3_access_log: Path,
-    aws_environment: None,
-    stepwise_runner: Runner,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
-) -> MakeScene:
-    """Build a site whose rows are rewritten one by one."""
-    numbers = count()
-
-    def make(*, database: str = "sqlite", photos: int = PHOTOS, **settings: Any) -> Scene:
-        folder = tmp_path / str(next(numbers))
-        folder.mkdir()
-        url = f"sqlite:///{folder / 'app.db'}"
-        if database == "postgres":
-            url = request.getfixturevalue("postgres").new_database()
-        monkeypatch.setenv("APP_DATABASE_URL", url)
-        site = build_site(
-            folder,
-            url=url,
-            servers=servers,
-            name=f"{os.getpid()}-{utc_now().timestamp():.6f}",
-            photos=0,
-            rows=[item_photo(n, f"/uploads/items/{n}.jpg") for n in range(photos)],
-            variants=VARIANTS,
-            rewrite={"rows_per_transaction": 1},
-            upload={"concurrency": 2},
-            **settings,
-        )
-        for n in range(photos):
-            photo(site.uploads / f"items/{n}.jpg", width=48, height=36, seed=n)
-        return Scene(site, s3_access_log, stepwise_runner, photos=photos, before=site.dump())
-
-    return make
-
+from photo_pipeline_tests.faults.scene import MakeScene, Scene
 
 # --- the operations: how the site gets there, and what must hold after it
 
@@ -191,12 +92,11 @@ def is_as_before(scene: Scene) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """An operation with its beginning and its end; `looks` at what lies there right after the death."""
+    """An operation with how a site gets there, and what must hold after it."""
 
     operation: str
     prepare: Callable[[Scene], None]
     check: Callable[[Scene], None]
-    has_state: bool = True
 
 
 CASES = {
@@ -206,9 +106,7 @@ CASES = {
     "rollback of lost files": Case("roll_back", migrated_and_a_file_lost, is_rolled_back),
     "repoint": Case("repoint", migrated_and_moved, is_repointed),
     "restore": Case("restore_from_files", migrated, is_as_before),
-    "restore from the bucket alone": Case(
-        "restore_from_bucket", migrated_and_state_lost, is_as_before, has_state=False
-    ),
+    "restore from the bucket alone": Case("restore_from_bucket", migrated_and_state_lost, is_as_before),
     "pause and resume": Case("pause_and_resume", migrated, is_migrated),
 }
 
@@ -223,26 +121,15 @@ def survives(
     ended = scene.run(case.operation, without=without, **death)
     assert ended.died or ended.code == 0, f"exit code {ended.code}, log:\n{scene.tail()}"
     if ended.died:
-        look_at_once(scene, case)
+        scene.look()
         if without:
             assert scene.run(case.operation, without=without).code == 0, scene.tail()
         else:
             scene.do(case.operation)
-        if case.has_state:
-            assert_nothing_recorded_was_sent_again(scene.site, scene.access_log, scene.recorded)
+        scene.look()
         case.check(scene)
     shutil.rmtree(scene.site.home)
     return ended.died
-
-
-def look_at_once(scene: Scene, case: Case) -> None:
-    """Right after the death, before anything is mended, no row is half written or shows what is not there."""
-    engine = scene.site.engine()
-    tables = sa.inspect(engine).get_table_names()
-    engine.dispose()
-    if case.has_state and "pp_rewrite" in tables:
-        assert_no_row_is_half_written(scene.site)
-        scene.recorded = recorded_objects(scene.site)
 
 
 CUT = {"power_cut": True}
