@@ -26,7 +26,8 @@ def requests(site: Site, access_log: Path, method: str) -> list[tuple[str, int]]
 
     Left out are the probe of the store's nature, and backups: each is a new object by design.
     """
-    lines = [json.loads(line) for line in access_log.read_text(encoding="utf-8").splitlines()]
+    everything = access_log.read_text(encoding="utf-8").splitlines()
+    lines = [json.loads(line) for line in everything if site.name in line]
     bucket = f"/{site.settings['store']['bucket']}/"
     return [
         (line["path"].removeprefix(bucket), line["status"])

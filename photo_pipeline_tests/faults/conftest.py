@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from photo_pipeline.core.catalog.tables import utc_now
+from photo_pipeline.core.config import StoreSettings
+from photo_pipeline.core.storage.store import PhotoStore
 from photo_pipeline.demo.servers import RunningServers
 from photo_pipeline_tests.faults.processes import Runner
 from photo_pipeline_tests.faults.scene import PHOTOS, VARIANTS, MakeScene, Scene
@@ -24,11 +26,26 @@ def stepwise_runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner
 
 
 @pytest.fixture
+def one_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process open the store once: a boto3 client costs 0.3 s, and each look at a scene needs it."""
+    opened: list[PhotoStore] = []
+    really_open = PhotoStore.open
+
+    def once(settings: StoreSettings) -> PhotoStore:
+        if not opened:
+            opened.append(really_open(settings))
+        return opened[0]
+
+    monkeypatch.setattr(PhotoStore, "open", once)
+
+
+@pytest.fixture
 def make_scene(
     tmp_path: Path,
     servers: RunningServers,
     s3_access_log: Path,
     aws_environment: None,
+    one_store: None,
     stepwise_runner: Runner,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
