@@ -50,13 +50,13 @@ def make_scene(
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> MakeScene:
-    """Build a site whose rows are rewritten one by one."""
+    """Build a site whose rows are rewritten one by one; `database` may also be a URL."""
     numbers = count()
 
     def make(*, database: str = "sqlite", photos: int = PHOTOS, **settings: Any) -> Scene:
         folder = tmp_path / str(next(numbers))
         folder.mkdir()
-        url = f"sqlite:///{folder / 'app.db'}"
+        url = f"sqlite:///{folder / 'app.db'}" if database == "sqlite" else database
         if database == "postgres":
             url = request.getfixturevalue("postgres").new_database()
         monkeypatch.setenv("APP_DATABASE_URL", url)

@@ -11,7 +11,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,20 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended; `was_killed` if by the test, in the middle of its work."""
+    """How a process ended; `was_struck` if the test did something to it in the middle of its work."""
 
     code: int
-    was_killed: bool = False
+    was_struck: bool = False
 
     @property
     def died(self) -> bool:
         """Whether it was ended by SIGKILL, by the test or by itself."""
         return self.code == -signal.SIGKILL
+
+
+def kill(pid: int) -> None:
+    """SIGKILL: no handler, no `finally`."""
+    os.kill(pid, signal.SIGKILL)
 
 
 class Runner:
@@ -55,18 +60,27 @@ class Runner:
         *,
         environment: Mapping[str, str],
         log: Path,
-        kill_after_s: float | None = None,
+        strike_after_s: float | None = None,
+        strike: Callable[[int], object] = kill,
     ) -> Ended:
-        """Follow the request in a new process; kill it after so many seconds, if it still runs then."""
+        """Follow the request in a new process.
+
+        Args:
+            request: What it is to follow.
+            environment: Its environment.
+            log: Receives what it prints.
+            strike_after_s: Seconds until `strike`, which does not come if the process has ended before.
+            strike: Called with the process's id.
+        """
         assert self._process.stdin
         line = json.dumps({"environment": dict(environment), "log": str(log), "request": dict(request)})
         self._process.stdin.write(line.encode() + b"\n")
         self._process.stdin.flush()
         pid = int(self._answer())
-        killed = kill_after_s is not None and not self._has_answered(within_s=kill_after_s)
-        if killed:
-            os.kill(pid, signal.SIGKILL)
-        return Ended(int(self._answer()), was_killed=killed)
+        struck = strike_after_s is not None and not self._has_answered(within_s=strike_after_s)
+        if struck:
+            strike(pid)
+        return Ended(int(self._answer()), was_struck=struck)
 
     def stop(self) -> None:
         """End the server."""

@@ -14,7 +14,7 @@ from photo_pipeline_tests.faults.aftermath import (
     recorded_objects,
     requests,
 )
-from photo_pipeline_tests.faults.processes import Ended, Runner
+from photo_pipeline_tests.faults.processes import Ended, Runner, kill
 from photo_pipeline_tests.faults.stepwise_run import OPERATIONS, Request, work_inline
 from photo_pipeline_tests.sites import Site
 
@@ -40,8 +40,15 @@ class Scene:
     sent: dict[str, int] = field(default_factory=dict)
     """How often each object that is recorded as proven was sent until then, at the last look."""
 
-    def run(self, operation: str, *, kill_after_s: float | None = None, **request: Any) -> Ended:
-        """Do the operation in a process that may die, or be killed after so many seconds."""
+    def run(
+        self,
+        operation: str,
+        *,
+        strike_after_s: float | None = None,
+        strike: Callable[[int], object] = kill,
+        **request: Any,
+    ) -> Ended:
+        """Do the operation in a process that may die, or be struck after so many seconds."""
         environment = os.environ | {
             "APP_DATABASE_URL": self.site.url,
             "PHOTO_PIPELINE_CONFIG": str(self.site.config_path),
@@ -51,7 +58,8 @@ class Scene:
             asdict(Request(operation, **request)),
             environment=environment,
             log=log,
-            kill_after_s=kill_after_s,
+            strike_after_s=strike_after_s,
+            strike=strike,
         )
 
     def do(self, operation: str) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import obstore
 import sqlalchemy as sa
@@ -128,19 +129,22 @@ class Steps:
         os.kill(os.getpid(), signal.SIGKILL)
 
     def _watch_database(self) -> None:
+        # Not in `connection.info`, which a broken connection refuses.
+        written: WeakKeyDictionary[sa.Connection, set[str]] = WeakKeyDictionary()
+
         @event.listens_for(sa.Engine, "after_cursor_execute")
         def note(connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
-            written = _WRITES.match(statement)
-            if written:
-                connection.info.setdefault("written", set()).add(written[1])
+            table = _WRITES.match(statement)
+            if table:
+                written.setdefault(connection, set()).add(table[1])
 
         @event.listens_for(sa.Engine, "commit")
         def commit(connection: sa.Connection) -> None:
-            self.about_to("commit", *connection.info.pop("written", ()))
+            self.about_to("commit", *written.pop(connection, ()))
 
         @event.listens_for(sa.Engine, "rollback")
         def rollback(connection: sa.Connection) -> None:
-            connection.info.pop("written", None)
+            written.pop(connection, None)
 
     def _watch_store(self) -> None:
         put, delete = obstore.put, PhotoStore.delete

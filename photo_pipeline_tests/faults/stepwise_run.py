@@ -115,19 +115,18 @@ def pause_and_resume(project: Project) -> None:
     control.resume(project.database, reason="a test", run=new_run_id())
 
 
-def command_migrate(project: Project) -> None:
+def command_migrate(_project: Project) -> None:
     """The command itself, with its worker processes."""
-    _command(project, "migrate")
+    _command("migrate")
 
 
-def command_rollback(project: Project) -> None:
-    _command(project, "rollback", "--all")
+def command_rollback(_project: Project) -> None:
+    _command("rollback", "--all")
 
 
-def _command(project: Project, *words: str) -> None:
+def _command(*words: str) -> None:
     from photo_pipeline.cli.program import app
 
-    project.database.close()
     code = app(list(words), standalone_mode=False)
     if code:
         raise SystemExit(code)

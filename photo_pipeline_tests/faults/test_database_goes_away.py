@@ -6,9 +6,11 @@ SQLite's own limit and as real file systems. Refusals and locks, where the datab
 """
 
 import os
+import random
 import sqlite3
 import subprocess
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,8 +25,9 @@ from photo_pipeline.core.errors import DatabaseError, InfrastructureError
 from photo_pipeline.core.migration.chunk_rewrite import ChunkRewriter
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import again, rewritten, rolled_back, uploaded
-from photo_pipeline_tests.faults.aftermath import assert_no_row_is_half_written
-from photo_pipeline_tests.faults.test_storage_faults import tiny_photos
+from photo_pipeline_tests.faults.aftermath import assert_log_is_unbroken, assert_no_row_is_half_written
+from photo_pipeline_tests.faults.scene import MakeScene
+from photo_pipeline_tests.faults.test_storage_faults import SEED, tiny_photos
 from photo_pipeline_tests.postgres import PostgresServer
 from photo_pipeline_tests.sites import Site
 
@@ -129,6 +132,34 @@ def test_a_postmaster_killed_in_the_middle_stops_the_batch_and_after_its_restart
     mortal.start_again()
     assert_stopped_cleanly(site, done=2)
     assert_carries_on(site, before)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_postmaster_killed_at_random_moments_stops_the_command_with_exit_code_4_each_time(
+    make_scene: MakeScene, mortal: PostgresServer
+) -> None:
+    moments, seconds, kills = random.Random(SEED), Counter[str](), Counter[str]()
+    while kills.total() < 20:
+        scene = make_scene(database=mortal.new_database(), photos=6, batch_size=2)
+        for operation in ("command_migrate", "command_rollback"):
+            started = time.monotonic()
+            while (
+                ended := scene.run(
+                    operation,
+                    strike_after_s=moments.uniform(0, seconds[operation]) if seconds[operation] else None,
+                    strike=lambda _pid: mortal.kill_postmaster(),
+                )
+            ).was_struck:
+                kills[operation] += 1
+                mortal.start_again()
+                assert ended.code in (0, 4), scene.tail()
+                scene.look()
+            assert ended.code == 0, scene.tail()
+            seconds[operation] = seconds[operation] or time.monotonic() - started
+        assert scene.site.dump() == scene.before
+        assert_log_is_unbroken(scene.site)
+    print(f"\n{kills.total()} kills of a postmaster: {dict(kills)}")
 
 
 def test_a_read_only_postgresql_stops_the_batch_and_blames_no_photo(

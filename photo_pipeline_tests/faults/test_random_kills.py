@@ -68,7 +68,7 @@ def killed_until_done(
     scene: Scene, operation: str, moments: random.Random, longest_s: float, tally: Tally
 ) -> None:
     """Do the operation, killed at random moments, until a run of it comes through."""
-    while scene.run(operation, kill_after_s=moments.uniform(0, longest_s)).died:
+    while scene.run(operation, strike_after_s=moments.uniform(0, longest_s)).died:
         tally.kills[operation] += 1
         tally.resumed += 1
         scene.look()

@@ -40,6 +40,8 @@ from photo_pipeline.core.migration.backup import backup_prefix, local_backups
 from photo_pipeline.core.migration.backup_file import BackupFile, BackupKind, decode, is_backup_name
 from photo_pipeline.core.migration.lease import is_dead
 from photo_pipeline.core.migration.ledger import RowRefusedError
+from photo_pipeline.core.migration.state import refresh_migration
+from photo_pipeline.core.migration.watch import read_wish
 from photo_pipeline.core.sources.mapping import Source
 from photo_pipeline.core.storage.store import PhotoStore
 
@@ -506,12 +508,17 @@ def _settle_batches(database: Database) -> None:
     rewrite, batch = rewrite_table.c, batch_table.c
     standing = sa.exists().where(rewrite.batch == batch.key, rewrite.outcome == RewriteOutcome.APPLIED)
     touched = sa.exists().where(rewrite.batch == batch.key, rewrite.outcome == RewriteOutcome.ROLLED_BACK)
-    with database.write() as connection:
+
+    def settle(connection: Connection) -> None:
+        read_wish(connection, lock=True)
         connection.execute(
             sa.update(batch_table)
             .where(~standing, touched)
             .values(state=BatchState.ROLLED_BACK, error=None, updated_at=utc_now())
         )
+        refresh_migration(connection)
+
+    database.transact(settle)
 
 
 def _no_backup(where: str) -> ConfigurationError:

@@ -378,3 +378,4 @@ def test_a_killed_run_keeps_no_restore_out_and_a_living_one_does(make_site: Make
     lease_held_by(site, dead.pid)
     assert applied(site).rows_restored == 1
     assert site.dump() == before
+    assert site.execute("SELECT status FROM pp_migration") == [("rolled_back",)]
