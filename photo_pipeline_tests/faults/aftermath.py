@@ -45,9 +45,15 @@ def recorded_objects(site: Site) -> set[str]:
 
 
 def listed_objects(project: Project) -> set[str]:
-    """Keys of the photos' objects that the store has."""
+    """Keys of the photos' objects that the store has.
+
+    Left out is what a probe that died has left: a later one deletes it, see `core/storage/test_probe.py`.
+    """
     store = project.config.store
-    return {key for prefix in (store.prefix, store.originals_prefix) for key, _ in project.store.list(prefix)}
+    found = {
+        key for prefix in (store.prefix, store.originals_prefix) for key, _ in project.store.list(prefix)
+    }
+    return {key for key in found if "/.probe/" not in key}
 
 
 def assert_no_row_is_half_written(site: Site) -> None:

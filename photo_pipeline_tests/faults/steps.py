@@ -19,11 +19,11 @@ from weakref import WeakKeyDictionary
 
 import obstore
 import sqlalchemy as sa
+from botocore.client import BaseClient
 from sqlalchemy import event
 
-from photo_pipeline.core.storage.store import PhotoStore
-
 Kind = Literal["commit", "PUT", "DELETE", "fsync", "rename", "unlink", "end"]
+_CHANGES: dict[str, Kind] = {"PutObject": "PUT", "CopyObject": "PUT", "DeleteObject": "DELETE"}
 _WRITES = re.compile(r"\s*(?:INSERT INTO|UPDATE|DELETE FROM)\s+\W?(\w+)", re.IGNORECASE)
 _FSYNC, _REPLACE, _UNLINK, _MKDIR = os.fsync, os.replace, os.unlink, os.mkdir
 
@@ -147,18 +147,19 @@ class Steps:
             written.pop(connection, None)
 
     def _watch_store(self) -> None:
-        put, delete = obstore.put, PhotoStore.delete
+        put, call = obstore.put, BaseClient._make_api_call
 
         def counted_put(*args: Any, **options: Any) -> Any:
             self.about_to("PUT")
             return put(*args, **options)
 
-        def counted_delete(store: PhotoStore, key: str) -> None:
-            self.about_to("DELETE")
-            delete(store, key)
+        def counted_call(client: BaseClient, operation: str, arguments: Any) -> Any:
+            if operation in _CHANGES:
+                self.about_to(_CHANGES[operation])
+            return call(client, operation, arguments)
 
         obstore.put = counted_put
-        PhotoStore.delete = counted_delete  # type: ignore[method-assign]
+        BaseClient._make_api_call = counted_call
 
     def _watch_files(self) -> None:
         def counted_fsync(handle: int) -> None:
