@@ -3,7 +3,9 @@
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
+import time
 import uuid
 from pathlib import Path
 
@@ -61,8 +63,19 @@ class PostgresServer:
         assert alive == []
 
     def start_again(self) -> None:
-        """Start the server after it was killed; it recovers by itself."""
-        self._server.ensure_postgres_running()
+        """Start the server after it was killed; it recovers by itself.
+
+        The wheel waits 10 s for it, which is too short where recovery first syncs every file on a busy disk.
+        """
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                self._server.ensure_postgres_running()
+                return
+            except (subprocess.SubprocessError, AssertionError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
 
     def _administer(self, statement: str, **parameters: str) -> None:
         engine = sa.create_engine(self._url("postgres"), isolation_level="AUTOCOMMIT")
