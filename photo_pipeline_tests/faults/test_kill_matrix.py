@@ -167,7 +167,7 @@ AFTER = {"after": True}
     [
         ("inventory", "commit pp_photo", 1, AFTER),
         ("migrate", "rename", 3, CUT),
-        ("migrate", "PUT", 7, {}),
+        ("migrate", "PUT", 10, {}),
         ("migrate", "commit pp_backup", 1, CUT),
         ("migrate", "commit pp_rewrite", 1, AFTER),
         ("rollback", "commit pp_rewrite", 1, AFTER),
@@ -192,7 +192,7 @@ SLOW = pytest.mark.slow
         ("one transaction", "migrate", "commit item_photos", 1, AFTER),
         pytest.param("one transaction", "rollback", "commit item_photos", 1, AFTER, marks=SLOW),
         pytest.param("one transaction", "repoint", "commit item_photos", 1, AFTER, marks=SLOW),
-        ("conditional PUT", "migrate", "PUT", 5, {}),
+        ("conditional PUT", "migrate", "PUT", 11, {}),
         ("fsync of files", "migrate", "commit pp_backup", 1, CUT),
         pytest.param("fsync of folders", "migrate", "commit pp_backup", 1, CUT | AFTER, marks=SLOW),
         pytest.param("rename", "migrate", "fsync .parquet", 2, CUT, marks=SLOW),
