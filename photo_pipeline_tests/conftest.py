@@ -68,13 +68,18 @@ def make_site(
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> MakeSite:
-    """Build a site: `make_site(photos=6, database="sqlite", **configuration)`."""
+    """Build a site: `make_site(photos=6, database="sqlite", **configuration)`.
+
+    `database` is "sqlite", "postgres" (a new one on the session's server), or a URL.
+    """
 
     def make(*, database: str = "sqlite", **settings: object) -> Site:
         if database == "postgres":
             url = request.getfixturevalue("postgres").new_database()
-        else:
+        elif database == "sqlite":
             url = f"sqlite:///{tmp_path / 'app.db'}"
+        else:
+            url = database
         monkeypatch.setenv("APP_DATABASE_URL", url)
         site = build_site(tmp_path, url=url, servers=servers, name=uuid.uuid4().hex[:8], **settings)
         monkeypatch.setenv("PHOTO_PIPELINE_CONFIG", str(site.config_path))

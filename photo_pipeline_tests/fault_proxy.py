@@ -29,9 +29,9 @@ class Fault(Enum):
     HANG = auto()  # no answer until the proxy stops
     ERROR_500 = auto()  # 500 without asking the server
     RESET = auto()  # the connection is reset before the server is asked
-    TRUNCATE = (
-        auto()
-    )  # the server does its work, its answer ends in the middle (of its headers, without a body)
+    FORGET = auto()  # 200 without asking the server
+    # The server does its work, its answer ends in the middle (of its headers, without a body).
+    TRUNCATE = auto()
     FLIP_ANSWER = auto()  # one bit of the answer's body (or of its checksum, without one) changes on its way
 
 
@@ -39,6 +39,7 @@ Rule = Callable[[str, str, int], Fault | None]
 _ANSWERS = {
     Fault.SLOW_DOWN: (503, "SlowDown"),
     Fault.ERROR_500: (500, "InternalError"),
+    Fault.FORGET: (200, ""),
     Fault.CONFLICT: (409, "ConditionalRequestConflict"),
 }
 _CHECKSUMS = ("x-amz-checksum-sha256", "etag")
@@ -139,7 +140,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._reset()
         elif fault in _ANSWERS:
             status, code = _ANSWERS[fault]
-            self._answer(status, {}, f"<Error><Code>{code}</Code></Error>".encode())
+            content = f"<Error><Code>{code}</Code></Error>".encode() if code else b""
+            self._answer(status, {} if code else {"ETag": '"0"'}, content)
         else:
             if fault is Fault.FLIP_BIT and body:
                 body = bytes([body[0] ^ 1]) + body[1:]

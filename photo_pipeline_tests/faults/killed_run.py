@@ -1,19 +1,15 @@
 """A child program that runs Dagster jobs on a site and, when told to, kills itself at an exact moment.
 
-`serve` reads one plan (JSON) per line and answers with the exit code of a new process that followed it.
-Everything that makes a process die, or takes a defence away, is patched in here; the product has no hooks.
+It follows one plan, in a process of `processes`. Everything that makes a process die, or takes a defence
+away, is patched in here; the product has no hooks.
 """
 
-import json
-import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import dagster as dg
@@ -46,9 +42,6 @@ class Plan:
     event: Literal["commit", "PUT"] = "commit"
     n: int = 0
     without: Defence = ""
-
-    def as_json(self) -> str:
-        return json.dumps(asdict(self))
 
 
 class Fuse:
@@ -145,17 +138,13 @@ def run(plan: Plan) -> None:
             defs.resolve_job_def(job).execute_in_process(instance=instance, partition_key=partition)
 
 
-def _run_in(environment: dict[str, str], log: str, plan: dict[str, Any]) -> None:
-    with Path(log).open("ab") as target:
-        os.dup2(target.fileno(), 1)
-        os.dup2(target.fileno(), 2)
-    os.environ.clear()
-    os.environ.update(environment)
-    run(Plan(**plan))
+def follow(request: dict[str, Any]) -> None:
+    """Follow the plan, as a process of `processes`."""
+    run(Plan(**request))
 
 
 # What a run imports on its way, half a second of CPU each time.
-_IMPORTED_LATE = (
+IMPORTED_LATE = (
     "boto3.s3.inject",
     "dagster._core.instance.factory",
     "dagster._core.storage.fs_io_manager",
@@ -165,17 +154,3 @@ _IMPORTED_LATE = (
     "sqlalchemy.dialects.sqlite.pysqlite",
     "upath.implementations.local",
 )
-
-
-def serve() -> None:
-    """Follow plans, each in a process of its own.
-
-    Forked from a server that has imported everything: a fresh interpreter needs 2 to 4 s for that.
-    """
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload([__name__, *_IMPORTED_LATE])
-    for line in sys.stdin:
-        process = processes.Process(target=_run_in, kwargs=json.loads(line))
-        process.start()
-        process.join()
-        print(process.exitcode, flush=True)

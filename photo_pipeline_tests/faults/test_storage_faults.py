@@ -24,7 +24,7 @@ from photo_pipeline.core.storage.checksum import sha256_hex
 from photo_pipeline.core.storage.retries import Patience
 from photo_pipeline.demo.servers import RunningServers
 from photo_pipeline_tests.conftest import MakeSite
-from photo_pipeline_tests.core.migration.quick import quick_workers, rewritten
+from photo_pipeline_tests.core.migration.quick import quick_workers, rewritten, rolled_back
 from photo_pipeline_tests.fault_proxy import Fault, FaultProxy, seeded_rule
 from photo_pipeline_tests.sites import Site, item_photo
 
@@ -166,6 +166,45 @@ def test_without_its_defence_the_failing_store_is_found_out(
     remove(monkeypatch)
     with pytest.raises((AssertionError, StoreError)):
         assert_survives(make_site, servers, s3_access_log, photos=22)
+
+
+# --- a store that says it stored
+
+
+def assert_is_not_believed(make_site: MakeSite, servers: RunningServers) -> None:
+    """Upload to a store that answers 200 to one original and keeps nothing of it."""
+    site = make_site(photos=0, rows=[])
+    tiny_photos(site, 3)
+    before = site.dump()
+    digest = sha256_hex((site.uploads / "items/0.jpg").read_bytes())
+    with FaultProxy(servers.s3_url, lambda *_: None) as proxy, behind(proxy, site) as project:
+        proxy.rule = lambda method, path, _n: (
+            Fault.FORGET if method == "PUT" and path.endswith(f"{digest}.jpg") else None
+        )
+        with pytest.raises(StoreError, match="does not give back"):
+            upload(project)
+        rewrite = rewritten(site)
+    assert proxy.injected[Fault.FORGET] >= 1
+    assert rewrite.rewritten < 3
+    shown = site.execute("SELECT original_url FROM item_photos WHERE original_url LIKE 'http%'")
+    assert all(digest not in row.original_url for row in shown)
+    rolled_back(site)
+    assert site.dump() == before
+
+
+def test_a_store_that_keeps_nothing_of_what_it_took_is_not_believed(
+    make_site: MakeSite, servers: RunningServers
+) -> None:
+    assert_is_not_believed(make_site, servers)
+
+
+@pytest.mark.slow
+def test_without_the_proof_it_would_be_believed(
+    make_site: MakeSite, servers: RunningServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("photo_pipeline.core.migration.upload.is_proven", lambda *_args, **_options: True)
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        assert_is_not_believed(make_site, servers)
 
 
 # --- an item, or everything, in a black hole

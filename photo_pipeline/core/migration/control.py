@@ -50,7 +50,6 @@ class _Act:
 
     def carry_out(self, database: Database) -> Wish:
         database.transact(self._write)
-        refresh_migration(database)
         return self._wish
 
     def _write(self, connection: Connection) -> None:
@@ -73,6 +72,7 @@ class _Act:
         if done.rowcount == 0:
             values |= {"name": MIGRATION, "status": BatchState.PENDING}
             connection.execute(sa.insert(migration_table).values(**values))
+        refresh_migration(connection)
         audit.record(
             connection,
             action=self._action,

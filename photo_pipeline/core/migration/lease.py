@@ -15,10 +15,18 @@ from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.tables import batch_table, utc_now
-from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError, LeaseLostError
+from photo_pipeline.core.errors import (
+    ConfigurationError,
+    DatabaseError,
+    GuardRefusedError,
+    LeaseLostError,
+)
 
 # Longer than the slowest single photo (30 s limit), so that a lease renewed per photo never runs out.
 LEASE_TTL = timedelta(seconds=120)
+
+# Owners of this process that ended while the database was away and could not give their lease back.
+_ENDED: set[str] = set()
 
 
 class BatchLease:
@@ -46,7 +54,7 @@ class BatchLease:
             ).one_or_none()
             if row is None:
                 raise _no_such_batch(self.batch)
-            if row.lease_owner and row.lease_expires_at > utc_now() and not _is_dead(row.lease_owner):
+            if row.lease_owner and row.lease_expires_at > utc_now() and not is_dead(row.lease_owner):
                 raise GuardRefusedError(
                     self.batch,
                     cause=f"the run {row.lease_owner!r} is working on it",
@@ -68,14 +76,22 @@ class BatchLease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give the lease back, unless another run has taken it over."""
+        """Give the lease back, unless another run has taken it over.
+
+        Where the work has failed already, that error is the one to hear of, not that the database is away.
+        """
         columns = batch_table.c
-        with self._database.write() as connection:
-            connection.execute(
-                sa.update(batch_table)
-                .where(columns.key == self.batch, columns.lease_token == self._token)
-                .values(lease_owner=None, lease_expires_at=None)
-            )
+        try:
+            with self._database.write() as connection:
+                connection.execute(
+                    sa.update(batch_table)
+                    .where(columns.key == self.batch, columns.lease_token == self._token)
+                    .values(lease_owner=None, lease_expires_at=None)
+                )
+        except DatabaseError:
+            _ENDED.add(_owner(self.run))
+            if error is None:
+                raise
 
     def hold(self, connection: Connection) -> None:
         """Prove, inside the caller's write transaction, that the lease is still ours; also renews it.
@@ -99,12 +115,14 @@ def _owner(run: str) -> str:
     return f"{socket.gethostname()}/{os.getpid()}/{run}"
 
 
-def _is_dead(owner: str) -> bool:
-    """Return whether the owner was a process of this machine that no longer exists.
+def is_dead(owner: str) -> bool:
+    """Return whether the owner has ended: a process of this machine that no longer exists, or our own work.
 
     Lets a run resume at once after kill -9, without waiting for the lease to expire. A process on
     another machine, or one whose id was reused, counts as alive: then only the expiry frees the batch.
     """
+    if owner in _ENDED:
+        return True
     host, _, rest = owner.partition("/")
     pid = rest.partition("/")[0]
     if host != socket.gethostname() or not pid.isdigit():

@@ -38,7 +38,10 @@ from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.backup import backup_prefix, local_backups
 from photo_pipeline.core.migration.backup_file import BackupFile, BackupKind, decode, is_backup_name
+from photo_pipeline.core.migration.lease import is_dead
 from photo_pipeline.core.migration.ledger import RowRefusedError
+from photo_pipeline.core.migration.state import refresh_migration
+from photo_pipeline.core.migration.watch import read_wish
 from photo_pipeline.core.sources.mapping import Source
 from photo_pipeline.core.storage.store import PhotoStore
 
@@ -477,13 +480,15 @@ def _refuse_beside_a_run(database: Database) -> None:
         query = sa.select(columns.key, columns.lease_owner).where(
             columns.lease_owner.is_not(None), columns.lease_expires_at > utc_now()
         )
-        held = connection.execute(query).first()
-    if held is not None:
-        raise GuardRefusedError(
-            held.key,
-            cause=f"the run {held.lease_owner!r} is working on it",
-            fix="end it, then restore",
-        )
+        held = connection.execute(query).all()
+    for batch in held:
+        # A run that was killed must not keep out the one who clears up after it.
+        if not is_dead(batch.lease_owner):
+            raise GuardRefusedError(
+                batch.key,
+                cause=f"the run {batch.lease_owner!r} is working on it",
+                fix="end it, then restore",
+            )
 
 
 def _settle_row(connection: Connection, row: str, columns: Sequence[str]) -> None:
@@ -514,12 +519,17 @@ def _settle_batches(database: Database) -> None:
     rewrite, batch = rewrite_table.c, batch_table.c
     standing = sa.exists().where(rewrite.batch == batch.key, rewrite.outcome == RewriteOutcome.APPLIED)
     touched = sa.exists().where(rewrite.batch == batch.key, rewrite.outcome == RewriteOutcome.ROLLED_BACK)
-    with database.write() as connection:
+
+    def settle(connection: Connection) -> None:
+        read_wish(connection, lock=True)
         connection.execute(
             sa.update(batch_table)
             .where(~standing, touched)
             .values(state=BatchState.ROLLED_BACK, error=None, updated_at=utc_now())
         )
+        refresh_migration(connection)
+
+    database.transact(settle)
 
 
 def _no_backup(where: str) -> ConfigurationError:

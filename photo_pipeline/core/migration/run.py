@@ -16,6 +16,7 @@ from photo_pipeline.core.catalog.tables import (
     BatchState,
     PhotoState,
     RewriteOutcome,
+    batch_table,
     photo_table,
     rewrite_table,
 )
@@ -268,20 +269,24 @@ def batches_to_migrate(
 def batches_to_roll_back(database: Database, *, wanted: Sequence[str] | None = None) -> list[str]:
     """Return the wanted batches, or all with rewritten rows, the last migrated first.
 
+    Also those whose rollback was interrupted when no row was left, which nobody else would close.
+
     Raises:
         ConfigurationError: a wanted batch does not exist.
     """
     if wanted:
         return _known(database, wanted)
-    columns = rewrite_table.c
+    columns, batch = rewrite_table.c, batch_table.c
+    standing = (
+        sa.select(columns.batch)
+        .where(columns.outcome == RewriteOutcome.APPLIED)
+        .group_by(columns.batch)
+        .order_by(sa.func.max(columns.id).desc())
+    )
+    interrupted = sa.select(batch.key).where(batch.state == BatchState.ROLLING_BACK).order_by(batch.key)
     with database.read() as connection:
-        keys = connection.execute(
-            sa.select(columns.batch)
-            .where(columns.outcome == RewriteOutcome.APPLIED)
-            .group_by(columns.batch)
-            .order_by(sa.func.max(columns.id).desc())
-        )
-        return list(keys.scalars())
+        keys = [*connection.execute(standing).scalars(), *connection.execute(interrupted).scalars()]
+    return list(dict.fromkeys(keys))
 
 
 def batches_to_validate(database: Database, *, wanted: Sequence[str] | None = None) -> list[str]:

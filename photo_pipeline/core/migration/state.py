@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.fence import MIGRATION
@@ -128,14 +129,18 @@ def settle_partly_back(database: Database, lease: BatchLease) -> BatchState:
 
 
 def _set(database: Database, lease: BatchLease, state: BatchState, *, error: str | None) -> None:
-    with database.write() as connection:
+    def change(connection: Connection) -> None:
+        # Whoever changes both takes the migration's row before a batch's, as inventories do.
+        read_wish(connection, lock=True)
         lease.hold(connection)
         connection.execute(
             sa.update(batch_table)
             .where(batch_table.c.key == lease.batch)
             .values(state=state, error=error, updated_at=utc_now())
         )
-    refresh_migration(database)
+        refresh_migration(connection)
+
+    database.transact(change)
 
 
 def photo_states(database: Database, batch: str) -> Counter[str]:
@@ -186,18 +191,19 @@ def batch_statuses(database: Database) -> list[BatchStatus]:
     return [BatchStatus(row.key, row.state, by_batch.get(row.key, {}), row.error) for row in rows]
 
 
-def refresh_migration(database: Database) -> str:
-    """Derive the migration's status from its batches and what is wanted, store it, and return it."""
-    with database.write() as connection:
-        grouped = sa.select(batch_table.c.state, sa.func.count()).group_by(batch_table.c.state)
-        counts: dict[str, int] = {str(row[0]): int(row[1]) for row in connection.execute(grouped)}
-        status = _overall(counts, read_wish(connection).control)
-        connection.execute(
-            sa.update(migration_table)
-            .where(migration_table.c.name == MIGRATION)
-            .values(status=status, updated_at=utc_now())
-        )
-    return status
+def refresh_migration(connection: Connection) -> None:
+    """Derive the migration's status from its batches and what is wanted, and store it.
+
+    In the transaction that changed either: a run that dies in between would leave a status that nobody mends.
+    """
+    wanted = read_wish(connection, lock=True).control
+    grouped = sa.select(batch_table.c.state, sa.func.count()).group_by(batch_table.c.state)
+    counts: dict[str, int] = {str(row[0]): int(row[1]) for row in connection.execute(grouped)}
+    connection.execute(
+        sa.update(migration_table)
+        .where(migration_table.c.name == MIGRATION)
+        .values(status=_overall(counts, wanted), updated_at=utc_now())
+    )
 
 
 def _overall(counts: dict[str, int], control: Control) -> str:

@@ -5,8 +5,9 @@ Some S3-compatible servers ignore the checksum that they are sent, or overwrite 
 """
 
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,6 +21,8 @@ from photo_pipeline.core.storage.store import PhotoStore
 
 # The probe costs 4 PUT-class requests; a server's nature changes rarely.
 _VALID_FOR = timedelta(days=7)
+# A younger object may belong to another process's probe, which would draw wrong conclusions without it.
+_ABANDONED_AFTER = timedelta(minutes=10)
 _BODY = b"photo_pipeline store probe"
 _WRONG_CHECKSUM = "A" * 43 + "="  # valid base64 of 32 zero bytes, not the SHA-256 of the body
 
@@ -50,7 +53,18 @@ def probe_store(database: Database, store: PhotoStore) -> StoreProbe:
         return known
     probe = _ask(store)
     _remember(database, store, probe)
+    _sweep(store)
     return probe
+
+
+def _sweep(store: PhotoStore) -> None:
+    """Delete what probes that died have left behind; where that is not allowed, it stays."""
+    with suppress(ClientError, BotoCoreError, StoreError):
+        prefix = f"{store.settings.prefix}/.probe/"
+        page = store.control(lambda: store.s3.list_objects_v2(Bucket=store.bucket, Prefix=prefix))
+        for each in page.get("Contents", ()):
+            if each["LastModified"] <= datetime.now(UTC) - _ABANDONED_AFTER:
+                store.delete(each["Key"])
 
 
 def _ask(store: PhotoStore) -> StoreProbe:

@@ -8,11 +8,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from sqlalchemy import Connection
 
+from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.fence import ScanFence
 from photo_pipeline.core.catalog.schema import ensure_schema
 from photo_pipeline.core.catalog.tables import BatchState, utc_now
-from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError, LeaseLostError, PausedError
+from photo_pipeline.core.errors import (
+    ConfigurationError,
+    DatabaseError,
+    GuardRefusedError,
+    LeaseLostError,
+    PausedError,
+    StoreError,
+)
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.state import batch_statuses, migration_row, working_on
 from photo_pipeline_tests.core.catalog.small_site import small_site
@@ -75,6 +84,28 @@ def test_the_batch_of_a_killed_process_is_taken_over_at_once(site: Site) -> None
         with BatchLease(project.database, "batch-000001", run="mine"):
             ((owner,),) = site.execute("SELECT lease_owner FROM pp_batch")
     assert owner.endswith("/mine")
+
+
+@contextmanager
+def _away(_database: Database, **_options: object) -> Iterator[Connection]:
+    raise DatabaseError("the database", cause="it is away", fix="run again")
+    yield
+
+
+def _fail_while_the_database_goes_away(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched, BatchLease(database, "batch-000001", run="one"):
+        patched.setattr(Database, "write", _away)
+        raise StoreError("the store", cause="what really happened", fix="run again")
+
+
+def test_a_lease_that_could_not_be_given_back_keeps_nobody_of_its_process_out(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with site.project() as project:
+        with pytest.raises(StoreError, match="what really happened"):
+            _fail_while_the_database_goes_away(project.database, monkeypatch)
+        with BatchLease(project.database, "batch-000001", run="two") as lease:
+            assert lease.run == "two"
 
 
 def test_a_run_on_another_machine_counts_as_living_until_its_lease_expires(site: Site) -> None:

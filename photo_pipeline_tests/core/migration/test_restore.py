@@ -2,14 +2,22 @@
 
 import os
 import shutil
-from datetime import UTC, datetime
+import socket
+import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from photo_pipeline.core.errors import ConfigurationError, InfrastructureError, StoreError
+from photo_pipeline.core.catalog.tables import utc_now
+from photo_pipeline.core.errors import (
+    ConfigurationError,
+    GuardRefusedError,
+    InfrastructureError,
+    StoreError,
+)
 from photo_pipeline.core.migration import backup
 from photo_pipeline.core.migration.backup import back_up_ledger
 from photo_pipeline.core.migration.backup_file import BackupFile, BackupKind
@@ -348,3 +356,26 @@ def test_addresses_inside_a_text_go_back_if_nothing_else_was_changed(
         done = restore(project.database, project.config, [file], run="restore", apply=True)
     assert site.execute("SELECT alt FROM item_photos") == [(before if goes_back else after,)]
     assert [each.outcome for each in done.left] == ([] if goes_back else [CellOutcome.EDITED])
+
+
+def lease_held_by(site: Site, pid: int) -> None:
+    site.execute(
+        "UPDATE pp_batch SET lease_owner = :owner, lease_expires_at = :at",
+        owner=f"{socket.gethostname()}/{pid}/run",
+        at=str((utc_now() + timedelta(seconds=100)).replace(tzinfo=None)),
+    )
+
+
+def test_a_killed_run_keeps_no_restore_out_and_a_living_one_does(make_site: MakeSite) -> None:
+    site = make_site(photos=1)
+    before = site.dump()
+    migrated(site)
+    lease_held_by(site, os.getpid())
+    with pytest.raises(GuardRefusedError, match="is working on it"):
+        applied(site)
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    lease_held_by(site, dead.pid)
+    assert applied(site).rows_restored == 1
+    assert site.dump() == before
+    assert site.execute("SELECT status FROM pp_migration") == [("rolled_back",)]

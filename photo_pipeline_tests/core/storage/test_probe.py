@@ -41,6 +41,22 @@ def test_a_server_that_lacks_either_half_is_read_back(rejects: bool, reports: bo
     assert StoreProbe(rejects, reports, honours_if_none_match=True).verification == "read_back"
 
 
+def test_a_probe_deletes_what_one_that_died_has_left_and_not_what_one_under_way_needs(
+    make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_site(photos=0)
+    left = f"{site.name}/photos/.probe/left"
+    with site.project() as project:
+        ensure_schema(project.database)
+        project.store.put_new(left, b"x", content_type="text/plain")
+        probe_store(project.database, project.store)
+        assert project.store.head(left) is not None
+        monkeypatch.setattr("photo_pipeline.core.storage.probe._ABANDONED_AFTER", timedelta(0))
+        age(project, by=timedelta(days=8))
+        probe_store(project.database, project.store)
+        assert project.store.head(left) is None
+
+
 def test_the_probe_leaves_no_object_behind(make_site: MakeSite, s3_access_log: Path) -> None:
     site = make_site(photos=0)
     with site.project() as project:
