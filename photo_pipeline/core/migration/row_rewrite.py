@@ -22,7 +22,7 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import PhotoChangedError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.ledger import RowRefusedError
-from photo_pipeline.core.migration.photos import ObjectNaming, Photo, quarantine
+from photo_pipeline.core.migration.photos import LocalFiles, ObjectNaming, Photo, quarantine
 from photo_pipeline.core.migration.proof import is_proven_row
 from photo_pipeline.core.migration.touch import touched
 from photo_pipeline.core.migration.values import RowValues
@@ -106,6 +106,7 @@ class RowRewriter:
         self._run = run
         self._expected = expected_state
         self._cells = CellReader(config)
+        self._files = LocalFiles(config)
         self._values: dict[str, RowValues] = {}
 
     def rewrite(self, connection: Connection, photos: list[Photo], primary: Photo | None) -> RowCounts:
@@ -131,36 +132,6 @@ class RowRewriter:
             counts = self._failed(connection, address, current, error)
         counts.add(left)
         return counts
-
-    def plain_change(
-        self,
-        connection: Connection,
-        address: RowAddress,
-        photos: list[Photo],
-        primary: Photo | None,
-        before: Mapping[str, RawValue],
-    ) -> dict[str, RawValue] | None:
-        """Return the row's new cells, or None if anything about it takes more than setting whole cells.
-
-        Writes nothing.
-        """
-        if not address.source.rewrite.names_photos:
-            return None  # Its photos' own cells are not even read.
-        if not all(self._is_plain(address, photo, before) for photo in photos):
-            return None
-        stands = self._primary_stands(address, primary, photos, before)
-        if any(photo.is_copy and not stands for photo in photos):
-            return None
-        try:
-            return self._wanted(connection, address, photos, primary, before).cells
-        except RowRefusedError:
-            return None
-
-    def _is_plain(self, address: RowAddress, photo: Photo, before: Mapping[str, RawValue]) -> bool:
-        """Return whether the photo is a cell's whole value, which still stands there and is to be set."""
-        field = address.source.field(photo.field)
-        whole = photo.column is not None and photo.locator is None and field.written and not field.embedded
-        return whole and before[str(photo.column)] == photo.shown
 
     def _leave(self, connection: Connection, photos: list[Photo], primary: Photo | None) -> RowCounts:
         """Mark photos whose row is not touched: they are in the store, and that is all."""
@@ -205,7 +176,8 @@ class RowRewriter:
         for photo in photos:
             if live.get(photo.id) != (self._expected, photo.sha256):
                 counts.not_ready += 1
-            elif self.file_changed(photo):
+            elif self._expected is not PhotoState.MIGRATED and self._files.changed(photo):
+                # Once the row shows the store its file may go: the objects are those of the file that it had.
                 cause = "the file was changed after it was uploaded"
                 error = PhotoChangedError(photo.path, cause=cause, fix="run the inventory again")
                 quarantine(connection, [photo], error)
@@ -213,19 +185,6 @@ class RowRewriter:
             else:
                 current.append(photo)
         return current, counts
-
-    def file_changed(self, photo: Photo) -> bool:
-        """Return whether another file is there now; that none is there any more does no harm.
-
-        Nor does another one, once the row shows the store: its objects are those of the file that it had.
-        """
-        if self._expected is PhotoState.MIGRATED:
-            return False
-        try:
-            info = photo.location(self._config).stat()
-        except OSError:
-            return False
-        return (info.st_size, info.st_mtime_ns) != (photo.size, photo.mtime_ns)
 
     def _failed(
         self, connection: Connection, address: RowAddress, photos: list[Photo], error: Exception

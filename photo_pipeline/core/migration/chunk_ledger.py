@@ -1,0 +1,153 @@
+"""Records a chunk of plain rows at once: the ledger, its links to the photos, and the photos' states.
+
+What was done to the rows is `chunk_rewrite`'s knowledge; one row's ledger entries are written by `ledger`.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.dialects.postgresql import REGCLASS
+
+from photo_pipeline.core.catalog import raw
+from photo_pipeline.core.catalog.bulk import ManyTimes, Row, arrays, bound, unnested
+from photo_pipeline.core.catalog.tables import (
+    PhotoState,
+    RewriteOutcome,
+    photo_table,
+    rewrite_photo_table,
+    rewrite_table,
+)
+from photo_pipeline.core.migration.ledger_audit import WRITTEN, WrittenEntries
+from photo_pipeline.core.migration.photos import ObjectNaming
+from photo_pipeline.core.migration.plain_rows import PlainRow
+
+_LEDGER = (*WRITTEN, "outcome")
+_LINK = ("rewrite_id", "photo_id")
+_MARK = ("id", "new_value", "recipe", "state", "updated_at")
+_PHOTO_ID = WRITTEN.index("photo_id")
+
+
+class ChunkLedger:
+    """Writes for one batch and run; the connection is the chunk's write transaction each time."""
+
+    def __init__(self, connection: Connection, naming: ObjectNaming, *, batch: str, run: str) -> None:
+        self._naming = naming
+        self._batch = batch
+        self._run = run
+        self._is_sqlite = connection.dialect.name == "sqlite"
+        if self._is_sqlite:
+            self._entries = _insertion_of_one(connection, rewrite_table, _LEDGER)
+            self._links = _insertion_of_one(connection, rewrite_photo_table, _LINK)
+            self._marks = _mark_of_one(connection)
+
+    def record(
+        self, connection: Connection, source: str, rows: Sequence[PlainRow], now: datetime
+    ) -> WrittenEntries:
+        """Write everything about those rows of one source; return the ledger entries."""
+        entries = self._ledger_entries(connection, source, rows, now)
+        links = [(entry[0], entry[_PHOTO_ID]) for entry in entries if entry[_PHOTO_ID] is not None]
+        marks = [mark for row in rows for mark in self._photo_marks(row)]
+        if self._is_sqlite:
+            at = bound(rewrite_table.c.applied_at, now, connection)
+            self._entries.run(
+                connection, [(*entry[:-1], at, RewriteOutcome.APPLIED.value) for entry in entries]
+            )
+            self._links.run(connection, links)
+            state = PhotoState.MIGRATED.value
+            marked = self._marks.run(connection, [(*mark, state, at) for mark in marks])
+        else:
+            outcome = RewriteOutcome.APPLIED.value
+            connection.execute(_INSERT_ENTRIES, arrays(WRITTEN, entries) | {"outcome": outcome})
+            connection.execute(_INSERT_LINKS, arrays(_LINK, links))
+            parameters = arrays(_MARK[:3], marks) | {"now": now}
+            marked = connection.execute(_MARK_PHOTOS, parameters).rowcount
+        if marked != len(marks):
+            raise RuntimeError(f"{marked} of {len(marks)} locked photos could be marked")
+        return WrittenEntries.of(entries)
+
+    def _ledger_entries(
+        self, connection: Connection, source: str, rows: Sequence[PlainRow], now: datetime
+    ) -> list[Row]:
+        """Return the ledger rows as `WRITTEN` names their values."""
+        ids = iter(self._next_ids(connection, sum(len(row.changed) for row in rows)))
+        batch, run = self._batch, self._run
+        entries: list[Row] = []
+        for row in rows:
+            named = {photo.column: photo.id for photo in row.photos}
+            first = row.photos[0]
+            for name in row.changed:
+                before, after = row.before[name], row.stored[name]
+                entries.append(
+                    (
+                        *(next(ids), batch, named.get(name), source, first.row_id, first.row_key, name),
+                        *((before, "text") if type(before) is str else raw.encode(before)),
+                        *((after, "text") if type(after) is str else raw.encode(after)),
+                        *(run, now),
+                    )
+                )
+        return entries
+
+    def _next_ids(self, connection: Connection, count: int) -> Sequence[int]:
+        """Return so many ids for new ledger rows, ascending."""
+        if self._is_sqlite:
+            # Nobody else can write before this transaction ends.
+            last = connection.execute(sa.select(sa.func.max(rewrite_table.c.id))).scalar() or 0
+            return range(last + 1, last + 1 + count)
+        return sorted(connection.execute(_NEXT_IDS, {"count": count}).scalars())
+
+    def _photo_marks(self, row: PlainRow) -> list[Row]:
+        marks: list[Row] = []
+        for photo in row.photos:
+            shown = row.primary if photo.is_copy and row.primary is not None else photo
+            column = str(photo.column)
+            # A column that said the new value already was not set, and holds it all the same.
+            value = row.stored[column] if column in row.stored else row.before[column]
+            marks.append((photo.id, str(value), self._naming.recipe_digest(shown)))
+        return marks
+
+
+def _insertion_of_one(connection: Connection, table: sa.Table, names: Sequence[str]) -> ManyTimes:
+    values = {name: sa.bindparam(f"p_{name}", type_=sa.types.NullType()) for name in names}
+    return ManyTimes(connection, sa.insert(table).values(values), [f"p_{name}" for name in names])
+
+
+def _mark_of_one(connection: Connection) -> ManyTimes:
+    values = {name: sa.bindparam(f"p_{name}", type_=sa.types.NullType()) for name in _MARK}
+    change = sa.update(photo_table).where(photo_table.c.id == values.pop("id")).values(values | _FORGOTTEN)
+    return ManyTimes(connection, change, [f"p_{name}" for name in _MARK])
+
+
+_FORGOTTEN: dict[str, Any] = {name: sa.null() for name in ("error_type", "error_detail", "validated_at")}
+
+
+def _insertion_of_many(table: sa.Table, names: Sequence[str], **fixed: Any) -> sa.Insert:
+    values = unnested({name: table.c[name].type for name in names})
+    chosen = [values.c[name] for name in names]
+    return sa.insert(table).from_select([*names, *fixed], sa.select(*chosen, *fixed.values()))
+
+
+def _mark_of_many() -> sa.Update:
+    values = unnested({name: photo_table.c[name].type for name in _MARK[:3]})
+    return (
+        sa.update(photo_table)
+        .where(photo_table.c.id == values.c.id)
+        .values(
+            new_value=values.c.new_value,
+            recipe=values.c.recipe,
+            state=PhotoState.MIGRATED.value,
+            updated_at=sa.bindparam("now", type_=photo_table.c.updated_at.type),
+            **_FORGOTTEN,
+        )
+    )
+
+
+_INSERT_ENTRIES = _insertion_of_many(rewrite_table, WRITTEN, outcome=sa.bindparam("outcome", type_=sa.String))
+_INSERT_LINKS = _insertion_of_many(rewrite_photo_table, _LINK)
+_MARK_PHOTOS = _mark_of_many()
+_SEQUENCE = sa.select(sa.func.pg_get_serial_sequence(rewrite_table.name, "id")).scalar_subquery()
+_NEXT_IDS = sa.select(sa.func.nextval(sa.cast(_SEQUENCE, REGCLASS))).select_from(
+    sa.func.generate_series(1, sa.bindparam("count", type_=sa.Integer)).alias("n")
+)
