@@ -20,7 +20,7 @@ from photo_pipeline.core.catalog.tables import (
     rewrite_photo_table,
     rewrite_table,
 )
-from photo_pipeline.core.migration.ledger_audit import WRITTEN, WrittenEntries
+from photo_pipeline.core.migration.ledger_audit import WRITTEN, WrittenEntries, as_text
 from photo_pipeline.core.migration.photos import ObjectNaming
 from photo_pipeline.core.migration.plain_rows import PlainRow
 
@@ -47,31 +47,30 @@ class ChunkLedger:
         self, connection: Connection, source: str, rows: Sequence[PlainRow], now: datetime
     ) -> WrittenEntries:
         """Write everything about those rows of one source; return the ledger entries."""
-        entries = self._ledger_entries(connection, source, rows, now)
+        entries = self._ledger_entries(connection, source, rows)
         links = [(entry[0], entry[_PHOTO_ID]) for entry in entries if entry[_PHOTO_ID] is not None]
         marks = [mark for row in rows for mark in self._photo_marks(row)]
         if self._is_sqlite:
             at = bound(rewrite_table.c.applied_at, now, connection)
-            self._entries.run(
-                connection, [(*entry[:-1], at, RewriteOutcome.APPLIED.value) for entry in entries]
-            )
+            self._entries.run(connection, [(*entry, at, RewriteOutcome.APPLIED.value) for entry in entries])
             self._links.run(connection, links)
             state = PhotoState.MIGRATED.value
             marked = self._marks.run(connection, [(*mark, state, at) for mark in marks])
         else:
             outcome = RewriteOutcome.APPLIED.value
-            connection.execute(_INSERT_ENTRIES, arrays(WRITTEN, entries) | {"outcome": outcome})
+            connection.execute(
+                _INSERT_ENTRIES, arrays(WRITTEN[:-1], entries) | {"now": now, "outcome": outcome}
+            )
             connection.execute(_INSERT_LINKS, arrays(_LINK, links))
             parameters = arrays(_MARK[:3], marks) | {"now": now}
             marked = connection.execute(_MARK_PHOTOS, parameters).rowcount
         if marked != len(marks):
             raise RuntimeError(f"{marked} of {len(marks)} locked photos could be marked")
-        return WrittenEntries.of(entries)
+        spelled = as_text(now)
+        return WrittenEntries.of([(*entry, spelled) for entry in entries])
 
-    def _ledger_entries(
-        self, connection: Connection, source: str, rows: Sequence[PlainRow], now: datetime
-    ) -> list[Row]:
-        """Return the ledger rows as `WRITTEN` names their values."""
+    def _ledger_entries(self, connection: Connection, source: str, rows: Sequence[PlainRow]) -> list[Row]:
+        """Return the ledger rows as `WRITTEN` names their values, but for the last one, the time."""
         ids = iter(self._next_ids(connection, sum(len(row.changed) for row in rows)))
         batch, run = self._batch, self._run
         entries: list[Row] = []
@@ -85,7 +84,7 @@ class ChunkLedger:
                         *(next(ids), batch, named.get(name), source, first.row_id, first.row_key, name),
                         *((before, "text") if type(before) is str else raw.encode(before)),
                         *((after, "text") if type(after) is str else raw.encode(after)),
-                        *(run, now),
+                        run,
                     )
                 )
         return entries
@@ -144,7 +143,12 @@ def _mark_of_many() -> sa.Update:
     )
 
 
-_INSERT_ENTRIES = _insertion_of_many(rewrite_table, WRITTEN, outcome=sa.bindparam("outcome", type_=sa.String))
+_INSERT_ENTRIES = _insertion_of_many(
+    rewrite_table,
+    WRITTEN[:-1],
+    applied_at=sa.bindparam("now", type_=rewrite_table.c.applied_at.type),
+    outcome=sa.bindparam("outcome", type_=sa.String),
+)
 _INSERT_LINKS = _insertion_of_many(rewrite_photo_table, _LINK)
 _MARK_PHOTOS = _mark_of_many()
 _SEQUENCE = sa.select(sa.func.pg_get_serial_sequence(rewrite_table.name, "id")).scalar_subquery()

@@ -186,17 +186,16 @@ class ChunkRewriter:
             (_PHOTOS_IN_JSON, str(ids)) if self._database.is_sqlite else (_PHOTOS_IN_ARRAY, array(ids))
         )
         found = connection.execute(query, {"ids": listed, "state": self._expected.value})
-        live = {row[0]: row[1] for row in found}
+        live = {row[0]: row[1] for row in found.all()}
         # Once a row shows the store its file may go: the objects are those of the file that it had.
         looks = self._expected is not PhotoState.MIGRATED
-        return [
-            photos
+        lost = {
+            photo.row_id
             for photos in rows
-            if all(
-                live.get(photo.id) == photo.sha256 and not (looks and self._files.changed(photo))
-                for photo in photos
-            )
-        ]
+            for photo in photos
+            if live.get(photo.id) != photo.sha256 or (looks and self._files.changed(photo))
+        }
+        return [photos for photos in rows if photos[0].row_id not in lost]
 
     def _swap(self, connection: Connection, many: ManyRows, plain: Sequence[PlainRow]) -> None:
         """Set every row, each by a compare-and-swap, and read back what the database stored."""

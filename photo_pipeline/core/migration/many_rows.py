@@ -24,13 +24,13 @@ def can_do_many(connection: Connection) -> bool:
 
 def findable_keys(row_keys: Sequence[str], *, is_sqlite: bool) -> dict[str, Row]:
     """Return the values of each key that an ordinary comparison finds: no NULL, bytes or fractions."""
-    kinds = {int, str} if is_sqlite else {str}
+    kinds: frozenset[type] = frozenset((int, str) if is_sqlite else (str,))
     # All in one: a tenth of the time of each by itself.
     decoded = json.loads(f"[{','.join(row_keys)}]")
     return {
         row_key: tuple(values)
         for row_key, values in zip(row_keys, decoded, strict=True)
-        if all(type(value) in kinds for value in values)
+        if kinds.issuperset(map(type, values))
     }
 
 
@@ -62,7 +62,7 @@ class ManyRows:
         width = len(self._key)
         found: dict[Row, Row] = {}
         several: set[Row] = set()
-        for row in connection.execute(query, parameters):
+        for row in connection.execute(query, parameters).all():
             key = tuple(row[:width])
             if key in found:
                 several.add(key)

@@ -90,14 +90,16 @@ class PlainRows:
         wanted: dict[str, RawValue] = {}
         for photo in photos:
             value, keys = self._values.named(photo, primary)
-            if not all(is_proven_row(self._objects.get(each)) for each in keys):
-                return None
+            for each in keys:
+                if not is_proven_row(self._objects.get(each)):
+                    return None
             wanted[str(photo.column)] = value
         if len(wanted) != len(photos):
             return None
         self._add_facts(connection, wanted, photos, primary, before, now)
-        if not all(self._fits(name, value) for name, value in wanted.items()):
-            return None
+        for name, new in wanted.items():
+            if not self._fits(name, new):
+                return None
         changed = {name: value for name, value in wanted.items() if value != before[name]}
         return PlainRow(photos, primary, key, before, changed) if changed else None
 
@@ -115,7 +117,7 @@ class PlainRows:
         self, photos: Sequence[Photo], primary: Photo | None, before: Mapping[str, RawValue]
     ) -> bool:
         """Return whether the row still has the photo that its copies among these are copies of."""
-        if not any(photo.is_copy for photo in photos):
+        if not any([photo.is_copy for photo in photos]):
             return True
         if primary is None:
             return False
