@@ -52,26 +52,23 @@ class ManyTimes:
     """One statement that the driver runs for many rows, in their order; values are bound as they are.
 
     Args:
-        connection: Tells the dialect.
+        dialect: The connection's.
         statement: Each of its values is a `bindparam`.
         names: Of those parameters, in the order in which the rows have their values.
     """
 
-    def __init__(
-        self, connection: Connection, statement: sa.Insert | sa.Update, names: Sequence[str]
-    ) -> None:
-        compiled = statement.compile(dialect=connection.dialect)
+    def __init__(self, dialect: sa.Dialect, statement: sa.Insert | sa.Update, names: Sequence[str]) -> None:
+        compiled = statement.compile(dialect=dialect)
         places = [names.index(name) for name in getattr(compiled, "positiontup", None) or ()]
         self._sql = str(compiled)
-        self._arranged: Callable[[Row], Row] | None = None
-        if places != list(range(len(names))):
-            self._arranged = itemgetter(*places) if len(places) > 1 else lambda row: (row[places[0]],)
+        self._arranged: Callable[[Row], Row] = itemgetter(*places)  # several: no statement here has but one
+        self._is_arranged = places == list(range(len(names)))
 
-    def run(self, connection: Connection, rows: Sequence[Row]) -> int:
+    def run(self, connection: Connection, rows: list[Row]) -> int:
         """Run it for each row; return how many rows of its table were written."""
         if not rows:
             return 0
-        arranged = list(rows) if self._arranged is None else list(map(self._arranged, rows))
+        arranged = rows if self._is_arranged else list(map(self._arranged, rows))
         return connection.exec_driver_sql(self._sql, arranged).rowcount
 
 

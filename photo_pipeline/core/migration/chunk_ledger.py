@@ -4,8 +4,10 @@ What was done to the rows is `chunk_rewrite`'s knowledge; one row's ledger entri
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, Self
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -38,10 +40,6 @@ class ChunkLedger:
         self._batch = batch
         self._run = run
         self._is_sqlite = connection.dialect.name == "sqlite"
-        if self._is_sqlite:
-            self._entries = _insertion_of_one(connection, rewrite_table, _LEDGER)
-            self._links = _insertion_of_one(connection, rewrite_photo_table, _LINK)
-            self._marks = _mark_of_one(connection)
 
     def record(
         self, connection: Connection, source: str, rows: Sequence[PlainRow], now: datetime
@@ -52,10 +50,11 @@ class ChunkLedger:
         marks = [mark for row in rows for mark in self._photo_marks(row)]
         if self._is_sqlite:
             at = bound(rewrite_table.c.applied_at, now, connection)
-            self._entries.run(connection, [(*entry, at, RewriteOutcome.APPLIED.value) for entry in entries])
-            self._links.run(connection, links)
-            state = PhotoState.MIGRATED.value
-            marked = self._marks.run(connection, [(*mark, state, at) for mark in marks])
+            ones = _Ones.of(connection.dialect)
+            outcome, state = RewriteOutcome.APPLIED.value, PhotoState.MIGRATED.value
+            ones.entry.run(connection, [(*entry, at, outcome) for entry in entries])
+            ones.link.run(connection, links)
+            marked = ones.mark.run(connection, [(*mark, state, at) for mark in marks])
         else:
             outcome = RewriteOutcome.APPLIED.value
             connection.execute(
@@ -79,14 +78,13 @@ class ChunkLedger:
             first = row.photos[0]
             for name in row.changed:
                 before, after = row.before[name], row.stored[name]
-                entries.append(
-                    (
-                        *(next(ids), batch, named.get(name), source, first.row_id, first.row_key, name),
-                        *((before, "text") if type(before) is str else raw.encode(before)),
-                        *((after, "text") if type(after) is str else raw.encode(after)),
-                        run,
-                    )
-                )
+                before_type = after_type = "text"
+                if type(before) is not str:
+                    before, before_type = raw.encode(before)
+                if type(after) is not str:
+                    after, after_type = raw.encode(after)
+                cell = (first.row_id, first.row_key, name, before, before_type, after, after_type)
+                entries.append((next(ids), batch, named.get(name), source, *cell, run))
         return entries
 
     def _next_ids(self, connection: Connection, count: int) -> Sequence[int]:
@@ -108,15 +106,41 @@ class ChunkLedger:
         return marks
 
 
-def _insertion_of_one(connection: Connection, table: sa.Table, names: Sequence[str]) -> ManyTimes:
-    values = {name: sa.bindparam(f"p_{name}", type_=sa.types.NullType()) for name in names}
-    return ManyTimes(connection, sa.insert(table).values(values), [f"p_{name}" for name in names])
+@dataclass(frozen=True)
+class _Ones:
+    """The statements that SQLite's driver runs row by row."""
+
+    entry: ManyTimes
+    link: ManyTimes
+    mark: ManyTimes
+
+    @classmethod
+    @lru_cache(maxsize=8)
+    def of(cls, dialect: sa.Dialect) -> Self:
+        """Return them compiled; that takes as long as some hundred rows, and each batch needs them."""
+        return cls(
+            ManyTimes(dialect, _insertion_of_one(rewrite_table, _LEDGER), _named(_LEDGER)),
+            ManyTimes(dialect, _insertion_of_one(rewrite_photo_table, _LINK), _named(_LINK)),
+            ManyTimes(dialect, _mark_of_one(), _named(_MARK)),
+        )
 
 
-def _mark_of_one(connection: Connection) -> ManyTimes:
-    values = {name: sa.bindparam(f"p_{name}", type_=sa.types.NullType()) for name in _MARK}
-    change = sa.update(photo_table).where(photo_table.c.id == values.pop("id")).values(values | _FORGOTTEN)
-    return ManyTimes(connection, change, [f"p_{name}" for name in _MARK])
+def _insertion_of_one(table: sa.Table, names: Sequence[str]) -> sa.Insert:
+    return sa.insert(table).values(_parameters(names))
+
+
+def _mark_of_one() -> sa.Update:
+    values = _parameters(_MARK)
+    return sa.update(photo_table).where(photo_table.c.id == values.pop("id")).values(values | _FORGOTTEN)
+
+
+def _named(names: Sequence[str]) -> list[str]:
+    return [f"{name}_" for name in names]
+
+
+def _parameters(names: Sequence[str]) -> dict[str, sa.BindParameter[Any]]:
+    # Not called as the columns, which SQLAlchemy keeps for itself.
+    return {name: sa.bindparam(f"{name}_", type_=sa.types.NullType()) for name in names}
 
 
 _FORGOTTEN: dict[str, Any] = {name: sa.null() for name in ("error_type", "error_detail", "validated_at")}

@@ -203,13 +203,12 @@ class ChunkRewriter:
         for row in plain:
             alike.setdefault(tuple(row.changed), []).append(row)
         for names, group in alike.items():
-            cells = (
-                (row.key, tuple([row.before[name] for name in names]), tuple(row.changed.values()))
-                for row in group
-            )
+            cells = [
+                (*row.key, *[row.before[name] for name in names], *row.changed.values()) for row in group
+            ]
             if many.swap(connection, names, cells) != len(group):
                 raise _UnusualError
-            stored = many.read(connection, names, [row.key for row in group])
+            stored = many.read(connection, names, [row.key for row in group], lock=False)
             for row in group:
                 row.stored = dict(zip(names, stored.get(row.key, ()), strict=False))
                 if row.stored != row.changed and not _is_converted(row):

@@ -5,7 +5,10 @@ decided by `chunk_rewrite`.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
@@ -39,120 +42,113 @@ class ManyRows:
 
     def __init__(self, table: sa.Table, key: Sequence[str], *, is_sqlite: bool) -> None:
         self._table = table
-        self._key = [table.columns[name] for name in key]
-        self._key_names = [f"k{i}" for i in range(len(key))]
+        self._key_columns = tuple(key)
         self._is_sqlite = is_sqlite
-        self._reads: dict[tuple[str, ...], sa.Select[Any]] = {}
-        self._swaps: dict[tuple[str, ...], ManyTimes | sa.Update] = {}
 
-    def read(self, connection: Connection, names: Sequence[str], keys: Sequence[Row]) -> dict[Row, Row]:
-        """Return the raw values of those columns by key, and lock the rows.
+    def read(
+        self, connection: Connection, names: Sequence[str], keys: Sequence[Row], *, lock: bool = True
+    ) -> dict[Row, Row]:
+        """Return the raw values of those columns by key, and lock the rows unless they are already.
 
         Left out is a row that is gone, that the application keeps locked, that shares its key with another
         one, or whose key the database spells differently.
         """
-        query = self._reads.get(tuple(names))
-        if query is None:
-            query = self._reads[tuple(names)] = self._read_query(names)
+        width = len(self._key_columns)
+        query = _read(self._table, self._key_columns, tuple(names), is_sqlite=self._is_sqlite, lock=lock)
         if self._is_sqlite:
-            listed = [key[0] for key in keys] if len(self._key) == 1 else keys
-            parameters = {"keys": json.dumps(listed)}
+            parameters = {"keys": json.dumps([key[0] for key in keys] if width == 1 else keys)}
         else:
-            parameters = arrays(self._key_names, keys)
-        width = len(self._key)
-        found: dict[Row, Row] = {}
-        several: set[Row] = set()
-        for row in connection.execute(query, parameters).all():
-            key = tuple(row[:width])
-            if key in found:
-                several.add(key)
-            found[key] = tuple(row[width:])
-        # 1.0 equals 1 here, and is another spelling of it.
-        other = [key for key in found if float in map(type, key)] if self._is_sqlite else []
-        for key in (*several, *other):
-            found.pop(key, None)
+            parameters = arrays(_parameters(width, 0), keys)
+        rows = connection.execute(query, parameters).all()
+        found: dict[Row, Row] = {row[:width]: row[width:] for row in rows}
+        if len(found) != len(rows):
+            times = Counter(row[:width] for row in rows)
+            found = {key: cells for key, cells in found.items() if times[key] == 1}
+        if float in set(map(type, chain.from_iterable(found))):
+            # 1.0 equals 1 here, and is another spelling of it.
+            found = {key: cells for key, cells in found.items() if float not in map(type, key)}
         return found
 
-    def _read_query(self, names: Sequence[str]) -> sa.Select[Any]:
-        columns = [*self._key, *(self._table.columns[name] for name in names)]
-        query = sa.select(
-            *(
-                raw.read_expression(column, is_sqlite=self._is_sqlite).label(f"c{i}")
-                for i, column in enumerate(columns)
-            )
-        )
-        if not self._is_sqlite:
-            wanted = unnested(dict.fromkeys(self._key_names, sa.Text()))
-            joined = self._table.join(wanted, sa.and_(*self._same_key(wanted)))
-            return query.select_from(joined).with_for_update(of=self._table, skip_locked=True)
-        each = sa.func.json_each(sa.bindparam("keys", type_=sa.Text)).table_valued("value", name="v")
-        if len(self._key) == 1:
-            return query.where(self._key[0].in_(sa.select(each.c.value)))
-        parts = [sa.func.json_extract(each.c.value, f"$[{i}]") for i in range(len(self._key))]
-        return query.where(sa.tuple_(*self._key).in_(sa.select(*parts)))
-
-    def swap(
-        self,
-        connection: Connection,
-        names: Sequence[str],
-        rows: Iterable[tuple[Row, Row, Row]],
-    ) -> int:
+    def swap(self, connection: Connection, names: Sequence[str], rows: list[Row]) -> int:
         """Set those columns of each row where all of them hold what they held; return how many were set.
 
         Args:
             connection: The caller's write transaction.
             names: The columns.
-            rows: For each row its key, the values that the columns must still have, and the new ones.
+            rows: Each with its key, the values that the columns must still have, and then the new ones.
         """
-        flat = [(*key, *before, *after) for key, before, after in rows]
-        parameters = [
-            *self._key_names,
-            *(f"b{i}" for i in range(len(names))),
-            *(f"a{i}" for i in range(len(names))),
-        ]
-        change = self._swaps.get(tuple(names))
-        if change is None:
-            change = (
-                self._sqlite_swap(connection, names, parameters) if self._is_sqlite else self._swap(names)
-            )
-            self._swaps[tuple(names)] = change
+        change = _swap(self._table, self._key_columns, tuple(names), connection.dialect)
         if isinstance(change, ManyTimes):
-            return change.run(connection, flat)
-        return connection.execute(change, arrays(parameters, flat)).rowcount
+            return change.run(connection, rows)
+        parameters = _parameters(len(self._key_columns), len(names))
+        return connection.execute(change, arrays(parameters, rows)).rowcount
 
-    def _swap(self, names: Sequence[str]) -> sa.Update:
-        count = range(len(names))
-        values = unnested(
-            dict.fromkeys([*self._key_names, *(f"b{i}" for i in count), *(f"a{i}" for i in count)], sa.Text())
-        )
-        columns = [self._table.columns[name] for name in names]
-        same = [
-            sa.cast(column, sa.Text).is_not_distinct_from(values.c[f"b{i}"])
-            for i, column in enumerate(columns)
-        ]
-        return (
-            sa.update(self._table)
-            .where(*self._same_key(values), *same)
-            .values({column: sa.cast(values.c[f"a{i}"], column.type) for i, column in enumerate(columns)})
-        )
 
-    def _same_key(self, values: sa.TableValuedAlias) -> list[ColumnElement[bool]]:
-        return [column == sa.cast(values.c[f"k{i}"], column.type) for i, column in enumerate(self._key)]
+def _parameters(keys: int, columns: int) -> list[str]:
+    """Return what the statements call a row's key, the values that it has, and those that it gets."""
+    return [
+        *(f"k{i}" for i in range(keys)),
+        *(f"b{i}" for i in range(columns)),
+        *(f"a{i}" for i in range(columns)),
+    ]
 
-    def _sqlite_swap(
-        self, connection: Connection, names: Sequence[str], parameters: Sequence[str]
-    ) -> ManyTimes:
-        """Return the swap of one row. Values and their storage classes are compared, as `raw.equals` does."""
-        bound = {name: sa.bindparam(name, type_=sa.types.NullType()) for name in parameters}
-        columns = [self._table.columns[name] for name in names]
-        same: list[ColumnElement[bool]] = []
-        for i, column in enumerate(columns):
-            same.append(column.op("IS")(bound[f"b{i}"]))
-            same.append(sa.func.typeof(column) == sa.func.typeof(bound[f"b{i}"]))
-        found = [column == bound[f"k{i}"] for i, column in enumerate(self._key)]
-        change = (
-            sa.update(self._table)
-            .where(*found, *same)
-            .values({column: bound[f"a{i}"] for i, column in enumerate(columns)})
-        )
-        return ManyTimes(connection, change, list(parameters))
+
+# Compiling takes as long as some hundred rows, and each batch asks for the same few.
+@lru_cache(maxsize=256)
+def _swap(
+    table: sa.Table, key: tuple[str, ...], names: tuple[str, ...], dialect: sa.Dialect
+) -> ManyTimes | sa.Update:
+    keys, columns = [table.columns[name] for name in key], [table.columns[name] for name in names]
+    parameters = _parameters(len(key), len(names))
+    if dialect.name == "sqlite":
+        return ManyTimes(dialect, _swap_of_one(table, keys, columns, parameters), parameters)
+    values = unnested(dict.fromkeys(parameters, sa.Text()))
+    same = [
+        sa.cast(column, sa.Text).is_not_distinct_from(values.c[f"b{i}"]) for i, column in enumerate(columns)
+    ]
+    return (
+        sa.update(table)
+        .where(*_same_key(keys, values), *same)
+        .values({column: sa.cast(values.c[f"a{i}"], column.type) for i, column in enumerate(columns)})
+    )
+
+
+def _swap_of_one(
+    table: sa.Table, keys: list[sa.Column[Any]], columns: list[sa.Column[Any]], parameters: list[str]
+) -> sa.Update:
+    """Return the swap on SQLite. Values and their storage classes are compared, as `raw.equals` does."""
+    bound = {name: sa.bindparam(name, type_=sa.types.NullType()) for name in parameters}
+    same: list[ColumnElement[bool]] = []
+    for i, column in enumerate(columns):
+        same.append(column.op("IS")(bound[f"b{i}"]))
+        same.append(sa.func.typeof(column) == sa.func.typeof(bound[f"b{i}"]))
+    found = [column == bound[f"k{i}"] for i, column in enumerate(keys)]
+    return (
+        sa.update(table)
+        .where(*found, *same)
+        .values({column: bound[f"a{i}"] for i, column in enumerate(columns)})
+    )
+
+
+def _same_key(keys: Sequence[sa.Column[Any]], values: sa.TableValuedAlias) -> list[ColumnElement[bool]]:
+    return [column == sa.cast(values.c[f"k{i}"], column.type) for i, column in enumerate(keys)]
+
+
+@lru_cache(maxsize=256)
+def _read(
+    table: sa.Table, key: tuple[str, ...], names: tuple[str, ...], *, is_sqlite: bool, lock: bool
+) -> sa.Select[Any]:
+    keys = [table.columns[name] for name in key]
+    columns = [*keys, *(table.columns[name] for name in names)]
+    query = sa.select(
+        *(raw.read_expression(column, is_sqlite=is_sqlite).label(f"c{i}") for i, column in enumerate(columns))
+    )
+    if not is_sqlite:
+        wanted = unnested({f"k{i}": sa.Text() for i in range(len(keys))})
+        query = query.select_from(table.join(wanted, sa.and_(*_same_key(keys, wanted))))
+        return query.with_for_update(of=table, skip_locked=True) if lock else query
+    each = sa.func.json_each(sa.bindparam("keys", type_=sa.Text)).table_valued("value", name="v")
+    if len(keys) == 1:
+        return query.where(keys[0].in_(sa.select(each.c.value)))
+    parts = [sa.func.json_extract(each.c.value, f"$[{i}]") for i in range(len(keys))]
+    return query.where(sa.tuple_(*keys).in_(sa.select(*parts)))
