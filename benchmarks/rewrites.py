@@ -373,6 +373,7 @@ def in_a_process_of_its_own(backend: str, options: argparse.Namespace, **case: A
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000], help="or 1000000")
+    parser.add_argument("--shapes", nargs="+", default=list(_SHAPES), choices=list(_SHAPES))
     parser.add_argument("--backends", nargs="+", default=["sqlite", "postgresql"])
     parser.add_argument("--chunk", type=int, nargs="+", default=[100, 1_000], help="rows per transaction")
     parser.add_argument("--repeat", type=int, default=3, help="of the smallest size; the median counts")
@@ -381,7 +382,7 @@ def main() -> None:
     options = parser.parse_args()
     results = []
     for backend, shape, chunk, rows in itertools.product(
-        options.backends, _SHAPES, options.chunk, options.rows
+        options.backends, options.shapes, options.chunk, options.rows
     ):
         repeat = options.repeat if rows == min(options.rows) else 1
         case = {"rows": rows, "shape": shape, "chunk": chunk, "rivals": not options.alone}
