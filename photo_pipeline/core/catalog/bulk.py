@@ -24,8 +24,11 @@ def array(values: Iterable[Any]) -> str:
     if None in listed:
         return "{" + ",".join("NULL" if each is None else _quoted(str(each)) for each in listed) + "}"
     spelled = [value if type(value) is str else str(value) for value in listed]
-    # No text of PostgreSQL has a NUL (nor do the values here: the drivers refuse to bind one).
-    joined = "\0".join(spelled).replace("\\", "\\\\").replace('"', '\\"').replace("\0", '","')
+    joined = "\0".join(spelled)
+    if joined.count("\0") >= max(1, len(spelled)):
+        # No text of PostgreSQL has a NUL: the driver is to refuse this one, and not to see two values.
+        return "{" + ",".join(map(_quoted, spelled)) + "}"
+    joined = joined.replace("\\", "\\\\").replace('"', '\\"').replace("\0", '","')
     return '{"' + joined + '"}' if spelled else "{}"
 
 

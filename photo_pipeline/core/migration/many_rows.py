@@ -84,12 +84,25 @@ class ManyRows:
         return connection.execute(change, arrays(parameters, rows)).rowcount
 
 
+# No column of the table may be called like a parameter.
+def _key(i: int) -> str:
+    return f"pp_key_{i}"
+
+
+def _old(i: int) -> str:
+    return f"pp_old_{i}"
+
+
+def _new(i: int) -> str:
+    return f"pp_new_{i}"
+
+
 def _parameters(keys: int, columns: int) -> list[str]:
     """Return what the statements call a row's key, the values that it has, and those that it gets."""
     return [
-        *(f"k{i}" for i in range(keys)),
-        *(f"b{i}" for i in range(columns)),
-        *(f"a{i}" for i in range(columns)),
+        *(_key(i) for i in range(keys)),
+        *(_old(i) for i in range(columns)),
+        *(_new(i) for i in range(columns)),
     ]
 
 
@@ -104,12 +117,12 @@ def _swap(
         return ManyTimes(dialect, _swap_of_one(table, keys, columns, parameters), parameters)
     values = unnested(dict.fromkeys(parameters, sa.Text()))
     same = [
-        sa.cast(column, sa.Text).is_not_distinct_from(values.c[f"b{i}"]) for i, column in enumerate(columns)
+        sa.cast(column, sa.Text).is_not_distinct_from(values.c[_old(i)]) for i, column in enumerate(columns)
     ]
     return (
         sa.update(table)
         .where(*_same_key(keys, values), *same)
-        .values({column: sa.cast(values.c[f"a{i}"], column.type) for i, column in enumerate(columns)})
+        .values({column: sa.cast(values.c[_new(i)], column.type) for i, column in enumerate(columns)})
     )
 
 
@@ -120,18 +133,18 @@ def _swap_of_one(
     bound = {name: sa.bindparam(name, type_=sa.types.NullType()) for name in parameters}
     same: list[ColumnElement[bool]] = []
     for i, column in enumerate(columns):
-        same.append(column.op("IS")(bound[f"b{i}"]))
-        same.append(sa.func.typeof(column) == sa.func.typeof(bound[f"b{i}"]))
-    found = [column == bound[f"k{i}"] for i, column in enumerate(keys)]
+        same.append(column.op("IS")(bound[_old(i)]))
+        same.append(sa.func.typeof(column) == sa.func.typeof(bound[_old(i)]))
+    found = [column == bound[_key(i)] for i, column in enumerate(keys)]
     return (
         sa.update(table)
         .where(*found, *same)
-        .values({column: bound[f"a{i}"] for i, column in enumerate(columns)})
+        .values({column: bound[_new(i)] for i, column in enumerate(columns)})
     )
 
 
 def _same_key(keys: Sequence[sa.Column[Any]], values: sa.TableValuedAlias) -> list[ColumnElement[bool]]:
-    return [column == sa.cast(values.c[f"k{i}"], column.type) for i, column in enumerate(keys)]
+    return [column == sa.cast(values.c[_key(i)], column.type) for i, column in enumerate(keys)]
 
 
 @lru_cache(maxsize=256)
@@ -144,7 +157,7 @@ def _read(
         *(raw.read_expression(column, is_sqlite=is_sqlite).label(f"c{i}") for i, column in enumerate(columns))
     )
     if not is_sqlite:
-        wanted = unnested({f"k{i}": sa.Text() for i in range(len(keys))})
+        wanted = unnested({_key(i): sa.Text() for i in range(len(keys))})
         query = query.select_from(table.join(wanted, sa.and_(*_same_key(keys, wanted))))
         return query.with_for_update(of=table, skip_locked=True) if lock else query
     each = sa.func.json_each(sa.bindparam("keys", type_=sa.Text)).table_valued("value", name="v")

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from photo_pipeline.core.catalog.bulk import array
 from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.errors import DatabaseError
 from photo_pipeline.core.migration.ledger_audit import verify_ledger
 from photo_pipeline.core.migration.many_rows import ManyRows, findable_keys
 from photo_pipeline.core.migration.row_rewrite import RowRewriter
@@ -104,7 +105,7 @@ def test_a_row_that_the_application_keeps_locked_holds_nobody_up(
 
 
 ODD_TABLE = (
-    'CREATE TABLE "Order Lines" ("Select" VARCHAR(20), "no" INTEGER, "URL %s" TEXT, n INTEGER, r REAL)'
+    'CREATE TABLE "Order Lines" ("Select" VARCHAR(20), "no" INTEGER, "URL %s" TEXT, a0 INTEGER, r REAL)'
 )
 ODD_ROWS = [("A", 1, "x'\"\\{}", 5, 1.5), ("a", 2, None, None, None), ("ü,€", 3, "", 0, -0.25)]
 
@@ -123,7 +124,7 @@ def test_odd_names_keys_and_values_are_found_compared_and_set(make_site: MakeSit
         number = (lambda n: n) if is_sqlite else str
         row_keys = [json.dumps([key, number(no)]) for key, no, *_ in ODD_ROWS]
         keys = list(findable_keys(row_keys, is_sqlite=is_sqlite).values())
-        many, names = ManyRows(table, ["Select", "no"], is_sqlite=is_sqlite), ["URL %s", "n", "r"]
+        many, names = ManyRows(table, ["Select", "no"], is_sqlite=is_sqlite), ["URL %s", "a0", "r"]
         cells = many.read(connection, names, keys)
         assert [cells[key][0] for key in keys] == ["x'\"\\{}", None, ""]
         new = ("NULL", number(7), None)
@@ -156,6 +157,8 @@ def test_an_array_has_exactly_its_values(make_site: MakeSite) -> None:
         assert round_trip(project.database, values) == values
         assert round_trip(project.database, values[:3]) == values[:3]
         assert round_trip(project.database, []) == []
+        with pytest.raises(DatabaseError, match="NUL"):
+            round_trip(project.database, ["a", "b\0c"])
 
 
 def round_trip(database: Database, values: list[str | None]) -> list[str | None]:
