@@ -28,10 +28,21 @@ def declared_type(column: sa.Column[Any]) -> sa.types.TypeEngine[Any]:
     return declared
 
 
+def is_text(column: sa.Column[Any]) -> bool:
+    """Return whether the column takes any text of up to `text_limit` characters."""
+    declared = declared_type(column)
+    return isinstance(declared, sa.String) and not isinstance(declared, sa.Enum)
+
+
+def text_limit(column: sa.Column[Any]) -> int | None:
+    """Return how many characters the column takes; None: its type does not say."""
+    return getattr(declared_type(column), "length", None) or None
+
+
 def misfit(column: sa.Column[Any], value: RawValue, *, is_sqlite: bool) -> str | None:
     """Return why the column cannot take the value and what to do; None if its type says nothing."""
     reason = _misfit(column, value, is_sqlite=is_sqlite)
-    length = getattr(declared_type(column), "length", None)
+    length = text_limit(column)
     if reason is None and isinstance(value, str) and length and len(value) > length:
         return (
             f"the new value has {len(value)} characters and column {column.name!r} takes {length}; widen the "

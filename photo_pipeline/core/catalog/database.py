@@ -5,6 +5,7 @@ photos. Every SQLAlchemy engine of the project is made here.
 """
 
 import random
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -287,7 +288,12 @@ def _begin_sqlite(connection: Connection) -> None:
     writes = connection.get_execution_options().get(_WRITE, False)
     if writes:
         # Kept in the file's header, so only a writer may ask for it; no cost once it is set.
-        connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        try:
+            connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+        except OperationalError as error:
+            # The first change of a file that others are writing does not wait for them: the next one sets it.
+            if getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY:
+                raise
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 

@@ -66,8 +66,11 @@ def first_error(error: DBAPIError) -> DBAPIError:
     an error that was not handled.
     """
     cause = error.__context__
-    while _is_aftermath(error) and isinstance(cause, DBAPIError):
-        error, cause = cause, cause.__context__
+    while _is_aftermath(error) and cause is not None:
+        # Between two of SQLAlchemy's there may be the driver's own.
+        if isinstance(cause, DBAPIError):
+            error = cause
+        cause = cause.__context__
     return error
 
 

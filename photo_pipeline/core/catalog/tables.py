@@ -310,7 +310,6 @@ rewrite_table = sa.Table(
     sa.Column("applied_at", UtcDateTime),
     sa.Column("rolled_back_at", UtcDateTime),
     sa.Index(None, "batch", "outcome"),
-    sa.Index(None, "photo_id"),
 )
 
 rewrite_photo_table = sa.Table(
@@ -318,7 +317,6 @@ rewrite_photo_table = sa.Table(
     metadata,
     sa.Column("rewrite_id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("photo_id", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Index(None, "photo_id"),
 )
 
 # Parquet files of rows as they were before their rewrite; they can be restored from without this table.

@@ -46,9 +46,9 @@ _RESAMPLED = {"L", "LA", "RGB", "RGBA", "CMYK"}
 # shared/photos/real differs from a full decode by more than a tenth of an ssimulacra2 point; at 2 the mean
 # is 98.9 and the worst 87, at 1.5 97.5 and 87.
 _DRAFT_GAP = 3.0
-# Above these pixels, memory counts for more. A progressive JPEG keeps all its coefficients beside the pixels: one
-# of 24 MP takes 210 MB at a gap of 3 and 140 at 2.4, where each side is halved (3 points of the resized pixels);
-# one of 81 MP 300 MB at 1.5 and 360 at 3.
+# Above these pixels, memory counts for more. A progressive JPEG keeps all its coefficients beside the pixels:
+# one of 24 MP takes 210 MB at a gap of 3 and 140 at 2.4, where each side is halved (3 points of the resized
+# pixels); one of 81 MP 300 MB at 1.5 and 360 at 3.
 _PROGRESSIVE_PIXELS, _PROGRESSIVE_GAP = 20_000_000, 2.4
 _HUGE_PIXELS = 40_000_000
 

@@ -31,21 +31,22 @@ _ROBIDOUX = (
 Encode = Callable[[Image.Image, int], bytes]
 """From an RGB (or RGBA, where alpha is kept) image and a quality of 1-100 to a whole file."""
 
-# libavif's speed of aom. ssimulacra2 at 100 KB and CPU seconds, means of 16 photographs at 1200 px: from aom 8
-# (0.3 s on an idle core) to aom 7 0.4 points more in 1.8 times the time, to aom 6 1.0 more in 2.9 times, to aom 5
-# 1.8 more in 10 times; aom 9 1.5 fewer in a quarter. SVT-AV1 4.1 (tune 3) stays behind at speeds 7 and 6, and takes thrice the memory.
+# libavif's speed of aom. ssimulacra2 at 100 KB and CPU seconds, means of 16 photographs at 1200 px in 4:2:0:
+# from aom 8 (0.3 s on an idle core) to aom 7 0.4 points more in 1.8 times the time, to aom 6 1.0 more in 2.9
+# times, to aom 5 some 1.8 more in some 15 times (3 photographs); aom 9 1.5 fewer in a quarter. SVT-AV1 4.1
+# (tune 3) stays behind at speeds 7 and 6, and takes thrice the memory.
 _AVIF_SPEED: dict[Effort, int] = {Effort.SPEED: 9, Effort.BALANCED: 8, Effort.QUALITY: 5}
 _SCOUT_SPEED = 9
-# Full colour: 0.5 points more than 4:2:0 at equal bytes for 4 % more time, on the same photographs (0.9 at the
-# most colourful, never less than 0.06 fewer). A scout's file is only weighed, and 4:2:0 is a fifth quicker.
-_AVIF_SUBSAMPLING = "4:4:4"
-_SCOUT_SUBSAMPLING = "4:2:0"
-# Pixels above which a slower speed is not used: a photo would take longer than its 30 s, or more than its 512 MB
-# (speed 5: 3 s per megapixel, speed 6: 1 s; speed 8: 6 s for 16 megapixels).
-_LEAST_SPEEDS = ((2_000_000, 6), (7_000_000, 8))
+# Full colour: 0.5 points more than 4:2:0 at equal bytes for 4 % more time, on the same photographs (2 at the
+# most colourful, never more than 0.06 fewer). A scout's file is only weighed, and 4:2:0 is a fifth quicker.
+_FULL_COLOUR, _HALF_COLOUR = "4:4:4", "4:2:0"
+# Pixels above which a slower speed is not used: a photo would take longer than its 30 s, or more than its 512
+# MB (speed 5: 3 s per megapixel, speed 6: 1 s; speed 8: 6 s for 16 megapixels). Nor is full colour.
+_LARGE_PIXELS = 7_000_000
+_LEAST_SPEEDS = ((2_000_000, 6), (_LARGE_PIXELS, 8))
 
-# Quantizers of which the next finer one takes about 10 % more bytes, where others take 5: aom changes to another
-# quantization matrix there.
+# Quantizers of which the next finer one takes about 10 % more bytes, where others take 5: aom changes to
+# another quantization matrix there.
 _WIDE_STEPS = frozenset({11, 16, 23, 31, 33, 36, 41})
 
 # aom's own tuning for stills; on the same photographs "iq" scores 1.6 points less.
@@ -97,23 +98,23 @@ def keeps_alpha(format: ImageFormat) -> bool:
     return format is not ImageFormat.JPEG
 
 
-def encode_avif(
-    image: Image.Image, quality: int, *, speed: int, subsampling: str = _AVIF_SUBSAMPLING
-) -> bytes:
+def encode_avif(image: Image.Image, quality: int, *, speed: int, subsampling: str = _FULL_COLOUR) -> bytes:
     """Encodes AVIF with aom.
 
     Args:
         image: RGB or RGBA.
         quality: 1-100; each makes another file.
         speed: libavif's speed, 0 (slowest) to 10; very large pictures get a faster one.
-        subsampling: Of the colours, as Pillow writes it.
+        subsampling: Of the colours, as Pillow writes it; very large pictures get "4:2:0".
 
     Raises:
         MemoryError: The encoder could not get its memory or its threads.
     """
     # By size alone, so that the same pixels always get the same bytes.
     pixels = image.width * image.height
-    speed = max(speed, *(least for limit, least in _LEAST_SPEEDS if pixels > limit), 0)
+    speed = max([speed, *(least for limit, least in _LEAST_SPEEDS if pixels > limit)])
+    if pixels > _LARGE_PIXELS:
+        subsampling = _HALF_COLOUR
     coarse, strength = _aom_level(quality)
     # Quality 100 is lossless, for which aom has no tuning.
     tuning = {"tune": _AOM_TUNE, "deltaq-strength": strength} if quality < 100 else {}
@@ -179,15 +180,15 @@ def saved(image: Image.Image, format: str, **options: object) -> bytes:
 
 
 def _scout(image: Image.Image, quality: int) -> bytes:
-    return encode_avif(image, quality, speed=_SCOUT_SPEED, subsampling=_SCOUT_SUBSAMPLING)
+    return encode_avif(image, quality, speed=_SCOUT_SPEED, subsampling=_HALF_COLOUR)
 
 
 def _aom_level(quality: int) -> tuple[int, int]:
     """The quality to tell libavif, and aom's deltaq-strength, that together stand for one of our qualities.
 
-    libavif has 64 quantizers for its 100 qualities (avifQualityToQuantizer), 3 to 14 % of the bytes apart, which
-    leaves 5 % of a budget unused. In between, the strength with which aom's tuning varies the quantizer over the
-    picture moves the size by a few percent, at the same points per byte.
+    libavif has 64 quantizers for its 100 qualities (avifQualityToQuantizer), 3 to 14 % of the bytes apart,
+    which leaves 5 % of a budget unused. In between, the strength with which aom's tuning varies the quantizer
+    over the picture moves the size by a few percent, at the same points per byte.
 
     Returns:
         A quality that libavif gives the nearest quantizer, and the strength in percent of aom's default.

@@ -31,9 +31,9 @@ MODEL_FILE = "size_model.json"
 SCOUT = "avif-scout"
 """The model's name of the fast AVIF encoder that foretells the others."""
 
-# Plain JPEGs (Pillow's default tables, no optimisation) take 4 ms each at 1200 px, at half the size 1 ms; where
-# their sizes lie tells how much detail of which amplitude and fineness a picture has. Without the half size
-# the sizes of JPEG files are foretold half as well.
+# Plain JPEGs (Pillow's default tables, no optimisation) take 4 ms each at 1200 px, at half the size 1 ms;
+# where their sizes lie tells how much detail of which amplitude and fineness a picture has. Without the half
+# size the sizes of JPEG files are foretold half as well.
 PROBE_QUALITIES = (30, 85)
 
 # Below this many pixels, headers and tables outweigh the picture and the curves bend.
@@ -112,7 +112,7 @@ class SizeCurve:
 
 
 # Variance of ln(bytes) that the smooth curve leaves at a single quality: encoders' own small steps.
-_REPEATABILITY = 1e-5
+_REPEATABILITY = 5e-6
 
 
 def probe(image: Image.Image) -> Floats:

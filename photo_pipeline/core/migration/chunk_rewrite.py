@@ -1,56 +1,59 @@
 """Rewrites a chunk of plain rows by a handful of statements, with the same outcomes as row by row.
 
-Only rows about which nothing is unusual: whole-value cells, found by their key, unedited, their photos proven
-and their files unchanged. Every other row goes through `row_rewrite`, and so does the whole chunk as soon as
-the database answers anything but what was asked of it.
+Only rows about which nothing is unusual: whole-value cells, found by their key, unedited, their photos
+proven and their files unchanged (`plain_rows`). Every other row goes through `row_rewrite`. Where the
+database answers anything but what was asked of it, the rows are tried in halves, until only a few around the
+cause are left over.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from photo_pipeline.core.catalog import raw
+from photo_pipeline.core.catalog.bulk import array
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.faults import Fault, fault_of
-from photo_pipeline.core.catalog.raw import RawValue
-from photo_pipeline.core.catalog.rows import RowAddress
-from photo_pipeline.core.catalog.tables import (
-    PhotoState,
-    RewriteOutcome,
-    photo_table,
-    rewrite_photo_table,
-    rewrite_table,
-    utc_now,
-)
+from photo_pipeline.core.catalog.tables import PhotoState, photo_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
-from photo_pipeline.core.migration.many_rows import ManyRows
-from photo_pipeline.core.migration.photos import ObjectNaming, Photo
+from photo_pipeline.core.migration.chunk_ledger import ChunkLedger
+from photo_pipeline.core.migration.ledger_audit import WrittenEntries
+from photo_pipeline.core.migration.many_rows import ManyRows, can_do_many, findable_keys
+from photo_pipeline.core.migration.photos import LocalFiles, ObjectNaming, Photo
+from photo_pipeline.core.migration.plain_rows import PlainRow, PlainRows
 from photo_pipeline.core.migration.row_rewrite import RowChange, RowCounts, RowRewriter
+from photo_pipeline.core.migration.values import RowValues
 
 Rows = Sequence[list[Photo]]
 """Photos by application row."""
 
+# Where a chunk meets something unusual, so few rows around it are rewritten one by one.
+_FEW = 16
+_SAMPLES = 10
+
 
 class _UnusualError(Exception):
-    """The database did not do to each row what was asked; row by row will tell which, and why."""
+    """The database did not do to each row what was asked; fewer rows at once will tell which, and why."""
 
 
 @dataclass
-class _Plan:
-    """What one plain row is to become."""
+class RewrittenChunk:
+    """What became of a chunk, and the ledger entries of its plain rows, written before any others."""
 
-    photos: list[Photo]
-    primary: Photo | None
-    address: RowAddress
-    before: Mapping[str, RawValue]
-    wanted: dict[str, RawValue]
-    changed: dict[str, RawValue]
-    stored: Mapping[str, RawValue] = field(default_factory=dict)
+    counts: RowCounts = field(default_factory=RowCounts)
+    written: WrittenEntries = field(default_factory=WrittenEntries)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What the chunks of one source have in common."""
+
+    name: str
+    plain: PlainRows
+    many: ManyRows
 
 
 class ChunkRewriter:
@@ -65,13 +68,21 @@ class ChunkRewriter:
         *,
         batch: str,
         run: str,
+        expected_state: PhotoState = PhotoState.UPLOADED,
     ) -> None:
         self._database = database
         self._config = config
         self._naming = naming
+        self._objects = objects
         self._batch = batch
         self._run = run
-        self._single = RowRewriter(database, config, naming, objects, batch=batch, run=run)
+        self._expected = expected_state
+        self._files = LocalFiles(config)
+        self._single = RowRewriter(
+            database, config, naming, objects, batch=batch, run=run, expected_state=expected_state
+        )
+        self._sources: dict[str, _Source] = {}
+        self._ledger: ChunkLedger | None = None
 
     def rewrite(
         self,
@@ -80,7 +91,7 @@ class ChunkRewriter:
         leading: Mapping[str, Photo],
         *,
         stopped: Callable[[], object | None] = lambda: None,
-    ) -> RowCounts:
+    ) -> RewrittenChunk:
         """Rewrite the rows, and return what became of them.
 
         Args:
@@ -89,172 +100,145 @@ class ChunkRewriter:
             leading: By row, the photo that its resized copies are copies of.
             stopped: Asked before each row that is rewritten by itself; anything but None ends the work.
         """
-        counts = RowCounts()
+        outcome = RewrittenChunk()
         done: set[str] = set()
-        for source in dict.fromkeys(photos[0].source for photos in chunk):
-            rows = [photos for photos in chunk if photos[0].source == source]
-            try:
-                with connection.begin_nested():
-                    plans = self._rewrite_plain(connection, rows, leading)
-            except _UnusualError:
-                continue
-            except DBAPIError as error:
-                if fault_of(error) in (Fault.AGAIN, Fault.DATABASE):
-                    raise
-                continue
-            done.update(plan.photos[0].row_id for plan in plans)
-            for plan in plans:
-                counts.add(_counted(plan))
+        if can_do_many(connection):
+            by_source: dict[str, list[list[Photo]]] = {}
+            for photos in chunk:
+                by_source.setdefault(photos[0].source, []).append(photos)
+            for rows in by_source.values():
+                done |= self._rewrite_together(connection, rows, leading, outcome)
         for photos in chunk:
             if photos[0].row_id not in done:
                 if stopped() is not None:
                     break
-                counts.add(self._single.rewrite(connection, photos, leading.get(photos[0].row_id)))
-        return counts
+                outcome.counts.add(self._single.rewrite(connection, photos, leading.get(photos[0].row_id)))
+        return outcome
 
-    def _rewrite_plain(self, connection: Connection, rows: Rows, leading: Mapping[str, Photo]) -> list[_Plan]:
+    def _rewrite_together(
+        self, connection: Connection, rows: Rows, leading: Mapping[str, Photo], outcome: RewrittenChunk
+    ) -> set[str]:
+        """Rewrite the plain ones among rows of one source; return the ids of the rows that are done."""
+        written = WrittenEntries()
+        try:
+            with connection.begin_nested():
+                plain = self._rewrite_plain(connection, rows, leading, written)
+        except (_UnusualError, DBAPIError) as error:
+            fault = fault_of(error) if isinstance(error, DBAPIError) else Fault.ROW
+            if fault in (Fault.AGAIN, Fault.DATABASE):
+                raise
+            # Behind a lock on the whole table every half would wait as long as the whole.
+            if len(rows) <= _FEW or fault is Fault.LOCKED:
+                return set()
+            middle = len(rows) // 2
+            return self._rewrite_together(connection, rows[:middle], leading, outcome) | (
+                self._rewrite_together(connection, rows[middle:], leading, outcome)
+            )
+        outcome.written.add(written)
+        counts = outcome.counts
+        counts.rows += len(plain)
+        counts.rewritten += sum(len(row.photos) for row in plain)
+        counts.samples += map(_sample, plain[: max(0, _SAMPLES - len(counts.samples))])
+        return {row.photos[0].row_id for row in plain}
+
+    def _rewrite_plain(
+        self, connection: Connection, rows: Rows, leading: Mapping[str, Photo], written: WrittenEntries
+    ) -> list[PlainRow]:
         """Rewrite those rows of one source that are plain; return them."""
-        source = self._config.source(rows[0][0].source)
-        table = self._database.table(source.table, source.schema_name)
-        many = ManyRows(connection, table, source.key)
-        candidates = {
-            photos[0].row_key: photos
-            for photos in self._current(connection, rows)
-            if many.can_find(photos[0].row_key)
-        }
-        if not candidates:
+        source, now = self._source(rows[0][0].source), utc_now()
+        current = {photos[0].row_key: photos for photos in self._current(connection, rows)}
+        keys = findable_keys(list(current), is_sqlite=self._database.is_sqlite)
+        if not keys:
             return []
-        found = many.read(list(candidates), list(source.written_columns))
-        planned = (self._plan(connection, candidates[key], leading, before) for key, before in found.items())
-        plans = [plan for plan in planned if plan is not None]
-        if plans:
-            self._swap(many, plans)
-            self._record(connection, plans, utc_now())
-        return plans
+        found = source.many.read(connection, source.plain.columns, list(keys.values()))
+        plain = []
+        for row_key, key in keys.items():
+            cells = found.get(key)
+            if cells is not None:
+                photos = current[row_key]
+                primary = leading.get(photos[0].row_id)
+                row = source.plain.plan(connection, photos, primary, key, cells, now)
+                if row is not None:
+                    plain.append(row)
+        if plain:
+            self._swap(connection, source.many, plain)
+            if self._ledger is None:
+                self._ledger = ChunkLedger(connection, self._naming, batch=self._batch, run=self._run)
+            written.add(self._ledger.record(connection, source.name, plain, now))
+        return plain
+
+    def _source(self, name: str) -> _Source:
+        if name not in self._sources:
+            source, is_sqlite = self._config.source(name), self._database.is_sqlite
+            table = self._database.table(source.table, source.schema_name)
+            values = RowValues(self._naming, source, self._config.store.bucket)
+            self._sources[name] = _Source(
+                name,
+                PlainRows(source, table, values, self._objects, is_sqlite=is_sqlite),
+                ManyRows(table, source.key, is_sqlite=is_sqlite),
+            )
+        return self._sources[name]
 
     def _current(self, connection: Connection, rows: Rows) -> list[list[Photo]]:
         """Return the rows whose photos are all as they were when they were proven, and lock those photos."""
-        columns = photo_table.c
         ids = [photo.id for photos in rows for photo in photos]
-        live: dict[int, tuple[str, str | None]] = {}
-        for start in range(0, len(ids), 500):
-            query = sa.select(columns.id, columns.state, columns.sha256).where(
-                columns.id.in_(ids[start : start + 500])
-            )
-            for row in connection.execute(query.order_by(columns.id).with_for_update()):
-                live[row.id] = (row.state, row.sha256)
-        return [
-            photos
+        query, listed = (
+            (_PHOTOS_IN_JSON, str(ids)) if self._database.is_sqlite else (_PHOTOS_IN_ARRAY, array(ids))
+        )
+        found = connection.execute(query, {"ids": listed, "state": self._expected.value})
+        live = {row[0]: row[1] for row in found.all()}
+        # Once a row shows the store its file may go: the objects are those of the file that it had.
+        looks = self._expected is not PhotoState.MIGRATED
+        lost = {
+            photo.row_id
             for photos in rows
-            if all(
-                live.get(photo.id) == (PhotoState.UPLOADED, photo.sha256)
-                and photo.column is not None
-                and not self._single.file_changed(photo)
-                for photo in photos
-            )
-        ]
+            for photo in photos
+            if live.get(photo.id) != photo.sha256 or (looks and self._files.changed(photo))
+        }
+        return [photos for photos in rows if photos[0].row_id not in lost]
 
-    def _plan(
-        self,
-        connection: Connection,
-        photos: list[Photo],
-        leading: Mapping[str, Photo],
-        before: Mapping[str, RawValue],
-    ) -> _Plan | None:
-        """Return what the row is to become, or None if anything about it is unusual."""
-        primary = leading.get(photos[0].row_id)
-        address = RowAddress.of(self._database, self._config.source(photos[0].source), photos[0].row_key)
-        wanted = self._single.plain_change(connection, address, photos, primary, before)
-        if wanted is None:
-            return None
-        changed = {name: value for name, value in wanted.items() if value != before[name]}
-        return _Plan(photos, primary, address, before, wanted, changed)
-
-    def _swap(self, many: ManyRows, plans: list[_Plan]) -> None:
+    def _swap(self, connection: Connection, many: ManyRows, plain: Sequence[PlainRow]) -> None:
         """Set every row, each by a compare-and-swap, and read back what the database stored."""
-        alike: dict[tuple[str, ...], list[_Plan]] = {}
-        for plan in plans:
-            alike.setdefault(tuple(plan.changed), []).append(plan)
+        alike: dict[tuple[str, ...], list[PlainRow]] = {}
+        for row in plain:
+            alike.setdefault(tuple(row.changed), []).append(row)
         for names, group in alike.items():
-            if not names:
+            cells = [
+                (*row.key, *[row.before[name] for name in names], *row.changed.values()) for row in group
+            ]
+            if many.swap(connection, names, cells) != len(group):
                 raise _UnusualError
-            cells = [(plan.address.row_key, plan.before, plan.changed) for plan in group]
-            if many.swap(list(names), cells) != len(group):
-                raise _UnusualError
-            stored = many.read([plan.address.row_key for plan in group], list(names))
-            for plan in group:
-                plan.stored = stored.get(plan.address.row_key, {})
-                photo_columns = {photo.column for photo in plan.photos}
-                if not plan.stored or any(
-                    plan.stored[name] != plan.changed[name] for name in names if name in photo_columns
-                ):
+            stored = many.read(connection, names, [row.key for row in group], lock=False)
+            for row in group:
+                row.stored = dict(zip(names, stored.get(row.key, ()), strict=False))
+                if row.stored != row.changed and not _is_converted(row):
                     raise _UnusualError
 
-    def _record(self, connection: Connection, plans: list[_Plan], now: datetime) -> None:
-        """Write the ledger, its links to the photos, and the photos' states."""
-        entries = [entry for plan in plans for entry in self._entries(plan, now)]
-        statement = sa.insert(rewrite_table).returning(rewrite_table.c.id, sort_by_parameter_order=True)
-        ids = connection.execute(statement, entries).scalars().all()
-        links = [
-            {"rewrite_id": rewrite_id, "photo_id": entry["photo_id"]}
-            for rewrite_id, entry in zip(ids, entries, strict=True)
-            if entry["photo_id"] is not None
-        ]
-        connection.execute(sa.insert(rewrite_photo_table), links)
-        mark = (
-            sa.update(photo_table)
-            .where(photo_table.c.id == sa.bindparam("k"))
-            .values(
-                state=PhotoState.MIGRATED,
-                error_type=None,
-                error_detail=None,
-                validated_at=None,
-                updated_at=now,
-                new_value=sa.bindparam("shown"),
-                recipe=sa.bindparam("made_by"),
-            )
-        )
-        connection.execute(mark, [photo for plan in plans for photo in self._marks(plan)])
 
-    def _entries(self, plan: _Plan, now: datetime) -> list[dict[str, Any]]:
-        by_column = {str(photo.column): photo.id for photo in plan.photos}
-        entries = []
-        for name in plan.changed:
-            before, before_type = raw.encode(plan.before[name])
-            after, after_type = raw.encode(plan.stored[name])
-            entries.append(
-                {
-                    "batch": self._batch,
-                    "photo_id": by_column.get(name),
-                    "source": plan.address.source.name,
-                    "row_id": plan.photos[0].row_id,
-                    "row_key": plan.address.row_key,
-                    "column": name,
-                    "before": before,
-                    "before_type": before_type,
-                    "after": after,
-                    "after_type": after_type,
-                    "run": self._run,
-                    "outcome": RewriteOutcome.APPLIED.value,
-                    "applied_at": now,
-                }
-            )
-        return entries
-
-    def _marks(self, plan: _Plan) -> list[dict[str, Any]]:
-        marks = []
-        for photo in plan.photos:
-            shown = plan.primary if photo.is_copy and plan.primary is not None else photo
-            # A column that said the new value already was not set, and holds it all the same.
-            value = plan.stored.get(str(photo.column), plan.before[str(photo.column)])
-            marks.append({"k": photo.id, "shown": str(value), "made_by": self._naming.recipe_digest(shown)})
-        return marks
+def _is_converted(row: PlainRow) -> bool:
+    """Return whether the database keeps the photos' cells as they were written."""
+    if len(row.stored) != len(row.changed):
+        return False
+    own = {str(photo.column) for photo in row.photos}
+    return all(row.stored[name] == value for name, value in row.changed.items() if name in own)
 
 
-def _counted(plan: _Plan) -> RowCounts:
-    first = plan.photos[0]
+def _sample(row: PlainRow) -> RowChange:
+    first = row.photos[0]
     column = str(first.column)
-    sample = RowChange(
-        first.source, first.row_key, first.field, str(plan.before[column]), str(plan.wanted[column])
+    before = str(row.before[column])
+    return RowChange(first.source, first.row_key, first.field, before, str(row.changed.get(column, before)))
+
+
+_PHOTO = sa.select(photo_table.c.id, photo_table.c.sha256).where(
+    photo_table.c.state == sa.bindparam("state", type_=sa.String)
+)
+_IDS = sa.func.json_each(sa.bindparam("ids", type_=sa.Text)).table_valued("value", name="v")
+_PHOTOS_IN_JSON = _PHOTO.where(photo_table.c.id.in_(sa.select(_IDS.c.value)))
+_PHOTOS_IN_ARRAY = (
+    _PHOTO.where(
+        photo_table.c.id == sa.func.any(sa.cast(sa.bindparam("ids", type_=sa.Text), sa.ARRAY(sa.BigInteger)))
     )
-    return RowCounts(rewritten=len(plan.photos), rows=1, samples=[sample])
+    .order_by(photo_table.c.id)
+    .with_for_update(skip_locked=True)
+)

@@ -6,9 +6,10 @@ again: for a rewrite the values, for a rollback its outcome.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,7 +19,7 @@ from photo_pipeline.core import audit
 from photo_pipeline.core.catalog.tables import RewriteOutcome, audit_table, rewrite_table
 
 # What a rewrite writes once. Not the outcome: a rollback changes it, and is audited itself.
-_WRITTEN = (
+WRITTEN = (
     *("id", "batch", "photo_id", "source", "row_id", "row_key", "column"),
     *("before", "before_type", "after", "after_type", "run", "applied_at"),
 )
@@ -52,13 +53,37 @@ class LedgerVerdict:
         return self.broken_seq is None
 
 
+@dataclass(frozen=True)
+class WrittenEntries:
+    """Ledger rows that this transaction has written, by their ids and as the digest takes them."""
+
+    ids: list[int] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[Any]]) -> "WrittenEntries":
+        """Return the rows, each with the values of `WRITTEN`; an instant may be its `as_text`."""
+        return cls([row[0] for row in rows], [_line(row) for row in rows])
+
+    def add(self, later: "WrittenEntries") -> None:
+        """Add rows that were written after these."""
+        self.ids.extend(later.ids)
+        self.lines.extend(later.lines)
+
+
 def last_ledger_id(connection: Connection) -> int:
     """Return the highest id of the ledger; what this transaction writes will be above it."""
     return int(connection.execute(sa.select(sa.func.max(rewrite_table.c.id))).scalar() or 0)
 
 
 def audit_rewrites(
-    connection: Connection, *, batch: str, run: str, above: int, counts: Mapping[str, int]
+    connection: Connection,
+    *,
+    batch: str,
+    run: str,
+    above: int,
+    counts: Mapping[str, int],
+    known: WrittenEntries | None = None,
 ) -> None:
     """Record what this transaction has added to the ledger. Call it last.
 
@@ -68,11 +93,14 @@ def audit_rewrites(
         run: The run that did it.
         above: `last_ledger_id` at the transaction's beginning.
         counts: What became of the rows, for people.
+        known: What it added first, which need not be read again.
     """
     columns = rewrite_table.c
+    if known is not None and known.ids:
+        above = known.ids[-1]
     mine = (columns.id > above, columns.batch == batch, columns.run == run)
-    query = sa.select(*(columns[name] for name in _WRITTEN)).where(*mine).order_by(columns.id)
-    _record(connection, REWRITE, query, batch=batch, run=run, counts=counts)
+    query = sa.select(*(columns[name] for name in WRITTEN)).where(*mine).order_by(columns.id)
+    _record(connection, REWRITE, query, batch=batch, run=run, counts=counts, known=known)
 
 
 def audit_rewritten_again(
@@ -89,7 +117,7 @@ def audit_rewritten_again(
     """
     columns = rewrite_table.c
     mine = (columns.id > above, columns.row_id.in_(list(row_ids)))
-    query = sa.select(*(columns[name] for name in _WRITTEN)).where(*mine).order_by(columns.id)
+    query = sa.select(*(columns[name] for name in WRITTEN)).where(*mine).order_by(columns.id)
     _record(connection, REWRITE, query, batch=batch, run=run, counts={})
 
 
@@ -133,16 +161,20 @@ def _record(
     batch: str,
     run: str,
     counts: Mapping[str, Any],
+    known: WrittenEntries | None = None,
 ) -> None:
-    rows = connection.execute(query).all()
-    if not rows:
+    entries = WrittenEntries()
+    if known is not None:
+        entries.add(known)
+    entries.add(WrittenEntries.of([tuple(row) for row in connection.execute(query)]))
+    if not entries.ids:
         return
     details = dict(counts) | {
-        "ledger": _as_ranges([row.id for row in rows]),
-        "entries": len(rows),
-        "sha256": _digest(rows),
+        "ledger": _as_ranges(entries.ids),
+        "entries": len(entries.ids),
+        "sha256": hashlib.sha256("".join(entries.lines).encode()).hexdigest(),
     }
-    subject = f"{len(rows)} ledger entries of {batch}"
+    subject = f"{len(entries.ids)} ledger entries of {batch}"
     audit.record(connection, action=action, subject=subject, batch=batch, details=details, run=run)
 
 
@@ -159,7 +191,7 @@ def verify_ledger(connection: Connection) -> LedgerVerdict:
             wanted = details["sha256"]
         except (ValueError, KeyError, TypeError):
             return LedgerVerdict(covered, 0, entry.seq, "it does not say which ledger rows it is about")
-        names = _WRITTEN if entry.action == REWRITE else _ENDED
+        names = WRITTEN if entry.action == REWRITE else _ENDED
         if _digest(_ledger_rows(connection, ids, names)) != wanted:
             reason = "the ledger rows that it vouches for are not as they were written, or are gone"
             return LedgerVerdict(covered, 0, entry.seq, reason)
@@ -194,15 +226,29 @@ def _digest(rows: Iterable[Any]) -> str:
     """Return the SHA-256 of the rows, in the order of their ids: one JSON array per line."""
     whole = hashlib.sha256()
     for row in rows:
-        values = [_plain(value) for value in row]
-        whole.update(json.dumps(values, ensure_ascii=True, separators=(",", ":")).encode())
-        whole.update(b"\n")
+        whole.update(_line(row).encode())
     return whole.hexdigest()
 
 
-def _plain(value: Any) -> Any:
-    # UTC with microseconds on both databases.
-    return value.isoformat(timespec="microseconds") if hasattr(value, "isoformat") else value
+def _line(row: Iterable[Any]) -> str:
+    """Return the row as a compact JSON array in ASCII, and a line feed; in half the time of `json.dumps`."""
+    spelled = [encode_basestring_ascii(v) if type(v) is str else _as_json(v) for v in row]
+    return f"[{','.join(spelled)}]\n"
+
+
+def as_text(instant: datetime) -> str:
+    """Return how the digest has an instant: in UTC with microseconds, on every database."""
+    return instant.isoformat(timespec="microseconds")
+
+
+def _as_json(value: Any) -> str:
+    if type(value) is int:
+        return str(value)
+    if value is None:
+        return "null"
+    if hasattr(value, "isoformat"):
+        return f'"{as_text(value)}"'
+    return json.dumps(value)
 
 
 def _as_ranges(ids: list[int]) -> str:

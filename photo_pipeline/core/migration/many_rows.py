@@ -1,132 +1,167 @@
-"""Reads and sets many rows of one table at once, each found by its key; compares as `ledger.swap` does.
+"""Reads and sets many rows of one application table at once, each found by its key.
 
-On PostgreSQL one statement with arrays, on SQLite the driver's executemany. What may be set is decided by
-`chunk_rewrite`.
+Compares as `ledger.swap` does; finds only keys that an ordinary comparison finds. What may be set is
+decided by `chunk_rewrite`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from photo_pipeline.core.catalog import raw
-from photo_pipeline.core.catalog.raw import RawValue
+from photo_pipeline.core.catalog.bulk import ManyTimes, Row, arrays, unnested
 
-# SQLite before 3.32 takes 999 parameters per statement.
-_PARAMETERS = 900
+_BULK_DIALECTS = ("sqlite", "postgresql")
 
-Cells = tuple[str, Mapping[str, RawValue], Mapping[str, RawValue]]
-"""A row's key, the values that it must still have, and those that it is to get."""
+
+def can_do_many(connection: Connection) -> bool:
+    """Return whether rows of this kind of database can be read and set together."""
+    return connection.dialect.name in _BULK_DIALECTS
+
+
+def findable_keys(row_keys: Sequence[str], *, is_sqlite: bool) -> dict[str, Row]:
+    """Return the values of each key that an ordinary comparison finds: no NULL, bytes or fractions."""
+    kinds: frozenset[type] = frozenset((int, str) if is_sqlite else (str,))
+    # All in one: a tenth of the time of each by itself.
+    decoded = json.loads(f"[{','.join(row_keys)}]")
+    return {
+        row_key: tuple(values)
+        for row_key, values in zip(row_keys, decoded, strict=True)
+        if kinds.issuperset(map(type, values))
+    }
 
 
 class ManyRows:
-    """Rows of one table, inside the caller's write transaction."""
+    """Rows of one table; the connection is the caller's write transaction each time."""
 
-    def __init__(self, connection: Connection, table: sa.Table, key: Sequence[str]) -> None:
-        self._connection = connection
+    def __init__(self, table: sa.Table, key: Sequence[str], *, is_sqlite: bool) -> None:
         self._table = table
-        self._key = [table.columns[name] for name in key]
-        self._is_sqlite = connection.dialect.name == "sqlite"
+        self._key_columns = tuple(key)
+        self._is_sqlite = is_sqlite
 
-    def can_find(self, row_key: str) -> bool:
-        """Return whether the key is one that an ordinary comparison finds: no NULL, no bytes."""
-        return not any(value is None or isinstance(value, bytes) for value in raw.decode_key(row_key))
+    def read(
+        self, connection: Connection, names: Sequence[str], keys: Sequence[Row], *, lock: bool = True
+    ) -> dict[Row, Row]:
+        """Return the raw values of those columns by key, and lock the rows unless they are already.
 
-    def read(self, row_keys: list[str], names: list[str]) -> dict[str, dict[str, RawValue]]:
-        """Return the raw values of those columns by row key, and lock the rows.
-
-        A row that is gone, or whose key the database spells differently, is left out.
+        Left out is a row that is gone, that the application keeps locked, that shares its key with another
+        one, or whose key the database spells differently.
         """
-        columns = [*self._key, *(self._table.columns[name] for name in names)]
-        chosen = [
-            raw.read_expression(column, is_sqlite=self._is_sqlite).label(f"c{i}")
-            for i, column in enumerate(columns)
-        ]
-        wanted, width = set(row_keys), len(self._key)
-        found: dict[str, dict[str, RawValue]] = {}
-        for query in self._queries(sa.select(*chosen), row_keys):
-            for row in self._connection.execute(query):
-                cells: list[Any] = list(row)
-                key = raw.encode_key(cells[:width])
-                if key in wanted:
-                    found[key] = dict(zip(names, cells[width:], strict=True))
+        width = len(self._key_columns)
+        query = _read(self._table, self._key_columns, tuple(names), is_sqlite=self._is_sqlite, lock=lock)
+        if self._is_sqlite:
+            parameters = {"keys": json.dumps([key[0] for key in keys] if width == 1 else keys)}
+        else:
+            parameters = arrays(_parameters(width, 0), keys)
+        rows = connection.execute(query, parameters).all()
+        found: dict[Row, Row] = {row[:width]: row[width:] for row in rows}
+        if len(found) != len(rows):
+            times = Counter(row[:width] for row in rows)
+            found = {key: cells for key, cells in found.items() if times[key] == 1}
+        if float in set(map(type, chain.from_iterable(found))):
+            # 1.0 equals 1 here, and is another spelling of it.
+            found = {key: cells for key, cells in found.items() if float not in map(type, key)}
         return found
 
-    def _queries(
-        self, query: sa.Select[tuple[RawValue, ...]], row_keys: list[str]
-    ) -> Iterator[sa.Select[tuple[RawValue, ...]]]:
-        keys = [raw.decode_key(each) for each in row_keys]
-        if not self._is_sqlite:
-            arrays = self._arrays({f"k{i}": [key[i] for key in keys] for i in range(len(self._key))})
-            yield query.select_from(
-                self._table.join(arrays, sa.and_(*self._same_key(arrays)))
-            ).with_for_update(of=self._table)
-            return
-        step = max(1, _PARAMETERS // len(self._key))
-        for start in range(0, len(keys), step):
-            page = keys[start : start + step]
-            if len(self._key) == 1:
-                # An expanding parameter: the statement is compiled once, and not for each page.
-                listed = sa.bindparam("keys", [key[0] for key in page], sa.types.NullType(), expanding=True)
-                yield query.where(self._key[0].in_(listed))
-            else:
-                spelled = [sa.tuple_(*(sa.literal(v, sa.types.NullType()) for v in key)) for key in page]
-                yield query.where(sa.or_(*(sa.tuple_(*self._key) == each for each in spelled)))
+    def swap(self, connection: Connection, names: Sequence[str], rows: list[Row]) -> int:
+        """Set those columns of each row where all of them hold what they held; return how many were set.
 
-    def swap(self, names: list[str], rows: Sequence[Cells]) -> int:
-        """Set those columns of each row where all of them hold what they held; return how many were set."""
-        keys = [raw.decode_key(row_key) for row_key, _, _ in rows]
-        values: dict[str, list[RawValue]] = {}
-        for i in range(len(self._key)):
-            values[f"k{i}"] = [key[i] for key in keys]
-        for i, name in enumerate(names):
-            values[f"b{i}"] = [before[name] for _, before, _ in rows]
-            values[f"a{i}"] = [after[name] for _, _, after in rows]
-        if self._is_sqlite:
-            return self._swap_by_executemany(names, values)
-        return self._swap_by_arrays(names, values)
+        Args:
+            connection: The caller's write transaction.
+            names: The columns.
+            rows: Each with its key, the values that the columns must still have, and then the new ones.
+        """
+        change = _swap(self._table, self._key_columns, tuple(names), connection.dialect)
+        if isinstance(change, ManyTimes):
+            return change.run(connection, rows)
+        parameters = _parameters(len(self._key_columns), len(names))
+        return connection.execute(change, arrays(parameters, rows)).rowcount
 
-    def _swap_by_arrays(self, names: list[str], values: dict[str, list[RawValue]]) -> int:
-        arrays = self._arrays(values)
-        columns = [self._table.columns[name] for name in names]
-        same = [
-            sa.cast(column, sa.Text).is_not_distinct_from(arrays.c[f"b{i}"])
-            for i, column in enumerate(columns)
-        ]
-        change = (
-            sa.update(self._table)
-            .where(*self._same_key(arrays), *same)
-            .values({column: sa.cast(arrays.c[f"a{i}"], column.type) for i, column in enumerate(columns)})
-        )
-        return self._connection.execute(change).rowcount
 
-    def _arrays(self, values: dict[str, list[RawValue]]) -> sa.TableValuedAlias:
-        """Return the values as a table of texts, one array per column; PostgreSQL only."""
-        arrays = [
-            sa.cast([None if v is None else str(v) for v in column], ARRAY(sa.Text))
-            for column in values.values()
-        ]
-        columns = [sa.column(name, sa.Text) for name in values]
-        return sa.func.unnest(*arrays).table_valued(*columns, name="v").render_derived()
+# No column of the table may be called like a parameter.
+def _key(i: int) -> str:
+    return f"pp_key_{i}"
 
-    def _same_key(self, arrays: sa.TableValuedAlias) -> list[ColumnElement[bool]]:
-        return [column == sa.cast(arrays.c[f"k{i}"], column.type) for i, column in enumerate(self._key)]
 
-    def _swap_by_executemany(self, names: list[str], values: dict[str, list[RawValue]]) -> int:
-        """SQLite. Values and their storage classes are compared, as `raw.equals` does for one row."""
-        bound = {name: sa.bindparam(name, type_=sa.types.NullType()) for name in values}
-        columns = [self._table.columns[name] for name in names]
-        same: list[ColumnElement[bool]] = []
-        for i, column in enumerate(columns):
-            same.append(column.op("IS")(bound[f"b{i}"]))
-            same.append(sa.func.typeof(column) == sa.func.typeof(bound[f"b{i}"]))
-        found = [column == bound[f"k{i}"] for i, column in enumerate(self._key)]
-        change = (
-            sa.update(self._table)
-            .where(*found, *same)
-            .values({column: bound[f"a{i}"] for i, column in enumerate(columns)})
-        )
-        rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
-        return self._connection.execute(change, rows).rowcount
+def _old(i: int) -> str:
+    return f"pp_old_{i}"
+
+
+def _new(i: int) -> str:
+    return f"pp_new_{i}"
+
+
+def _parameters(keys: int, columns: int) -> list[str]:
+    """Return what the statements call a row's key, the values that it has, and those that it gets."""
+    return [
+        *(_key(i) for i in range(keys)),
+        *(_old(i) for i in range(columns)),
+        *(_new(i) for i in range(columns)),
+    ]
+
+
+# Compiling takes as long as some hundred rows, and each batch asks for the same few.
+@lru_cache(maxsize=256)
+def _swap(
+    table: sa.Table, key: tuple[str, ...], names: tuple[str, ...], dialect: sa.Dialect
+) -> ManyTimes | sa.Update:
+    keys, columns = [table.columns[name] for name in key], [table.columns[name] for name in names]
+    parameters = _parameters(len(key), len(names))
+    if dialect.name == "sqlite":
+        return ManyTimes(dialect, _swap_of_one(table, keys, columns, parameters), parameters)
+    values = unnested(dict.fromkeys(parameters, sa.Text()))
+    same = [
+        sa.cast(column, sa.Text).is_not_distinct_from(values.c[_old(i)]) for i, column in enumerate(columns)
+    ]
+    return (
+        sa.update(table)
+        .where(*_same_key(keys, values), *same)
+        .values({column: sa.cast(values.c[_new(i)], column.type) for i, column in enumerate(columns)})
+    )
+
+
+def _swap_of_one(
+    table: sa.Table, keys: list[sa.Column[Any]], columns: list[sa.Column[Any]], parameters: list[str]
+) -> sa.Update:
+    """Return the swap on SQLite. Values and their storage classes are compared, as `raw.equals` does."""
+    bound = {name: sa.bindparam(name, type_=sa.types.NullType()) for name in parameters}
+    same: list[ColumnElement[bool]] = []
+    for i, column in enumerate(columns):
+        same.append(column.op("IS")(bound[_old(i)]))
+        same.append(sa.func.typeof(column) == sa.func.typeof(bound[_old(i)]))
+    found = [column == bound[_key(i)] for i, column in enumerate(keys)]
+    return (
+        sa.update(table)
+        .where(*found, *same)
+        .values({column: bound[_new(i)] for i, column in enumerate(columns)})
+    )
+
+
+def _same_key(keys: Sequence[sa.Column[Any]], values: sa.TableValuedAlias) -> list[ColumnElement[bool]]:
+    return [column == sa.cast(values.c[_key(i)], column.type) for i, column in enumerate(keys)]
+
+
+@lru_cache(maxsize=256)
+def _read(
+    table: sa.Table, key: tuple[str, ...], names: tuple[str, ...], *, is_sqlite: bool, lock: bool
+) -> sa.Select[Any]:
+    keys = [table.columns[name] for name in key]
+    columns = [*keys, *(table.columns[name] for name in names)]
+    query = sa.select(
+        *(raw.read_expression(column, is_sqlite=is_sqlite).label(f"c{i}") for i, column in enumerate(columns))
+    )
+    if not is_sqlite:
+        wanted = unnested({_key(i): sa.Text() for i in range(len(keys))})
+        query = query.select_from(table.join(wanted, sa.and_(*_same_key(keys, wanted))))
+        return query.with_for_update(of=table, skip_locked=True) if lock else query
+    each = sa.func.json_each(sa.bindparam("keys", type_=sa.Text)).table_valued("value", name="v")
+    if len(keys) == 1:
+        return query.where(keys[0].in_(sa.select(each.c.value)))
+    parts = [sa.func.json_extract(each.c.value, f"$[{i}]") for i in range(len(keys))]
+    return query.where(sa.tuple_(*keys).in_(sa.select(*parts)))

@@ -5,7 +5,6 @@ rewrite: objects proven, canary, backup, compare-and-swap, ledger. A rollback af
 first value, because it walks all the rewrites of a cell back. An interrupted one is continued by the next.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from photo_pipeline.core.catalog.database import ROW_LOCK_TIMEOUT_S, Database
+from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.tables import PhotoState, photo_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.delivery.caching import CACHE_CONTROL
@@ -21,7 +20,6 @@ from photo_pipeline.core.delivery.canary import Expected, run_canary
 from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.migration.backup import back_up_ledger, back_up_rows
 from photo_pipeline.core.migration.lease import BatchLease
-from photo_pipeline.core.migration.ledger_audit import audit_rewrites, last_ledger_id
 from photo_pipeline.core.migration.photos import (
     ObjectNaming,
     Photo,
@@ -31,7 +29,8 @@ from photo_pipeline.core.migration.photos import (
 )
 from photo_pipeline.core.migration.process import Workers
 from photo_pipeline.core.migration.proof import is_proven, is_proven_row
-from photo_pipeline.core.migration.row_rewrite import RowChange, RowCounts, RowRewriter
+from photo_pipeline.core.migration.row_chunks import RowChunks
+from photo_pipeline.core.migration.row_rewrite import RowChange
 from photo_pipeline.core.migration.supply import ObjectSupply
 from photo_pipeline.core.migration.watch import ControlWatch
 from photo_pipeline.core.migration.whereabouts import Whereabouts
@@ -161,49 +160,24 @@ class _Repointer:
         self._outcome.canary_urls = len(seen)
 
     def _rewrite(self, ready: list[Photo], leading: dict[str, Photo], progress: Progress) -> None:
-        grouped: dict[str, list[Photo]] = defaultdict(list)
-        for photo in ready:
-            grouped[photo.row_id].append(photo)
-        rewriter = RowRewriter(
+        chunks = RowChunks(
             self._database,
             self._config,
+            self._lease,
             self._naming,
             self._objects,
-            batch=self._lease.batch,
-            run=self._lease.run,
+            watch=ControlWatch(self._database),
             expected_state=PhotoState.MIGRATED,
+            settle=_stay_migrated,
         )
-        watch = ControlWatch(self._database)
-        rows, size = list(grouped.values()), self._config.rewrite.rows_per_transaction
-        for start in range(0, len(rows), size):
-            watch.check()
-            self._rewrite_chunk(rewriter, rows[start : start + size], leading)
-            progress("rows", min(start + size, len(rows)), len(rows))
-
-    def _rewrite_chunk(
-        self, rewriter: RowRewriter, chunk: Sequence[list[Photo]], leading: Mapping[str, Photo]
-    ) -> None:
-        def change(connection: Connection) -> RowCounts:
-            counts = RowCounts()
-            self._lease.hold(connection)
-            above = last_ledger_id(connection)
-            for photos in chunk:
-                counts.add(rewriter.rewrite(connection, photos, leading.get(photos[0].row_id)))
-            _stay_migrated(connection, [photo for photos in chunk for photo in photos])
-            audit_rewrites(
-                connection, batch=self._lease.batch, run=self._lease.run, above=above, counts=counts.numbers
-            )
-            return counts
-
-        # A chunk counts only when it has committed.
-        counts = self._database.transact(change, lock_timeout_s=ROW_LOCK_TIMEOUT_S)
         outcome = self._outcome
-        outcome.repointed += counts.rewritten
-        outcome.conflicts += counts.conflicts
-        outcome.failed += counts.failed
-        outcome.not_ready += counts.not_ready
-        outcome.rows += counts.rows
-        outcome.samples += counts.samples[: max(0, 10 - len(outcome.samples))]
+        for counts in chunks.rewrite(ready, leading, progress):
+            outcome.repointed += counts.rewritten
+            outcome.conflicts += counts.conflicts
+            outcome.failed += counts.failed
+            outcome.not_ready += counts.not_ready
+            outcome.rows += counts.rows
+            outcome.samples += counts.samples[: max(0, 10 - len(outcome.samples))]
 
 
 def _stay_migrated(connection: Connection, photos: Sequence[Photo]) -> None:

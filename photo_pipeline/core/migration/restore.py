@@ -5,11 +5,9 @@ that the pipeline wrote: one that a copied ledger has, or, for rewrites that no 
 URLs of a photo that the row had. Anything else was written by the application, and is listed and left.
 """
 
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -38,24 +36,13 @@ from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.backup import backup_prefix, local_backups
 from photo_pipeline.core.migration.backup_file import BackupFile, BackupKind, decode, is_backup_name
+from photo_pipeline.core.migration.cell_history import CellHistory, Seen, Written, is_equal, names_ours
 from photo_pipeline.core.migration.lease import is_dead
 from photo_pipeline.core.migration.ledger import RowRefusedError
 from photo_pipeline.core.migration.state import refresh_migration
 from photo_pipeline.core.migration.watch import read_wish
 from photo_pipeline.core.sources.mapping import Source
 from photo_pipeline.core.storage.store import PhotoStore
-
-# One of our URLs or keys, however the text around it escapes it: an optional host, any prefix, and the
-# content-addressed part, which nobody else's URL has (`delivery.urls`).
-_SLASH = r"(?:\\?/|%2[Ff])"
-_OURS = re.compile(
-    rf"(?:(?:https?(?::|%3[Aa]))?{_SLASH}{_SLASH}[^\s\"'<>/\\%]+{_SLASH}|{_SLASH})?"
-    rf"(?:[A-Za-z0-9._~-]+{_SLASH})*"
-    rf"(?P<start>[0-9a-f]{{2}}){_SLASH}(?P<sha256>(?P=start)[0-9a-f]{{62}}){_SLASH}"
-    rf"[A-Za-z0-9]+{_SLASH}[A-Za-z0-9_-]+\.[a-z0-9]+"
-)
-# What may have stood in the place of one of our URLs inside a text; between quotes also a space.
-_ANY_URL, _ANY_QUOTED_URL = r"[^\s\"'<>]+?", r"[^\"'<>\n]+?"
 
 
 class CellOutcome(StrEnum):
@@ -172,66 +159,6 @@ def restore(
     return outcome
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """A backup's observation of a cell."""
-
-    at: datetime
-    value: RawValue
-    contents: frozenset[str]
-
-
-@dataclass(frozen=True)
-class _Written:
-    """A rewrite of a cell, as a copied ledger has it."""
-
-    at: datetime
-    id: int
-    before: RawValue
-    after: RawValue
-
-
-@dataclass
-class _History:
-    """What the backups know of one cell."""
-
-    seen: list[_Seen] = field(default_factory=list)
-    written: dict[tuple[datetime, int], _Written] = field(default_factory=dict)
-
-    def newest_first(self) -> list[_Seen | _Written]:
-        events: list[_Seen | _Written] = [*self.seen, *self.written.values()]
-        return sorted(events, key=lambda each: (each.at, getattr(each, "id", 0)), reverse=True)
-
-    def walk_back(self, value: RawValue) -> tuple[RawValue, bool]:
-        """Undo what the pipeline wrote, as far as it follows from the cell's value.
-
-        Returns:
-            The value that stood there before, and whether anything was undone.
-        """
-        undone = False
-        for event in self.newest_first():
-            if isinstance(event, _Written):
-                if not _equal(value, event.after):
-                    break
-                value, undone = event.before, True
-            elif not _equal(value, event.value):
-                if not _is_ours_instead_of(value, event):
-                    break
-                value, undone = event.value, True
-        return value, undone
-
-    def holds(self, value: RawValue) -> bool:
-        """Return whether the newest backup saw exactly this value."""
-        return bool(self.seen) and _equal(value, max(self.seen, key=lambda each: each.at).value)
-
-    def oldest_own(self) -> RawValue:
-        """Return the newest value seen that is not one of our URLs: what `--force` sets."""
-        for seen in sorted(self.seen, key=lambda each: each.at, reverse=True):
-            if not (isinstance(seen.value, str) and _names_ours(seen.value, seen.contents)):
-                return seen.value
-        return self.seen[0].value
-
-
 class _SourceRestore:
     """Restores the rows of one source."""
 
@@ -251,7 +178,7 @@ class _SourceRestore:
         self._run = run
         self._has_state = has_state
         self._source = Source.model_construct()
-        self._rows: dict[str, dict[str, _History]] = {}
+        self._rows: dict[str, dict[str, CellHistory]] = {}
         for file in sorted(files, key=lambda each: each.made_at):
             self._source = file.source  # the newest one's
             self._learn(file)
@@ -260,15 +187,15 @@ class _SourceRestore:
         if file.kind is BackupKind.PHOTOS:
             return
         for row in file.rows:
-            history = self._rows.setdefault(row["row_key"], {}).setdefault(row["column"], _History())
+            history = self._rows.setdefault(row["row_key"], {}).setdefault(row["column"], CellHistory())
             if file.kind is BackupKind.ROWS:
                 value = raw.decode(row["value"], row["type"])
-                history.seen.append(_Seen(file.made_at, value, frozenset(row["contents"])))
+                history.seen.append(Seen(file.made_at, value, frozenset(row["contents"])))
             elif row["applied_at"] is not None:
                 key = (row["applied_at"], row["id"])
                 # A later copy of the same entry knows whether it was rolled back.
                 if row["outcome"] in _STANDING:
-                    written = _Written(*key, ledger.before_of(_Row(row)), ledger.after_of(_Row(row)))
+                    written = Written(*key, ledger.before_of(_Row(row)), ledger.after_of(_Row(row)))
                     history.written[key] = written
                 else:
                     history.written.pop(key, None)
@@ -357,11 +284,11 @@ class _SourceRestore:
         ]
         return [self._forced(key, change) for change in changes] if self._force else changes
 
-    def _judge(self, name: str, history: _History, value: RawValue) -> tuple[CellOutcome, RawValue]:
+    def _judge(self, name: str, history: CellHistory, value: RawValue) -> tuple[CellOutcome, RawValue]:
         target, undone = history.walk_back(value)
         if undone:
             contents = frozenset[str]().union(*(seen.contents for seen in history.seen))
-            if isinstance(target, str) and _names_ours(target, contents):
+            if isinstance(target, str) and names_ours(target, contents):
                 return CellOutcome.OLDER_BACKUP_MISSING, value
             return CellOutcome.RESTORED, target
         if history.holds(value):
@@ -391,7 +318,7 @@ class _SourceRestore:
         if not ledger.swap(connection, address, before=current, after=targets):
             raise RowRefusedError("the application changed it during the restore")
         stored = address.read(connection, list(targets))
-        changed = [n for n, v in targets.items() if stored is None or not _equal(stored[n], v)]
+        changed = [n for n, v in targets.items() if stored is None or not is_equal(stored[n], v)]
         if changed:
             raise RowRefusedError(f"the database did not keep the old value of {changed[0]!r} (a trigger?)")
         if self._has_state:
@@ -439,39 +366,6 @@ def _refusal(error: RowRefusedError | DBAPIError) -> str:
     if fault_of(error) in (Fault.AGAIN, Fault.DATABASE):
         raise error
     return one_line(error)
-
-
-def _equal(one: RawValue, other: RawValue) -> bool:
-    # 1, 1.0 and True are equal in Python, and different bytes in SQLite.
-    return raw.encode(one) == raw.encode(other)
-
-
-def _our_urls(text: str, contents: Iterable[str]) -> Iterator[re.Match[str]]:
-    known = set(contents)
-    return (found for found in _OURS.finditer(text) if found["sha256"] in known)
-
-
-def _names_ours(text: str, contents: Iterable[str]) -> bool:
-    return next(_our_urls(text, contents), None) is not None
-
-
-def _is_ours_instead_of(value: RawValue, seen: _Seen) -> bool:
-    """Return whether the value is the one seen with nothing changed but URLs, which became our own."""
-    if not isinstance(value, str) or not isinstance(seen.value, str):
-        return False
-    pattern, end = "", 0
-    for found in _our_urls(value, seen.contents):
-        pattern += re.escape(value[end : found.start()]) + _place(value, found)
-        end = found.end()
-    return bool(end) and re.fullmatch(pattern + re.escape(value[end:]), seen.value, re.DOTALL) is not None
-
-
-def _place(value: str, found: re.Match[str]) -> str:
-    """Return the pattern of what may have stood where our URL was found."""
-    if found.group() == value:
-        return ".+"
-    quotes = value[found.start() - 1 : found.start()], value[found.end() : found.end() + 1]
-    return _ANY_QUOTED_URL if quotes in (('"', '"'), ("'", "'")) else _ANY_URL
 
 
 def _refuse_beside_a_run(database: Database) -> None:

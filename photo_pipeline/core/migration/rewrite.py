@@ -4,16 +4,13 @@ A row that cannot be rewritten costs only itself (DESIGN rule 4): it is recorded
 failure and left exactly as it is. The way back is `rollback`.
 """
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
 
-from photo_pipeline.core.catalog.database import ROW_LOCK_TIMEOUT_S, Database
+from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.tables import (
     PhotoState,
     object_table,
@@ -24,11 +21,8 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.delivery.caching import CACHE_CONTROL
 from photo_pipeline.core.delivery.canary import Expected, run_canary
 from photo_pipeline.core.delivery.cdn import Cdn
-from photo_pipeline.core.errors import PausedError
 from photo_pipeline.core.migration.backup import back_up_ledger, back_up_rows
-from photo_pipeline.core.migration.chunk_rewrite import ChunkRewriter
 from photo_pipeline.core.migration.lease import BatchLease
-from photo_pipeline.core.migration.ledger_audit import audit_rewrites, last_ledger_id
 from photo_pipeline.core.migration.photos import (
     ObjectNaming,
     Photo,
@@ -38,7 +32,8 @@ from photo_pipeline.core.migration.photos import (
     staged_path,
 )
 from photo_pipeline.core.migration.proof import is_proven, ready_photos
-from photo_pipeline.core.migration.row_rewrite import RowChange, RowCounts
+from photo_pipeline.core.migration.row_chunks import RowChunks
+from photo_pipeline.core.migration.row_rewrite import RowChange
 from photo_pipeline.core.migration.watch import ControlWatch
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.probe import probe_store
@@ -183,63 +178,19 @@ class _BatchRewriter:
         return Expected(self._naming.urls.url(key), row.checksum, row.mime, CACHE_CONTROL[image_format])
 
     def _rewrite(self, ready: list[Photo], leading: dict[str, Photo], progress: Progress) -> None:
-        rows: dict[str, list[Photo]] = defaultdict(list)
-        for photo in ready:
-            rows[photo.row_id].append(photo)
-        rewriter = ChunkRewriter(
-            self._database,
-            self._config,
-            self._naming,
-            self._objects,
-            batch=self._lease.batch,
-            run=self._lease.run,
+        chunks = RowChunks(
+            self._database, self._config, self._lease, self._naming, self._objects, watch=self._watch
         )
-        queue, done = iter(rows.values()), 0
-        while chunk := list(islice(queue, self._config.rewrite.rows_per_transaction)):
-            self._watch.check()
-            stopped = self._rewrite_chunk(rewriter, chunk, leading)
-            if stopped is not None:
-                raise stopped
-            done += len(chunk)
-            progress("rows", done, len(rows))
-        self._clear_staging(ready)
-
-    def _rewrite_chunk(
-        self, rewriter: ChunkRewriter, chunk: list[list[Photo]], leading: dict[str, Photo]
-    ) -> PausedError | None:
-        """One transaction: changed rows, their ledger entries and the photos' states, or nothing.
-
-        Returns the wish to stop, if there was one before the last row; the rows before it are committed.
-        """
-        stopped: PausedError | None = None
-
-        def wanted_to_stop() -> PausedError | None:
-            nonlocal stopped
-            stopped = self._watch.stopped()
-            return stopped
-
-        def change(connection: Connection) -> RowCounts:
-            nonlocal stopped
-            stopped = None
-            self._lease.hold(connection)
-            above = last_ledger_id(connection)
-            counts = rewriter.rewrite(connection, chunk, leading, stopped=wanted_to_stop)
-            audit_rewrites(
-                connection, batch=self._lease.batch, run=self._lease.run, above=above, counts=counts.numbers
-            )
-            return counts
-
-        counts = self._database.transact(change, lock_timeout_s=ROW_LOCK_TIMEOUT_S)
-        # A chunk counts only when it has committed.
         outcome = self._outcome
-        outcome.rewritten += counts.rewritten
-        outcome.stored += counts.stored
-        outcome.conflicts += counts.conflicts
-        outcome.failed += counts.failed
-        outcome.not_ready += counts.not_ready
-        outcome.rows += counts.rows
-        outcome.samples += counts.samples[: max(0, 10 - len(outcome.samples))]
-        return stopped
+        for counts in chunks.rewrite(ready, leading, progress):
+            outcome.rewritten += counts.rewritten
+            outcome.stored += counts.stored
+            outcome.conflicts += counts.conflicts
+            outcome.failed += counts.failed
+            outcome.not_ready += counts.not_ready
+            outcome.rows += counts.rows
+            outcome.samples += counts.samples[: max(0, 10 - len(outcome.samples))]
+        self._clear_staging(ready)
 
     def _clear_staging(self, photos: list[Photo]) -> None:
         """Remove what is proven in the store and shown by rows now, and no other batch is about to read."""

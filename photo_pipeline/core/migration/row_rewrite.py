@@ -3,7 +3,6 @@
 Which rows are ready, and in which chunks they go, is decided in `rewrite`.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +11,6 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from photo_pipeline.core.catalog.cells import CellReader
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.faults import Fault, fault_of, one_line
 from photo_pipeline.core.catalog.raw import RawValue
@@ -22,10 +20,8 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import PhotoChangedError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.ledger import RowRefusedError
-from photo_pipeline.core.migration.photos import ObjectNaming, Photo, quarantine
-from photo_pipeline.core.migration.proof import is_proven_row
-from photo_pipeline.core.migration.touch import touched
-from photo_pipeline.core.migration.values import RowValues
+from photo_pipeline.core.migration.photos import LocalFiles, ObjectNaming, Photo, quarantine
+from photo_pipeline.core.migration.row_change import NewRow, RowChanges, by_column
 
 _EDITED = "the application changed the value after the inventory read it"
 _DELETED = "the row was deleted"
@@ -101,12 +97,11 @@ class RowRewriter:
         self._database = database
         self._config = config
         self._naming = naming
-        self._objects = objects
         self._batch = batch
         self._run = run
         self._expected = expected_state
-        self._cells = CellReader(config)
-        self._values: dict[str, RowValues] = {}
+        self._files = LocalFiles(config)
+        self._becomes = RowChanges(config, naming, objects)
 
     def rewrite(self, connection: Connection, photos: list[Photo], primary: Photo | None) -> RowCounts:
         """Rewrite the row of these photos, and return what became of it.
@@ -132,36 +127,6 @@ class RowRewriter:
         counts.add(left)
         return counts
 
-    def plain_change(
-        self,
-        connection: Connection,
-        address: RowAddress,
-        photos: list[Photo],
-        primary: Photo | None,
-        before: Mapping[str, RawValue],
-    ) -> dict[str, RawValue] | None:
-        """Return the row's new cells, or None if anything about it takes more than setting whole cells.
-
-        Writes nothing.
-        """
-        if not address.source.rewrite.names_photos:
-            return None  # Its photos' own cells are not even read.
-        if not all(self._is_plain(address, photo, before) for photo in photos):
-            return None
-        stands = self._primary_stands(address, primary, photos, before)
-        if any(photo.is_copy and not stands for photo in photos):
-            return None
-        try:
-            return self._wanted(connection, address, photos, primary, before).cells
-        except RowRefusedError:
-            return None
-
-    def _is_plain(self, address: RowAddress, photo: Photo, before: Mapping[str, RawValue]) -> bool:
-        """Return whether the photo is a cell's whole value, which still stands there and is to be set."""
-        field = address.source.field(photo.field)
-        whole = photo.column is not None and photo.locator is None and field.written and not field.embedded
-        return whole and before[str(photo.column)] == photo.shown
-
     def _leave(self, connection: Connection, photos: list[Photo], primary: Photo | None) -> RowCounts:
         """Mark photos whose row is not touched: they are in the store, and that is all."""
         for photo in photos:
@@ -177,14 +142,14 @@ class RowRewriter:
         before = address.read(connection, list(source.cell_columns), lock=False)
         if before is None:
             return RowPreview(source.name, address.row_key, (), _DELETED)
-        good = self._shown(address, before, photos)
+        good = self._becomes.shown(address, before, photos)
         if not good:
             return RowPreview(source.name, address.row_key, (), _EDITED)
-        changing = [photo for photo in good if self._is_written(address, photo, primary)]
+        changing = [photo for photo in good if self._becomes.is_written(address, photo, primary)]
         if source.rewrite.mode == "none" or not changing:
             return RowPreview(source.name, address.row_key, ())
         try:
-            wanted = self._wanted(connection, address, changing, primary, before).cells
+            wanted = self._becomes.wanted(connection, address, changing, primary, before).cells
         except RowRefusedError as error:
             return RowPreview(source.name, address.row_key, (), str(error))
         changes = tuple(
@@ -205,7 +170,8 @@ class RowRewriter:
         for photo in photos:
             if live.get(photo.id) != (self._expected, photo.sha256):
                 counts.not_ready += 1
-            elif self.file_changed(photo):
+            elif self._expected is not PhotoState.MIGRATED and self._files.changed(photo):
+                # Once the row shows the store its file may go: the objects are those of the file that it had.
                 cause = "the file was changed after it was uploaded"
                 error = PhotoChangedError(photo.path, cause=cause, fix="run the inventory again")
                 quarantine(connection, [photo], error)
@@ -213,19 +179,6 @@ class RowRewriter:
             else:
                 current.append(photo)
         return current, counts
-
-    def file_changed(self, photo: Photo) -> bool:
-        """Return whether another file is there now; that none is there any more does no harm.
-
-        Nor does another one, once the row shows the store: its objects are those of the file that it had.
-        """
-        if self._expected is PhotoState.MIGRATED:
-            return False
-        try:
-            info = photo.location(self._config).stat()
-        except OSError:
-            return False
-        return (info.st_size, info.st_mtime_ns) != (photo.size, photo.mtime_ns)
 
     def _failed(
         self, connection: Connection, address: RowAddress, photos: list[Photo], error: Exception
@@ -250,13 +203,13 @@ class RowRewriter:
         good = self._unedited(connection, address, photos, primary, before)
         if not good:
             return RowCounts(conflicts=len(photos))
-        changing = [photo for photo in good if self._is_written(address, photo, primary)]
+        changing = [photo for photo in good if self._becomes.is_written(address, photo, primary)]
         idle = [photo for photo in good if photo not in changing]
         counts = self._leave(connection, idle, primary)
         counts.conflicts = len(photos) - len(good)
         if not changing:
             return counts
-        new = self._wanted(connection, address, changing, primary, before)
+        new = self._becomes.wanted(connection, address, changing, primary, before)
         # A marker that says so already is written again: its ledger entry is what the way back goes by.
         markers = address.source.rewrite.markers
         changed = {n: value for n, value in new.cells.items() if value != before[n] or n in markers}
@@ -268,32 +221,13 @@ class RowRewriter:
         counts.samples = [self._sample(changing[0], before, new)]
         return counts
 
-    def _sample(self, first: Photo, before: Mapping[str, RawValue], new: "_NewRow") -> RowChange:
+    def _sample(self, first: Photo, before: Mapping[str, RawValue], new: NewRow) -> RowChange:
         markers = self._config.source(first.source).rewrite.markers
         if markers:
             name = markers[0]
             return RowChange(first.source, first.row_key, name, _text(before[name]), _text(new.cells[name]))
         after = new.spelled.get(first.id, "")
         return RowChange(first.source, first.row_key, first.field, str(first.shown), after)
-
-    def _is_written(self, address: RowAddress, photo: Photo, primary: Photo | None) -> bool:
-        """Return whether the row's rewrite changes a cell on behalf of the photo."""
-        source = address.source
-        if source.rewrite.markers or source.field(photo.field).written:
-            return True
-        is_leader = primary is not None and photo.id == primary.id
-        return photo.column is None and is_leader and bool(source.rewrite.set or source.rewrite.write_back)
-
-    def _shown(self, address: RowAddress, before: Mapping[str, RawValue], photos: list[Photo]) -> list[Photo]:
-        """Return the photos that the row still says; each cell is looked through once for all of its."""
-        source = address.source
-        # Nothing is written for the others, so that nothing can be overwritten.
-        written = [photo for photo in photos if source.field(photo.field).written]
-        there = set()
-        for column, named in _by_column(written).items():
-            names = {(photo.field, photo.shown or "") for photo in named}
-            there |= {each.name for each in self._cells.mentions(source, column, before[column], names)}
-        return [p for p in photos if p not in written or (p.field, p.shown or "") in there]
 
     def _unedited(
         self,
@@ -304,85 +238,14 @@ class RowRewriter:
         before: Mapping[str, RawValue],
     ) -> list[Photo]:
         """Return the photos that the row still shows; refuse the others as conflicts."""
-        good = self._shown(address, before, photos)
+        good = self._becomes.shown(address, before, photos)
         edited = [photo for photo in photos if photo not in good]
-        orphaned = [p for p in good if p.is_copy and not self._primary_stands(address, primary, good, before)]
+        orphaned = [
+            p for p in good if p.is_copy and not self._becomes.primary_stands(address, primary, good, before)
+        ]
         self._refuse(connection, address, edited, RewriteOutcome.CONFLICT, _EDITED)
         self._refuse(connection, address, orphaned, RewriteOutcome.CONFLICT, _PRIMARY_EDITED)
         return [photo for photo in good if photo not in orphaned]
-
-    def _primary_stands(
-        self,
-        address: RowAddress,
-        primary: Photo | None,
-        good: list[Photo],
-        before: Mapping[str, RawValue],
-    ) -> bool:
-        if primary is None:
-            return False
-        migrated = primary.state == PhotoState.MIGRATED and self._shown(address, before, [primary])
-        return bool(migrated) or any(photo.id == primary.id for photo in good)
-
-    def _wanted(
-        self,
-        connection: Connection,
-        address: RowAddress,
-        good: list[Photo],
-        primary: Photo | None,
-        before: Mapping[str, RawValue],
-    ) -> "_NewRow":
-        """Return the new value of every column that the row's rewrite sets.
-
-        Raises:
-            RowRefusedError: a value would name an object that is not proven, or does not fit its column.
-        """
-        values = self._row_values(address)
-        for photo in good:
-            for key in values.named_keys(photo, primary):
-                if not is_proven_row(self._objects.get(key)):
-                    raise RowRefusedError(f"the new value would name {key}, which is not proven")
-        new = _NewRow({}, {})
-        if address.source.rewrite.names_photos:
-            new = self._new_cells(address, good, primary, before)
-        wanted = new.cells
-        wanted |= values.literals(is_sqlite=address.is_sqlite)
-        leader = self._leader(address, good, primary)
-        if leader is not None:
-            wanted |= values.write_back(leader, self._objects)
-        now = utc_now()
-        for name in address.source.rewrite.touch:
-            wanted[name] = touched(connection, address.table.columns[name], before[name], now)
-        for name, value in wanted.items():
-            ledger.check_fits(address, name, value)
-        return new
-
-    def _new_cells(
-        self,
-        address: RowAddress,
-        good: list[Photo],
-        primary: Photo | None,
-        before: Mapping[str, RawValue],
-    ) -> "_NewRow":
-        """Return the photos' cells with these photos' URLs replaced; all else in them is as it was."""
-        values, new = self._row_values(address), _NewRow({}, {})
-        for column, photos in _by_column(good).items():
-            urls = {(p.field, p.shown or ""): values.field_value(p, primary) for p in photos}
-            edited = self._cells.replaced(address.source, column, str(before[column]), urls)
-            new.cells[column] = edited.text
-            new.spelled |= {p.id: edited.spelled[p.field, p.shown or ""] for p in photos}
-        return new
-
-    def _row_values(self, address: RowAddress) -> RowValues:
-        source = address.source
-        if source.name not in self._values:
-            self._values[source.name] = RowValues(self._naming, source, self._config.store.bucket)
-        return self._values[source.name]
-
-    def _leader(self, address: RowAddress, good: list[Photo], primary: Photo | None) -> Photo | None:
-        """Return the photo whose facts are written back: the row's primary, never another one's."""
-        if address.source.primary_field is None:
-            return next((photo for photo in good if not address.source.field(photo.field).embedded), None)
-        return next((photo for photo in good if primary is not None and photo.id == primary.id), None)
 
     def _confirm(
         self,
@@ -399,7 +262,7 @@ class RowRewriter:
         if stored is None:
             raise RowRefusedError("the row's key changed with its values (a trigger?)")
         rewrite = address.source.rewrite
-        naming = _by_column(good) if rewrite.names_photos else {}
+        naming = by_column(good) if rewrite.names_photos else {}
         ledger.require_text(address, stored, {name: changed[name] for name in naming if name in changed})
         leader = next((photo for photo in good if photo.column is None), None)
         if leader is not None:
@@ -483,20 +346,3 @@ class RowRewriter:
 
 def _text(value: RawValue) -> str:
     return "NULL" if value is None else str(value)
-
-
-@dataclass
-class _NewRow:
-    """A row's new cells by column, and by photo id how its new URL is spelled in its cell."""
-
-    cells: dict[str, RawValue]
-    spelled: dict[int, str]
-
-
-def _by_column(photos: list[Photo]) -> dict[str, list[Photo]]:
-    """Return the photos by the column that names them; those without one are left out."""
-    grouped: dict[str, list[Photo]] = defaultdict(list)
-    for photo in photos:
-        if photo.column is not None:
-            grouped[photo.column].append(photo)
-    return grouped

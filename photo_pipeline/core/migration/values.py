@@ -1,7 +1,7 @@
 """What a migrated row receives: the new value of each photo field, and the facts written back."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -14,6 +14,22 @@ ObjectRows = Mapping[str, Any]
 """`pp_object` rows by key."""
 
 
+# What `write_back` calls them, of the photo, its `pp_object` row, that row's key and the bucket.
+_FACTS: dict[str, Callable[[Photo, Any, str, str], RawValue]] = {
+    "bytes": lambda _photo, shown, _key, _bucket: int(shown.bytes),
+    "kilobytes": lambda _photo, shown, _key, _bucket: round(int(shown.bytes) / 1000, 2),
+    "mime": lambda _photo, shown, _key, _bucket: str(shown.mime),
+    "width": lambda _photo, shown, _key, _bucket: int(shown.width),
+    "height": lambda _photo, shown, _key, _bucket: int(shown.height),
+    "sha256": lambda photo, _shown, _key, _bucket: photo.sha256,
+    "s3_key": lambda _photo, _shown, key, _bucket: key,
+    "bucket": lambda _photo, _shown, _key, bucket: bucket,
+    "original_bytes": lambda photo, _shown, _key, _bucket: photo.size,
+    "saved_bytes": lambda photo, shown, _key, _bucket: photo.size - int(shown.bytes),
+    "saved_percent": lambda photo, shown, _key, _bucket: round(100 * (1 - int(shown.bytes) / photo.size)),
+}
+
+
 class RowValues:
     """Computes the new values of one source's rows."""
 
@@ -22,6 +38,8 @@ class RowValues:
         self._source = source
         self._bucket = bucket
         self._extension, self._format = value_format(source)
+        self._names_keys = source.rewrite.mode == "key"
+        self._field_variants = {field.label: field.variant for field in source.fields}
 
     def field_value(self, photo: Photo, primary: Photo | None) -> str:
         """Return what is written where the photo is named; a resized copy names its row's primary."""
@@ -35,6 +53,14 @@ class RowValues:
         if self._extension == "auto":
             return [each.key for each in self._naming.variants(shown) if each.variant == variant]
         return [self._naming.variant_key(shown, variant, self._extension)]
+
+    def named(self, photo: Photo, primary: Photo | None) -> tuple[str, list[str]]:
+        """Return `field_value` and `named_keys` at once."""
+        if self._extension == "auto":
+            return self.field_value(photo, primary), self.named_keys(photo, primary)
+        shown = primary if primary is not None and photo.is_copy else photo
+        key = self._naming.variant_key(shown, self._variant(photo), self._extension)
+        return self._spelled(key), [key]
 
     def write_back(self, primary: Photo, objects: ObjectRows) -> dict[str, RawValue]:
         """Return the value of each write-back column, taken from the row's primary photo."""
@@ -65,11 +91,13 @@ class RowValues:
 
     def _variant(self, photo: Photo) -> str:
         """Return the variant that the photo's value names: what it asks for, or what its field says."""
-        return photo.variant or self._source.field(photo.field).variant
+        return photo.variant or self._field_variants[photo.field]
 
     def _value(self, photo: Photo, variant: str) -> str:
-        key = self._naming.variant_key(photo, variant, self._extension)
-        return key if self._source.rewrite.mode == "key" else self._naming.urls.url(key)
+        return self._spelled(self._naming.variant_key(photo, variant, self._extension))
+
+    def _spelled(self, key: str) -> str:
+        return key if self._names_keys else self._naming.urls.url(key)
 
     def _quantity(self, quantity: str, primary: Photo, objects: ObjectRows) -> RawValue:
         variant = self._variant(primary)
@@ -81,20 +109,7 @@ class RowValues:
             return self._strapi_formats(primary, variant, objects)
         key = self._naming.variant_key(primary, variant, self._format.extension)
         shown = objects[key]
-        facts: dict[str, RawValue] = {
-            "bytes": int(shown.bytes),
-            "kilobytes": round(int(shown.bytes) / 1000, 2),
-            "mime": str(shown.mime),
-            "width": int(shown.width),
-            "height": int(shown.height),
-            "sha256": primary.sha256,
-            "s3_key": key,
-            "bucket": self._bucket,
-            "original_bytes": primary.size,
-            "saved_bytes": primary.size - int(shown.bytes),
-            "saved_percent": round(100 * (1 - int(shown.bytes) / primary.size)),
-        }
-        return facts[quantity]
+        return _FACTS[quantity](primary, shown, key, self._bucket)
 
     def _formats(self, primary: Photo) -> str:
         document: dict[str, dict[str, str]] = {}

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from photo_pipeline.core.migration.chunk_rewrite import ChunkRewriter
-from photo_pipeline.core.migration.many_rows import ManyRows
+from photo_pipeline.core.migration.many_rows import ManyRows, findable_keys
 from photo_pipeline.core.migration.row_rewrite import RowRewriter
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import rewritten, uploaded
@@ -185,13 +185,19 @@ def test_the_comparison_is_what_keeps_an_edit(make_site: MakeSite, database: str
     site = make_site(photos=2, database=database)
     with site.project() as project, project.database.write() as connection:
         table = project.database.table("item_photos")
-        many = ManyRows(connection, table, ["id"])
-        keys = [f'["{item_photo(n, None)["id"]}"]' for n in range(2)]
-        cells = many.read(keys, ["original_url", "file_size"])
-        assert list(cells) == keys
+        is_sqlite = database == "sqlite"
+        many = ManyRows(table, ["id"], is_sqlite=is_sqlite)
+        keys = list(
+            findable_keys(
+                [f'["{item_photo(n, None)["id"]}"]' for n in range(2)], is_sqlite=is_sqlite
+            ).values()
+        )
+        names = ["original_url", "file_size"]
+        cells = many.read(connection, names, keys)
+        assert sorted(cells) == keys
         edit = sa.update(table).where(table.c.id == item_photo(1, None)["id"])
         connection.execute(edit.values(original_url="/uploads/edited.jpg"))
-        new = {"original_url": "https://cdn.example/x.jpg", "file_size": "7" if database == "postgres" else 7}
-        assert many.swap(list(new), [(key, cells[key], new) for key in keys]) == 1
+        new = ("https://cdn.example/x.jpg", 7 if is_sqlite else "7")
+        assert many.swap(connection, names, [(*key, *cells[key], *new) for key in keys]) == 1
     urls = [row[0] for row in site.execute("SELECT original_url FROM item_photos ORDER BY id")]
     assert urls == ["https://cdn.example/x.jpg", "/uploads/edited.jpg"]

@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import Connection
 
 from photo_pipeline.core.errors import DeliveryError
+from photo_pipeline.core.migration.chunk_rewrite import ChunkRewriter
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.repoint import Repointed, repoint_batch
-from photo_pipeline.core.migration.row_rewrite import RowRewriter
 from photo_pipeline.core.migration.run import new_run_id
 from photo_pipeline.core.migration.state import settle_forward
 from photo_pipeline_tests.conftest import MakeSite
@@ -163,15 +163,15 @@ def test_an_interrupted_repoint_is_continued_or_taken_back(
     before = site.dump()
     migrated(site)
     address = to_another_domain(site)
-    rewrite, calls = RowRewriter.rewrite, []
+    rewrite, calls = ChunkRewriter.rewrite, []
 
-    def interrupt(self: RowRewriter, connection: Connection, *arguments: Any) -> Any:
+    def interrupt(self: ChunkRewriter, connection: Connection, *arguments: Any, **options: Any) -> Any:
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return rewrite(self, connection, *arguments)
+        return rewrite(self, connection, *arguments, **options)
 
-    monkeypatch.setattr(RowRewriter, "rewrite", interrupt)
+    monkeypatch.setattr(ChunkRewriter, "rewrite", interrupt)
     with pytest.raises(KeyboardInterrupt):
         repointed(site)
     assert sum(url.startswith(f"{address}/") for url in urls(site)) == 1

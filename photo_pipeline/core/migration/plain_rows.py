@@ -1,0 +1,157 @@
+"""What the plain rows of one source become: each photo is the whole value of a cell that still says so.
+
+Computes only, and quickly: whatever takes more than setting whole cells is answered with None, and left to
+`row_rewrite`, which knows every case. Both take their values from `values`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from photo_pipeline.core.catalog.bulk import Row
+from photo_pipeline.core.catalog.column_types import is_text, misfit, text_limit
+from photo_pipeline.core.catalog.raw import RawValue
+from photo_pipeline.core.migration.photos import Photo
+from photo_pipeline.core.migration.proof import is_proven_row
+from photo_pipeline.core.migration.touch import touched
+from photo_pipeline.core.migration.values import RowValues
+from photo_pipeline.core.sources.fields.base import SinglePhotoField
+from photo_pipeline.core.sources.mapping import Source
+
+
+@dataclass(slots=True)
+class PlainRow:
+    """One plain row and what it is to become.
+
+    Attributes:
+        photos: Its photos that are ready; each is a column's whole value.
+        primary: The photo that its resized copies are copies of.
+        key: Its key values.
+        before: Its cells by column, of all columns that a rewrite may change.
+        changed: Those that become something else, and what.
+        stored: What the database made of those.
+    """
+
+    photos: list[Photo]
+    primary: Photo | None
+    key: Row
+    before: dict[str, RawValue]
+    changed: dict[str, RawValue]
+    stored: dict[str, RawValue] = field(default_factory=dict)
+
+
+class PlainRows:
+    """The plain rows of one source, on the strength of the proven `objects` (`pp_object` rows by key)."""
+
+    def __init__(
+        self,
+        source: Source,
+        table: sa.Table,
+        values: RowValues,
+        objects: Mapping[str, Any],
+        *,
+        is_sqlite: bool,
+    ) -> None:
+        self._source = source
+        self._table = table
+        self._values = values
+        self._objects = objects
+        self._is_sqlite = is_sqlite
+        self.columns = source.written_columns
+        """Every column that a rewrite may change."""
+        # A source whose photos' own cells stay as they are has no plain rows.
+        self._fields = {
+            each.label: each.column
+            for each in source.fields
+            if source.rewrite.names_photos and isinstance(each, SinglePhotoField) and each.written
+        }
+        self._literals = values.literals(is_sqlite=is_sqlite)
+        self._limits = {
+            name: text_limit(table.columns[name]) for name in self.columns if is_text(table.columns[name])
+        }
+
+    def plan(
+        self,
+        connection: Connection,
+        photos: list[Photo],
+        primary: Photo | None,
+        key: Row,
+        cells: Row,
+        now: datetime,
+    ) -> PlainRow | None:
+        """Return what the row with those cells becomes; None if it is not plain, or would not change."""
+        before = dict(zip(self.columns, cells, strict=True))
+        if not self._show(photos, before) or not self._primary_stands(photos, primary, before):
+            return None
+        wanted: dict[str, RawValue] = {}
+        for photo in photos:
+            value, keys = self._values.named(photo, primary)
+            for each in keys:
+                if not is_proven_row(self._objects.get(each)):
+                    return None
+            wanted[str(photo.column)] = value
+        if len(wanted) != len(photos):
+            return None
+        self._add_facts(connection, wanted, photos, primary, before, now)
+        for name, new in wanted.items():
+            if not self._fits(name, new):
+                return None
+        changed = {name: value for name, value in wanted.items() if value != before[name]}
+        return PlainRow(photos, primary, key, before, changed) if changed else None
+
+    def _show(self, photos: Sequence[Photo], before: Mapping[str, RawValue]) -> bool:
+        """Return whether each photo is the whole value of its cell, which still stands there."""
+        for photo in photos:
+            column = self._fields.get(photo.field)
+            if column is None or column != photo.column or photo.locator is not None:
+                return False
+            if before[column] != photo.shown:
+                return False
+        return True
+
+    def _primary_stands(
+        self, photos: Sequence[Photo], primary: Photo | None, before: Mapping[str, RawValue]
+    ) -> bool:
+        """Return whether the row still has the photo that its copies among these are copies of."""
+        if not any([photo.is_copy for photo in photos]):
+            return True
+        if primary is None:
+            return False
+        return any(photo.id == primary.id for photo in photos) or (
+            primary.state == "migrated" and self._show([primary], before)
+        )
+
+    def _add_facts(
+        self,
+        connection: Connection,
+        wanted: dict[str, RawValue],
+        photos: Sequence[Photo],
+        primary: Photo | None,
+        before: Mapping[str, RawValue],
+        now: datetime,
+    ) -> None:
+        """Add what the row is told besides its photos' URLs."""
+        wanted |= self._literals
+        rewrite = self._source.rewrite
+        if rewrite.write_back:
+            leader = self._leader(photos, primary)
+            if leader is not None:
+                wanted |= self._values.write_back(leader, self._objects)
+        for name in rewrite.touch:
+            wanted[name] = touched(connection, self._table.columns[name], before[name], now)
+
+    def _leader(self, photos: Sequence[Photo], primary: Photo | None) -> Photo | None:
+        """Return the photo whose facts are written back: the row's primary, never another one's."""
+        if self._source.primary_field is None:
+            return photos[0]
+        return next((photo for photo in photos if primary is not None and photo.id == primary.id), None)
+
+    def _fits(self, name: str, value: RawValue) -> bool:
+        if isinstance(value, str) and name in self._limits:
+            limit = self._limits[name]
+            return limit is None or len(value) <= limit
+        return misfit(self._table.columns[name], value, is_sqlite=self._is_sqlite) is None
