@@ -103,7 +103,7 @@ def encode_avif(image: Image.Image, quality: int, *, speed: int, subsampling: st
 
     Args:
         image: RGB or RGBA.
-        quality: 1-100; each makes another file.
+        quality: 1-100, in finer steps than libavif's.
         speed: libavif's speed, 0 (slowest) to 10; very large pictures get a faster one.
         subsampling: Of the colours, as Pillow writes it; very large pictures get "4:2:0".
 
