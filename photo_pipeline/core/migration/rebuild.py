@@ -36,6 +36,7 @@ from photo_pipeline.core.migration.backup_file import BackupFile, BackupKind
 from photo_pipeline.core.migration.photos import ORIGINAL_TYPES
 from photo_pipeline.core.migration.proof import is_proven
 from photo_pipeline.core.progress import Progress, no_progress
+from photo_pipeline.core.storage.keys import is_usable_key
 from photo_pipeline.core.storage.objects import StoredObject
 from photo_pipeline.core.storage.probe import StoreProbe, probe_store
 from photo_pipeline.core.storage.store import PhotoStore
@@ -146,7 +147,8 @@ def _objects(
     keys = [key for prefix in prefixes for key, _ in store.list(prefix)]
     rows: list[dict[str, Any]] = []
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="rebuild") as pool:
-        found = pool.map(lambda key: (key, store.head(key)), keys)
+        # A stranger's key may be one that we could not have made.
+        found = pool.map(lambda key: (key, store.head(key) if is_usable_key(key) else None), keys)
         for done, (key, stored) in enumerate(found, start=1):
             row = _object_row(store, probe, stored) if stored else None
             if row is None:

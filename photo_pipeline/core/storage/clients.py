@@ -18,15 +18,17 @@ from photo_pipeline.core.storage.retries import CONTROL_TIMEOUTS_S
 _CONNECT_TIMEOUT_S = 5
 
 
-def control_client(session: boto3.Session, settings: StoreSettings) -> Any:
-    """Return a boto3 S3 client.
+def control_client(
+    session: boto3.Session, settings: StoreSettings, *, read_timeout_s: int = CONTROL_TIMEOUTS_S[0]
+) -> Any:
+    """Return a boto3 S3 client that waits so many seconds for an answer.
 
     Raises:
         botocore.exceptions.BotoCoreError, ValueError: the settings cannot be used.
     """
     config = Config(
         connect_timeout=_CONNECT_TIMEOUT_S,
-        read_timeout=CONTROL_TIMEOUTS_S[0],
+        read_timeout=read_timeout_s,
         retries={"mode": "standard", "total_max_attempts": 1},
         max_pool_connections=64,
         s3={"addressing_style": "path" if settings.endpoint_url else "auto"},

@@ -28,7 +28,7 @@ _DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch",
 # Answers below 500 that say nothing of the request itself: it was damaged or held up on its way.
 _TRANSIENT_CODES = {"RequestTimeout", "BadDigest", "IncompleteBody", "SlowDown", "Throttling"}
 _NOT_IMPLEMENTED = 501
-_MISSING_CODES = {"404", "NoSuchKey", "NoSuchVersion", "NotFound"}
+_MISSING_CODES = {"404", "NoSuchKey", "NoSuchVersion", "NoSuchUpload", "NotFound"}
 _REFUSED_CONDITION_CODES = {"412", "PreconditionFailed"}
 
 

@@ -30,6 +30,11 @@ def checked_key(key: str) -> str:
     return key
 
 
+def is_usable_key(key: str) -> bool:
+    """Return whether `checked_key` would let the key pass."""
+    return not _what_is_wrong(key)
+
+
 def _what_is_wrong(key: str) -> str:
     try:
         length = len(key.encode())

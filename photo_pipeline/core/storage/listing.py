@@ -6,14 +6,16 @@ stranger's key must not blind us to our own objects.
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from photo_pipeline.core.storage.faults import store_errors
 from photo_pipeline.core.storage.objects import ListedObject, ObjectVersion
-from photo_pipeline.core.storage.store import PhotoStore
+
+if TYPE_CHECKING:
+    from photo_pipeline.core.storage.store import PhotoStore
 
 
-def list_objects(store: PhotoStore, prefix: str, *, start_after: str = "") -> Iterator[ListedObject]:
+def list_objects(store: "PhotoStore", prefix: str, *, start_after: str = "") -> Iterator[ListedObject]:
     """Yield every object whose key starts with `prefix`, in the order of their keys' UTF-8 bytes.
 
     One request per 1,000 objects. `prefix` is a plain beginning: end it with a slash to mean a folder.
@@ -37,7 +39,7 @@ def list_objects(store: PhotoStore, prefix: str, *, start_after: str = "") -> It
             options = {"ContinuationToken": page["NextContinuationToken"]}
 
 
-def list_versions(store: PhotoStore, prefix: str) -> Iterator[ObjectVersion]:
+def list_versions(store: "PhotoStore", prefix: str) -> Iterator[ObjectVersion]:
     """Yield every version and delete marker whose key starts with `prefix`, by key, newest first.
 
     A key's versions come in the store's order, and so do its markers. Between the two, times decide, which S3

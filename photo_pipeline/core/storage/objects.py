@@ -19,6 +19,7 @@ class StoredObject:
         etag: Without quotes; equal as long as the object is.
         version_id: None where the bucket keeps no versions.
         last_modified: When it was stored, UTC.
+        parts_sha256: Hex; of a multipart object the SHA-256 of its parts' SHA-256s, if it is known.
     """
 
     key: str
@@ -30,6 +31,7 @@ class StoredObject:
     etag: str = ""
     version_id: str | None = None
     last_modified: datetime | None = None
+    parts_sha256: str | None = None
 
 
 @dataclass(frozen=True)

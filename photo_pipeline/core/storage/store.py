@@ -12,10 +12,11 @@ from typing import Any, TypeVar, cast
 import boto3
 import obstore
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError
-from obstore.exceptions import AlreadyExistsError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
 from photo_pipeline.core.config import StoreSettings
+from photo_pipeline.core.storage.bandwidth import Bandwidth
 from photo_pipeline.core.storage.checksum import checksum_from_base64, sha256_hex
 from photo_pipeline.core.storage.clients import control_client, data_client
 from photo_pipeline.core.storage.faults import (
@@ -26,6 +27,8 @@ from photo_pipeline.core.storage.faults import (
     store_errors,
     timed_out,
 )
+from photo_pipeline.core.storage.keys import checked_key
+from photo_pipeline.core.storage.listing import list_objects
 from photo_pipeline.core.storage.objects import StoredObject
 from photo_pipeline.core.storage.opening import opening_errors
 from photo_pipeline.core.storage.retries import CONTROL_TIMEOUTS_S, Patience, data_timeouts_s
@@ -38,10 +41,18 @@ _T = TypeVar("_T")
 class PhotoStore:
     """One bucket. Thread-safe; must not cross a fork (obstore)."""
 
-    def __init__(self, settings: StoreSettings, *, s3: Any, session: boto3.Session) -> None:
+    def __init__(
+        self,
+        settings: StoreSettings,
+        *,
+        s3: Any,
+        session: boto3.Session,
+        bandwidth: Bandwidth | None = None,
+    ) -> None:
         self.settings = settings
         self.s3 = s3
-        self._session = session
+        self.session = session
+        self.bandwidth = bandwidth or Bandwidth(settings.max_bandwidth)
         self._data: dict[int, S3Store] = {}
         # The first one is made here, where missing credentials are looked for.
         self._data_client(data_timeouts_s(0)[0])
@@ -88,7 +99,9 @@ class PhotoStore:
 
         Raises:
             StoreError: the store failed or refused the request after retries.
+            ObjectKeyError: the key cannot mean the same object to every request; nothing was asked.
         """
+        checked_key(key)
         attributes = {"Content-Type": content_type, **(metadata or {})}
         if cache_control:
             attributes["Cache-Control"] = cache_control
@@ -101,21 +114,35 @@ class PhotoStore:
 
         try:
             with store_errors(f"s3://{self.bucket}/{key}"):
-                self._transfer(put, len(data))
+                self.transfer(put, len(data))
         except AlreadyExistsError:
             return False
         return True
 
-    def _transfer(self, request: Callable[[S3Store], _T], size: int) -> _T:
-        """Return what the data request returns, tried again as its size allows."""
+    def transfer(self, request: Callable[[S3Store], _T], size: int) -> _T:
+        """Return what the data request returns, tried again as its size allows; errors pass unchanged.
+
+        Args:
+            request: The call, with the client that it should use.
+            size: Bytes that it carries one way or the other; what they may take, and the cap's share.
+        """
+        self.bandwidth.wait_for(size)
         patience = Patience(data_timeouts_s(size), timed_out=timed_out)
-        tries = patience.tries(is_worth_a_retry)
-        return tries(lambda: request(self._data_client(patience.timeout_s)))
+
+        def attempt() -> _T:
+            try:
+                return request(self._data_client(patience.timeout_s))
+            except BaseError:
+                # It may have carried everything; the next one's bytes come on top.
+                self.bandwidth.book(size)
+                raise
+
+        return patience.tries(is_worth_a_retry)(attempt)
 
     def _data_client(self, timeout_s: int) -> S3Store:
         """Return the data client with that time limit (obstore has one a client)."""
         if timeout_s not in self._data:
-            self._data[timeout_s] = data_client(self._session, self.settings, timeout_s=timeout_s)
+            self._data[timeout_s] = data_client(self.session, self.settings, timeout_s=timeout_s)
         return self._data[timeout_s]
 
     def control(self, request: Callable[[], _T], *, unless: type[Exception] | tuple[()] = ()) -> _T:
@@ -145,19 +172,22 @@ class PhotoStore:
 
         Raises:
             StoreError: the store failed or refused the request.
+            ObjectKeyError: as for `put_new`.
         """
+        checked_key(key)
         try:
             with store_errors(f"s3://{self.bucket}/{key}"):
                 answer = self.control(lambda: self._head(key))
         except MissingObjectError:
             return None
+        reported = answer.get("ChecksumSHA256") or ""
         # A multipart object's SHA-256 is one of its parts' checksums; some servers leave out its "-N".
-        composite = "-" in answer.get("ChecksumSHA256", "") or "-" in answer.get("ETag", "")
-        checksum = None if composite else checksum_from_base64(answer.get("ChecksumSHA256"))
+        composite = "-" in reported or "-" in answer.get("ETag", "")
         return StoredObject(
             key=key,
             size=int(answer["ContentLength"]),
-            sha256=checksum,
+            sha256=None if composite else checksum_from_base64(reported),
+            parts_sha256=checksum_from_base64(reported.partition("-")[0]) if composite else None,
             content_type=answer.get("ContentType"),
             cache_control=answer.get("CacheControl"),
             metadata={name.lower(): value for name, value in answer.get("Metadata", {}).items()},
@@ -184,11 +214,13 @@ class PhotoStore:
 
         Raises:
             StoreError: the store failed or refused the request after retries.
+            ObjectKeyError: as for `put_new`.
         """
+        checked_key(key)
         try:
             with store_errors(f"s3://{self.bucket}/{key}"):
                 for _ in range(_READS):
-                    data = self._transfer(lambda client: obstore.get(client, key).bytes().to_bytes(), size)
+                    data = self.transfer(lambda client: obstore.get(client, key).bytes().to_bytes(), size)
                     if sha256 is None or sha256_hex(data) == sha256:
                         break
                 return data
@@ -202,17 +234,19 @@ class PhotoStore:
 
         Raises:
             StoreError: the store failed or refused the request.
+            ObjectKeyError: as for `put_new`.
         """
+        checked_key(key)
         with store_errors(f"s3://{self.bucket}/{key}"):
             self.control(lambda: self.s3.delete_object(Bucket=self.bucket, Key=key))
 
-    def list(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """Yield (key, size in bytes) of every object below `prefix`, in constant memory.
+    def list(self, folder: str) -> Iterator[tuple[str, int]]:
+        """Yield (key, size in bytes) of every object below the folder, in constant memory.
+
+        Times, ETags and plain prefixes: `listing.list_objects`.
 
         Raises:
             StoreError: the store failed or refused the request.
         """
-        with store_errors(f"s3://{self.bucket}/{prefix}"):
-            for page in obstore.list(self._data_client(data_timeouts_s(0)[-1]), prefix=prefix):
-                for item in page:
-                    yield item["path"], item["size"]
+        for each in list_objects(self, f"{folder.rstrip('/')}/"):
+            yield each.key, each.size
