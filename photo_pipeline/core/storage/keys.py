@@ -5,14 +5,14 @@ either end (`/a` and `a` would be one object), HTTP clients resolve `..`, XML li
 characters, file-backed servers refuse empty segments. What is accepted means one object everywhere.
 """
 
-import unicodedata
+import re
 
 from photo_pipeline.core.errors import ObjectKeyError
 
 # S3's own limit, in bytes of UTF-8 ("Naming Amazon S3 objects").
 MAX_KEY_BYTES = 1024
-# Characters that XML 1.0, the language of listings, has no spelling for, beside the control characters.
-_NOT_IN_XML = {"\ufffe", "\uffff"}
+# Control characters, and the two others that XML 1.0, the language of listings, has no spelling for.
+_UNSPEAKABLE = re.compile("[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
 
 
 def checked_key(key: str) -> str:
@@ -41,13 +41,13 @@ def _what_is_wrong(key: str) -> str:
     except UnicodeEncodeError:
         return "it holds half a character (a lone surrogate) and cannot be written as UTF-8"
     segments = key.split("/")
-    found = next((each for each in key if unicodedata.category(each) == "Cc" or each in _NOT_IN_XML), None)
+    found = _UNSPEAKABLE.search(key)
     wrong = {
         "it is empty": not key,
         f"it has {length:,} bytes, and S3 takes {MAX_KEY_BYTES:,}": length > MAX_KEY_BYTES,
         "it begins or ends with a slash": key.startswith("/") or key.endswith("/"),
         "it has an empty segment (//)": "" in segments,
         "it has a segment . or .., which HTTP clients resolve": "." in segments or ".." in segments,
-        f"it holds the character {found!a}, which listings cannot spell": found is not None,
+        "it holds a control character, which listings cannot spell": found is not None,
     }
     return next((cause for cause, holds in wrong.items() if holds), "")

@@ -1,7 +1,7 @@
 """Large files in parts: each part carries its SHA-256, the whole is checked before it becomes an object.
 
-By boto3, since obstore's multipart uploads cannot be conditional. Completing is conditional (`If-None-Match`),
-so that nothing is overwritten; whatever fails, the parts that were sent are aborted.
+By boto3, since obstore's multipart uploads cannot be conditional. Completing is conditional
+(`If-None-Match`), so that nothing is overwritten; whatever fails, the parts that were sent are aborted.
 """
 
 import base64
@@ -24,7 +24,7 @@ from photo_pipeline.core.storage.keys import checked_key
 from photo_pipeline.core.storage.retries import Patience, data_timeouts_s
 from photo_pipeline.core.storage.store import PhotoStore
 
-# S3 takes parts from 5 MiB on, and at most 10,000: 160 GB at this size, which is what one thread holds in memory.
+# S3 takes parts from 5 MiB on, and at most 10,000: 160 GB at this size. One thread holds one part in memory.
 PART_BYTES = 16 * 1024**2
 _T = TypeVar("_T")
 
@@ -53,6 +53,7 @@ def put_parts(
     metadata: Mapping[str, str] | None = None,
     part_bytes: int = PART_BYTES,
     sent: Callable[[int], None] = lambda _size: None,
+    count: Callable[[str], None] = lambda _kind: None,
 ) -> SentInParts:
     """Send the file in parts and make them one object, unless the key exists or the file is another one.
 
@@ -66,6 +67,7 @@ def put_parts(
         metadata: User metadata.
         part_bytes: Size of all parts but the last.
         sent: Called with each part's size when the store has it.
+        count: Called with `PUT` for each request of that class: one a part, and two more.
 
     Raises:
         PhotoChangedError: the file's content has another SHA-256; no object was made.
@@ -73,17 +75,20 @@ def put_parts(
         ObjectKeyError: the key cannot mean the same object to every request; nothing was asked.
     """
     upload = _Upload(store, checked_key(key), part_bytes)
+    count("PUT")
     upload.begin(content_type, cache_control, metadata or {})
     try:
         digest = hashlib.sha256()
         while data := file.read(part_bytes):
             digest.update(data)
+            count("PUT")
             upload.send(data)
             sent(len(data))
         if digest.hexdigest() != sha256:
             raise PhotoChangedError(
                 getattr(file, "name", key), cause="its content is not the one that was catalogued"
             )
+        count("PUT")
         created = upload.complete()
     except BaseException:
         upload.abort()
