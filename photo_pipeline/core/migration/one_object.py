@@ -140,12 +140,8 @@ class Bringer:
             raise _unreadable(path, error) from error
         except PhotoChangedError as error:
             raise _changed(job, path) from error
-        if sent.created and self._probe.verification == "checksum":
-            self._count("HEAD")
-            stored = self._store.head(job.wanted.key)
-            if stored and (stored.size, stored.parts_sha256) == (job.size, sent.parts_sha256):
-                return True, "checksum"
-        return sent.created, self._proven_by(job)
+        parts_sha256 = sent.parts_sha256 if sent.created else None
+        return sent.created, self._proven_by(job, parts_sha256=parts_sha256)
 
     def _attributes(self, job: Job) -> dict[str, Any]:
         made = job.row._mapping if job.row is not None else None
@@ -174,7 +170,7 @@ class Bringer:
             raise _changed(job, path)
         return data
 
-    def _proven_by(self, job: Job, *, md5: str | None = None) -> str:
+    def _proven_by(self, job: Job, *, md5: str | None = None, parts_sha256: str | None = None) -> str:
         return proven_by(
             self._store,
             self._probe,
@@ -182,6 +178,7 @@ class Bringer:
             job.checksum,
             size=job.size,
             md5=md5,
+            parts_sha256=parts_sha256,
             count=self._count,
         )
 

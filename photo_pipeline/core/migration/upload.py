@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from queue import SimpleQueue
 from typing import Any
@@ -168,11 +169,14 @@ class _BatchUploader:
         finished: SimpleQueue[tuple[Job, Future[Brought]]] = SimpleQueue()
         with ThreadPoolExecutor(self._config.upload.concurrency, thread_name_prefix="upload") as pool:
 
+            def note(job: Job, done: Future[Brought]) -> None:
+                finished.put((job, done))
+
             def start(some: Iterable[Job]) -> int:
                 started = 0
                 for job in some:
                     future = pool.submit(self._try, job, bringer)
-                    future.add_done_callback(lambda done, job=job: finished.put((job, done)))
+                    future.add_done_callback(partial(note, job))
                     started += 1
                 return started
 

@@ -31,6 +31,8 @@ def control_client(
         read_timeout=read_timeout_s,
         retries={"mode": "standard", "total_max_attempts": 1},
         max_pool_connections=64,
+        # Presigned URLs would otherwise be of version 2, which newer regions refuse.
+        signature_version="s3v4",
         s3={"addressing_style": "path" if settings.endpoint_url else "auto"},
     )
     return session.client("s3", endpoint_url=settings.endpoint_url, config=config)

@@ -26,7 +26,14 @@ from photo_pipeline.core.errors import StoreError, StoreRefusedError
 
 _DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
 # Answers below 500 that say nothing of the request itself: it was damaged or held up on its way.
-_TRANSIENT_CODES = {"RequestTimeout", "BadDigest", "IncompleteBody", "SlowDown", "Throttling"}
+_TRANSIENT_CODES = {
+    "RequestTimeout",
+    "BadDigest",
+    "XAmzContentSHA256Mismatch",
+    "IncompleteBody",
+    "SlowDown",
+    "Throttling",
+}
 _NOT_IMPLEMENTED = 501
 _MISSING_CODES = {"404", "NoSuchKey", "NoSuchVersion", "NoSuchUpload", "NotFound"}
 _REFUSED_CONDITION_CODES = {"412", "PreconditionFailed"}

@@ -63,7 +63,7 @@ def probe_store(database: Database, store: PhotoStore) -> StoreProbe:
     known = _remembered(database, store)
     if known is not None:
         return known
-    probe = _ask(store)
+    probe = ask_store(store)
     _remember(database, store, probe)
     _sweep(store)
     return probe
@@ -79,7 +79,12 @@ def _sweep(store: PhotoStore) -> None:
                 store.delete(each["Key"])
 
 
-def _ask(store: PhotoStore) -> StoreProbe:
+def ask_store(store: PhotoStore) -> StoreProbe:
+    """Return what the server does at this moment; nothing is remembered. Leaves no object behind.
+
+    Raises:
+        StoreError: the server refuses even an ordinary PUT.
+    """
     key = f"{store.settings.prefix}/.probe/{uuid.uuid4().hex}"
     try:
         rejects = _is_refused(store, key, 400, ChecksumSHA256=_WRONG_CHECKSUM)

@@ -38,6 +38,7 @@ def proven_by(
     *,
     size: int,
     md5: str | None = None,
+    parts_sha256: str | None = None,
     count: Callable[[str], None] | None = None,
 ) -> str:
     """Return how it is proven that the store holds exactly the bytes with that SHA-256 under the key.
@@ -49,6 +50,7 @@ def proven_by(
         checksum: SHA-256 of its bytes, hex.
         size: In bytes; sets the time limit where the object has to be read back.
         md5: Of the same bytes, hex, where they are at hand; spares the reading where the server tells it.
+        parts_sha256: Hex, of an object that was just sent in parts (`multipart.SentInParts`); likewise.
         count: Called with `HEAD` or `GET` before each request.
 
     Returns:
@@ -58,7 +60,7 @@ def proven_by(
         StoreError: the store cannot be asked.
         ObjectKeyError: no request can mean this key.
     """
-    question = _Question(store, probe, key, checksum, size, md5, count or _uncounted)
+    question = _Question(store, probe, key, checksum, size, md5, parts_sha256, count or _uncounted)
     for _ in range(_ASKED):
         how, answer = question.ask()
         if answer is not False:
@@ -74,6 +76,7 @@ class _Question:
     checksum: str
     size: int
     md5: str | None
+    parts_sha256: str | None
     count: Callable[[str], None]
 
     def ask(self) -> tuple[str, bool | None]:
@@ -83,6 +86,9 @@ class _Question:
             stored = self.store.head(self.key)
             if stored is None or stored.sha256 is not None:
                 return "checksum", None if stored is None else stored.sha256 == self.checksum
+            parts = (self.size, self.parts_sha256)
+            if self.parts_sha256 is not None and (stored.size, stored.parts_sha256) == parts:
+                return "checksum", True
         elif self.probe.verification == "etag" and self.md5 is not None:
             self.count("HEAD")
             seen = self.store.look(self.key)

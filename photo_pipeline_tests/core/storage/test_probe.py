@@ -17,7 +17,6 @@ from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.fault_proxy import Fault, FaultProxy
 from photo_pipeline_tests.sites import Site
 
-
 STRICT = StoreProbe(
     rejects_wrong_checksum=True,
     reports_checksum=True,

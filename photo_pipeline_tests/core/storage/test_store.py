@@ -274,6 +274,17 @@ def test_a_large_body_gets_the_time_that_a_slow_uplink_needs() -> None:
     )
 
 
+@pytest.mark.usefixtures("quick_tries")
+def test_a_large_body_that_is_refused_at_once_is_sent_again(
+    settings_for: StoreAt, servers: RunningServers
+) -> None:
+    body = os.urandom(5 * 1024**2)
+    with FaultProxy(servers.s3_url, at_first(Fault.SLOW_DOWN)) as proxy:
+        store = PhotoStore.open(settings_for(endpoint_url=proxy.url))
+        assert store.put_new(key_of(store, "large"), body, content_type=JPEG)
+        assert proxy.injected[Fault.SLOW_DOWN] == 1
+
+
 def test_a_body_beyond_the_smallest_time_limit_arrives_whole(store: PhotoStore) -> None:
     body = b"0123456789abcdef" * 65_536
     assert store.put_new("large", body, content_type=JPEG)
