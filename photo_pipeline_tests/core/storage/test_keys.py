@@ -168,9 +168,7 @@ def test_a_key_that_servers_would_read_differently_is_refused_and_said_why(key: 
 
 
 @pytest.mark.parametrize("key", ["/a", "a//b", "a/../b", "a\nb", "x" * 1025], ids=ascii)
-def test_a_refused_key_costs_no_request(
-    embedded: Served, key: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_refused_key_costs_no_request(embedded: Served, key: str, tmp_path: Path) -> None:
     with FaultProxy(embedded.url, lambda *_: None) as proxy:
         store = embedded.through(proxy.url)
         earlier = len(proxy.exchanges)

@@ -36,7 +36,7 @@ class Served:
 def embedded(servers: RunningServers) -> Iterator[Served]:
     with pytest.MonkeyPatch.context() as environment:
         embedded_credentials(environment)
-        yield _served("embedded", servers)
+        yield served_by("embedded", servers)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     )
     with pytest.MonkeyPatch.context() as environment:
         embedded_credentials(environment)
-        yield _served("rclone", server.servers)
+        yield served_by("rclone", server.servers)
     server.stop()
 
 
@@ -57,7 +57,7 @@ def served(request: pytest.FixtureRequest) -> Served:
     return found
 
 
-def _served(name: str, servers: RunningServers) -> Served:
+def served_by(name: str, servers: RunningServers) -> Served:
     settings = StoreSettings(
         bucket=servers.bucket,
         region=servers.region,
