@@ -83,6 +83,7 @@ class FaultProxy:
         self.rule = rule
         self.injected: Counter[Fault] = Counter()
         self.exchanges: list[Exchange] = []
+        self.received_bytes = 0  # of the requests' bodies
         self._netloc = urlsplit(server_url).netloc
         self._seen: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
@@ -109,6 +110,10 @@ class FaultProxy:
                 self.injected[fault] += 1
         return fault
 
+    def received(self, size: int) -> None:
+        with self._lock:
+            self.received_bytes += size
+
     def hang(self) -> None:
         self._stopping.wait()
 
@@ -132,6 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.proxy.received(len(body))
         fault = self.proxy.fault(self.command, self.path.partition("?")[0])
         self.close_connection = fault is not None
         if fault is Fault.HANG:

@@ -261,7 +261,7 @@ object_table = sa.Table(
     sa.Column("made_at", UtcDateTime, nullable=False),
     sa.Column("uploaded_at", UtcDateTime),
     sa.Column("verified_at", UtcDateTime),
-    sa.Column("verified_by", sa.String(16)),  # checksum | read_back
+    sa.Column("verified_by", sa.String(16)),  # checksum | etag | read_back
     sa.Column("marked_at", UtcDateTime),
     sa.Column("deleted_at", UtcDateTime),
     sa.Index(None, "source_sha256", "recipe"),
@@ -384,5 +384,7 @@ store_table = sa.Table(
     sa.Column("rejects_wrong_checksum", sa.Boolean, nullable=False),
     sa.Column("reports_checksum", sa.Boolean, nullable=False),
     sa.Column("honours_if_none_match", sa.Boolean, nullable=False),
+    sa.Column("reports_md5", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("honours_if_match", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("probed_at", UtcDateTime, nullable=False),
 )

@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from photo_pipeline.core.config.base import Settings
+from photo_pipeline.core.config.size import SizeBytes
 
 
 class StoreSettings(Settings):
@@ -25,6 +26,11 @@ class StoreSettings(Settings):
     )
     encryption: Literal["AES256", "aws:kms"] | None = Field(
         default="AES256", description="Server-side encryption; null leaves it to the bucket's default."
+    )
+
+    max_bandwidth: SizeBytes | None = Field(
+        default=None,
+        description="Bytes a second to and from the store, per process, e.g. 5 MB; null means no cap.",
     )
 
     @model_validator(mode="after")
@@ -47,3 +53,7 @@ class UploadSettings(Settings):
     """How objects travel."""
 
     concurrency: int = Field(default=16, gt=0, le=128, description="Parallel uploads.")
+    multipart_above: SizeBytes = Field(
+        default=32 * 1024**2,
+        description="Larger files are sent in parts of 16 MB, each read and checked by itself, e.g. 32 MB.",
+    )

@@ -17,6 +17,14 @@ from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.fault_proxy import Fault, FaultProxy
 from photo_pipeline_tests.sites import Site
 
+STRICT = StoreProbe(
+    rejects_wrong_checksum=True,
+    reports_checksum=True,
+    honours_if_none_match=True,
+    reports_md5=True,
+    honours_if_match=True,
+)
+
 
 def probe_requests(site: Site, access_log: Path) -> int:
     lines = map(json.loads, access_log.read_text(encoding="utf-8").splitlines())
@@ -32,13 +40,16 @@ def test_a_strict_server_is_trusted_with_checksums(make_site: MakeSite) -> None:
     with make_site(photos=0).project() as project:
         ensure_schema(project.database)
         probe = probe_store(project.database, project.store)
-    assert probe == StoreProbe(rejects_wrong_checksum=True, reports_checksum=True, honours_if_none_match=True)
+    assert probe == STRICT
     assert probe.verification == "checksum"
 
 
 @pytest.mark.parametrize(("rejects", "reports"), [(False, True), (True, False), (False, False)])
-def test_a_server_that_lacks_either_half_is_read_back(rejects: bool, reports: bool) -> None:
+def test_a_server_that_lacks_either_half_is_asked_for_its_md5_or_read_back(
+    rejects: bool, reports: bool
+) -> None:
     assert StoreProbe(rejects, reports, honours_if_none_match=True).verification == "read_back"
+    assert StoreProbe(rejects, reports, True, reports_md5=True).verification == "etag"
 
 
 def test_a_probe_deletes_what_one_that_died_has_left_and_not_what_one_under_way_needs(
@@ -127,4 +138,4 @@ def test_an_answer_lost_on_its_way_does_not_make_a_strict_server_look_lax(
             ensure_schema(project.database)
             probe = probe_store(project.database, project.store)
         assert proxy.injected[Fault.LOSE_ANSWER] == 2
-    assert probe == StoreProbe(rejects_wrong_checksum=True, reports_checksum=True, honours_if_none_match=True)
+    assert probe == STRICT

@@ -11,6 +11,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,9 @@ from photo_pipeline.core.migration.run import migrate_batch, new_run_id
 from photo_pipeline.core.migration.upload import Uploaded, upload_batch
 from photo_pipeline.core.project import Project
 from photo_pipeline.core.storage.checksum import sha256_hex
+from photo_pipeline.core.storage.objects import StoredObject
 from photo_pipeline.core.storage.retries import data_timeouts_s
-from photo_pipeline.core.storage.store import PhotoStore, StoredObject
+from photo_pipeline.core.storage.store import PhotoStore
 from photo_pipeline.demo.servers import EmbeddedServers, RunningServers
 from photo_pipeline_tests.conftest import ACCESS_KEY, SECRET_KEY, MakeSite
 from photo_pipeline_tests.core.storage.conftest import StoreAt
@@ -68,13 +71,18 @@ def test_what_was_put_is_there_with_all_its_facts(store: PhotoStore) -> None:
     )
     assert created
     assert store.read(key) == b"bytes"
-    assert store.head(key) == StoredObject(
+    found = store.head(key)
+    assert abs(datetime.now(UTC) - found.last_modified) < timedelta(minutes=10)
+    assert found == StoredObject(
         key=key,
         size=5,
         sha256=sha256_hex(b"bytes"),
         content_type=JPEG,
         cache_control="public, max-age=60",
         metadata={"photo-id": "7"},
+        etag=md5(b"bytes").hexdigest(),
+        version_id=None,
+        last_modified=found.last_modified,
     )
 
 
@@ -264,6 +272,17 @@ def test_a_large_body_gets_the_time_that_a_slow_uplink_needs() -> None:
         limit * 32 * 1024 >= size
         for limit, size in zip(limits[3:], (3 << 20, 20 << 20, 50 << 20), strict=True)
     )
+
+
+@pytest.mark.usefixtures("quick_tries")
+def test_a_large_body_that_is_refused_at_once_is_sent_again(
+    settings_for: StoreAt, servers: RunningServers
+) -> None:
+    body = os.urandom(5 * 1024**2)
+    with FaultProxy(servers.s3_url, at_first(Fault.SLOW_DOWN)) as proxy:
+        store = PhotoStore.open(settings_for(endpoint_url=proxy.url))
+        assert store.put_new(key_of(store, "large"), body, content_type=JPEG)
+        assert proxy.injected[Fault.SLOW_DOWN] == 1
 
 
 def test_a_body_beyond_the_smallest_time_limit_arrives_whole(store: PhotoStore) -> None:
