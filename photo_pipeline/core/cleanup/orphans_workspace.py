@@ -1,0 +1,109 @@
+"""A file of one clean-up run in which listing and references are compared: memory stays flat.
+
+An SQLite file of its own in a temporary folder, with nothing in it that is worth keeping. Rows are written
+in lists of some thousands; the questions are `orphans_compare`'s and `drift`'s.
+"""
+
+import sqlite3
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+_ROWS_AT_ONCE = 5_000
+# In KB: what SQLite may keep of the file in memory.
+_CACHE_KB = 32_768
+
+_TABLES = """
+CREATE TABLE listed (
+  key TEXT PRIMARY KEY, size INT, etag TEXT, stored_at REAL,
+  kind TEXT, sha TEXT, recipe TEXT, file TEXT) WITHOUT ROWID;
+-- A row of the application that is there, by its digest.
+CREATE TABLE row (id TEXT PRIMARY KEY) WITHOUT ROWID;
+-- A key of ours in a text; `row`: the mention counts while that row is there; empty: it counts.
+CREATE TABLE mention (sha TEXT, recipe TEXT, file TEXT, row TEXT,
+  PRIMARY KEY (sha, recipe, file, row)) WITHOUT ROWID;
+-- A photo and one of the recipes whose objects it holds on to; `file`: the end of its original's key.
+CREATE TABLE photo (id INT, recipe TEXT, sha TEXT, file TEXT, row TEXT, superseded INT,
+  PRIMARY KEY (id, recipe)) WITHOUT ROWID;
+CREATE TABLE rewritten (photo INT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE known (
+  key TEXT PRIMARY KEY, sha TEXT, bytes INT, checksum TEXT, etag TEXT, proven INT, marked INT) WITHOUT ROWID;
+CREATE TABLE recipe (digest TEXT, file TEXT, PRIMARY KEY (digest, file)) WITHOUT ROWID;
+-- Last parts of strange keys: those that texts are searched for, and those that were found in one.
+CREATE TABLE searched (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE name (name TEXT PRIMARY KEY) WITHOUT ROWID;
+-- A key of ours in a cell of a mapped column.
+CREATE TABLE cell (key TEXT, source TEXT, row_key TEXT, "column" TEXT,
+  PRIMARY KEY (key, source, row_key, "column")) WITHOUT ROWID;
+-- What the above amounts to.
+CREATE TABLE reference (sha TEXT, recipe TEXT, PRIMARY KEY (sha, recipe)) WITHOUT ROWID;
+CREATE TABLE mentioned (sha TEXT, recipe TEXT, file TEXT, PRIMARY KEY (sha, recipe, file)) WITHOUT ROWID;
+CREATE TABLE original (sha TEXT, file TEXT, PRIMARY KEY (sha, file)) WITHOUT ROWID;
+CREATE TABLE orphan (key TEXT PRIMARY KEY, reason TEXT, size INT, etag TEXT, stored_at REAL) WITHOUT ROWID;
+"""
+
+
+class Workspace:
+    """The file; use it as a context manager, which removes it. One thread at a time."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="photo-pipeline-orphans-")
+        self._connection = sqlite3.connect(
+            Path(self._folder.name) / "compare.db", isolation_level=None, check_same_thread=False
+        )
+        # Nothing here has to survive a crash.
+        for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KB}"):
+            self._connection.execute(f"PRAGMA {pragma}")
+        self._connection.executescript(_TABLES)
+        self._waiting: dict[str, list[Sequence[Any]]] = defaultdict(list)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+        self._folder.cleanup()
+
+    def add(self, table: str, *values: Any) -> None:
+        """Add a row to one of the tables, unless its key is there; it is written with the next `flush`."""
+        waiting = self._waiting[table]
+        waiting.append(values)
+        if len(waiting) >= _ROWS_AT_ONCE:
+            self._write(table)
+
+    def flush(self) -> None:
+        """Write every row that waits."""
+        for table in list(self._waiting):
+            self._write(table)
+
+    def _write(self, table: str) -> None:
+        rows = self._waiting.pop(table, [])
+        if rows:
+            places = ", ".join("?" * len(rows[0]))
+            self._connection.execute("BEGIN")
+            self._connection.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({places})", rows)
+            self._connection.execute("COMMIT")
+
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> None:
+        """Run a statement of this package; nothing from outside is ever part of its text."""
+        self._connection.execute(statement, parameters)
+
+    def rows(self, query: str, parameters: Sequence[Any] = ()) -> Iterator[Any]:
+        """Yield the rows of a query, as they come."""
+        yield from self._connection.execute(query, parameters)
+
+    def number(self, query: str, parameters: Sequence[Any] = ()) -> int:
+        """Return the one number that the query asks for; 0 for a NULL."""
+        (value,) = self._connection.execute(query, parameters).fetchone()
+        return int(value or 0)
+
+    def clear(self, tables: Iterable[str]) -> None:
+        """Empty these tables, for another look at the same listing."""
+        for table in tables:
+            self._waiting.pop(table, None)
+            self._connection.execute(f"DELETE FROM {table}")
