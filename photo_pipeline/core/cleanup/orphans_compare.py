@@ -5,10 +5,13 @@ text that names a content without saying which of its objects to all of them, an
 every file of that recipe, since markup may show any of them beside it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
+from photo_pipeline.core.cleanup.listing import Prefixes
+from photo_pipeline.core.cleanup.orphans_keys import key_facts
 from photo_pipeline.core.cleanup.orphans_workspace import Workspace
 
 UNKNOWN, UNREFERENCED, FOREIGN = "unknown", "unreferenced", "foreign"
@@ -31,7 +34,7 @@ _SUMS = (
 # A known recipe has known files: another one under it is not made by us, and shown only where a text says so.
 _ORPHANS = (
     """
-    INSERT INTO orphan
+    INSERT OR IGNORE INTO orphan
     SELECT l.key, CASE WHEN k.key IS NULL THEN 'unknown' ELSE 'unreferenced' END, l.size, l.etag, l.stored_at
     FROM listed AS l LEFT JOIN known AS k ON k.key = l.key
     WHERE l.kind = 'variant' AND (
@@ -43,7 +46,7 @@ _ORPHANS = (
           AND (m.recipe = '*' OR (m.recipe = l.recipe AND m.file IN ('*', l.file))))))
     """,
     """
-    INSERT INTO orphan
+    INSERT OR IGNORE INTO orphan
     SELECT l.key, CASE WHEN k.key IS NULL THEN 'unknown' ELSE 'unreferenced' END, l.size, l.etag, l.stored_at
     FROM listed AS l LEFT JOIN known AS k ON k.key = l.key
     WHERE l.kind = 'original' AND NOT EXISTS (
@@ -52,7 +55,7 @@ _ORPHANS = (
     """,
     # Somebody else's spelling: only names that texts were searched for, and nothing that the catalog has.
     """
-    INSERT INTO orphan
+    INSERT OR IGNORE INTO orphan
     SELECT l.key, 'foreign', l.size, l.etag, l.stored_at
     FROM listed AS l JOIN searched AS s ON s.name = l.file
     WHERE l.kind = 'foreign'
@@ -129,6 +132,30 @@ def compare(workspace: Workspace, *, stored_before: datetime) -> Census:
         orphan_bytes=orphan_bytes or 0,
         foreign_bytes=foreign_bytes or 0,
     )
+
+
+def compare_more(workspace: Workspace, prefixes: Prefixes, rows: Iterable[Any]) -> None:
+    """Let `is_referenced` answer for objects that are not in the listing, such as deleted ones.
+
+    Args:
+        workspace: With references that were compared.
+        prefixes: Ours.
+        rows: Of `pp_orphan`.
+    """
+    for row in rows:
+        add_listed(workspace, prefixes, row.key, row.bytes, row.etag, row.stored_at)
+    workspace.flush()
+    for statement in _ORPHANS:
+        workspace.execute(statement)
+
+
+def add_listed(
+    workspace: Workspace, prefixes: Prefixes, key: str, size: int, etag: str, stored_at: datetime
+) -> None:
+    """Add an object to the workspace's listing, with what its key says; `size` in bytes."""
+    facts = key_facts(key, prefix=prefixes.photos, originals_prefix=prefixes.originals)
+    values = (key, size, etag, stored_at.timestamp(), facts.kind, facts.sha256, facts.recipe, facts.file)
+    workspace.add("listed", *values)
 
 
 def orphans_after(workspace: Workspace, key: str, *, limit: int) -> list[Orphan]:

@@ -7,7 +7,7 @@ JSON, in HTML or in a percent-encoded query, so a mention is found by them and n
 import html
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 # Every spelling of the slash that our rewriters, browsers and JSON or PHP encoders are known to write.
@@ -44,11 +44,15 @@ class KeyFacts:
 
 @dataclass(frozen=True)
 class Mention:
-    """One of our keys in a text; recipe and file are `ANY` where the text does not say."""
+    """One of our keys in a text; recipe and file are `ANY` where the text does not say.
+
+    `at`: the offset at which the photo's digest begins.
+    """
 
     sha256: str
     recipe: str = ANY
     file: str = ANY
+    at: int = field(default=0, compare=False)
 
 
 def key_facts(key: str, *, prefix: str, originals_prefix: str) -> KeyFacts:
@@ -79,7 +83,14 @@ def mentions(text: str) -> Iterator[Mention]:
             yield Mention(last)
             continue
         file = _FILE.match(text, recipe.end())
-        yield Mention(last, recipe[1], file[1] if file else ANY)
+        yield Mention(last, recipe[1], file[1] if file else ANY, at=run.end() - 64)
+
+
+def stands_after(text: str, at: int, path: str) -> bool:
+    """Return whether `path` stands before that offset of the text, however its slashes are escaped."""
+    # An escaped slash takes at most seven characters or so; a prefix has few of them.
+    before = text[max(0, at - 8 * len(path)) : at]
+    return re.search(_SLASH.join(map(re.escape, path.split("/"))) + r"\Z", before) is not None
 
 
 def names(text: str) -> Iterator[str]:

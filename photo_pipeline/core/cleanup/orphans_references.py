@@ -24,7 +24,14 @@ from photo_pipeline.core.catalog.tables import (
     rewrite_photo_table,
     rewrite_table,
 )
-from photo_pipeline.core.cleanup.orphans_keys import ANY, is_plain_name, mentions, names
+from photo_pipeline.core.cleanup.orphans_keys import (
+    ANY,
+    Mention,
+    is_plain_name,
+    mentions,
+    names,
+    stands_after,
+)
 from photo_pipeline.core.cleanup.orphans_workspace import Workspace
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError
@@ -32,7 +39,21 @@ from photo_pipeline.core.imaging.recipe import ImageFormat
 from photo_pipeline.core.migration.photos import ORIGINAL_TYPES, ObjectNaming, Photo
 from photo_pipeline.core.sources.mapping import Source
 
-GATHERED = ("row", "mention", "photo", "rewritten", "known", "recipe", "cell", "searched", "name", "reference", "mentioned", "original", "orphan")
+GATHERED = (
+    "row",
+    "mention",
+    "photo",
+    "rewritten",
+    "known",
+    "recipe",
+    "cell",
+    "searched",
+    "name",
+    "reference",
+    "mentioned",
+    "original",
+    "orphan",
+)
 """The workspace's tables that are filled here (and by `orphans_compare` from these)."""
 
 _PAGE = 2_000
@@ -147,9 +168,7 @@ class References:
             return sa.func.encode(column, "escape").label(column.name)
         return raw.read_expression(column, is_sqlite=self._database.is_sqlite)
 
-    def _read_row(
-        self, cells: Mapping[str, Any], keys: Mapping[str, Any], sources: Sequence[Source]
-    ) -> None:
+    def _read_row(self, cells: Mapping[str, Any], keys: Mapping[str, Any], sources: Sequence[Source]) -> None:
         self._count()
         row_keys = {}
         for source in sources:
@@ -163,24 +182,20 @@ class References:
             for found in mentions(text):
                 self._workspace.add("mention", found.sha256, found.recipe, found.file, "")
                 if found.file != ANY:
-                    self._note_cell(found.sha256, found.recipe, found.file, column, row_keys, sources)
+                    self._note_cell(found, text, column, row_keys, sources)
             if self._names:
                 for name in names(text):
                     if name in self._names:
                         self._workspace.add("name", name)
 
     def _note_cell(
-        self,
-        sha: str,
-        recipe: str,
-        file: str,
-        column: str,
-        row_keys: Mapping[str, str],
-        sources: Sequence[Source],
+        self, found: Mention, text: str, column: str, row_keys: Mapping[str, str], sources: Sequence[Source]
     ) -> None:
-        key = f"{self._config.store.prefix}/{sha[:2]}/{sha}/{recipe}/{file}"
+        """Remember which cell of a mapped column shows which key under the present prefix."""
+        folder = f"{self._config.store.prefix}/{found.sha256[:2]}/"
         for source in sources:
-            if column in source.read_columns:
+            if column in source.read_columns and stands_after(text, found.at, folder):
+                key = f"{folder}{found.sha256}/{found.recipe}/{found.file}"
                 self._workspace.add("cell", key, source.name, row_keys[source.name], column)
 
     def _count(self) -> None:

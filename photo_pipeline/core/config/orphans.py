@@ -17,22 +17,22 @@ class OrphanSettings(Settings):
     )
     schedule_does: Literal["report", "mark", "delete"] = Field(
         default="mark",
-        description="How far the scheduled run goes: report only, mark, or also delete what was marked long ago.",
+        description="How far the scheduled run goes: report, mark, or also delete what was marked long ago.",
     )
     grace_hours: float = Field(
         default=24,
         ge=24,
-        description="How old an object must be to be marked, and how old its mark to be deleted; 24 at least.",
+        description="Age of an object that may be marked, and of a mark that may be acted on; 24 at least.",
     )
     max_share: float = Field(
         default=0.05,
         gt=0,
         le=1,
-        description="More orphans than this share of all objects look like a mistake: nothing is marked or deleted.",
+        description="More orphans than this share of all objects: a mistake, nothing is marked or deleted.",
     )
     references: Literal["everywhere", "mapped"] = Field(
         default="everywhere",
-        description="Where references are looked for: in every table of the database, or in the sources' only.",
+        description="Where references are looked for: in every table, or only in those of the sources.",
     )
     skip_tables: tuple[str, ...] = Field(
         default=(), description="Tables (or schema.table) not to be searched, although `everywhere` is set."
