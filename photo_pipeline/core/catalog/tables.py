@@ -388,7 +388,7 @@ store_table = sa.Table(
     sa.Column("probed_at", UtcDateTime, nullable=False),
 )
 
-# What the clean-up of the bucket has marked, is deleting, or has deleted; also objects that pp_object knows not.
+# What the clean-up of the bucket has marked or deleted; also objects that pp_object does not know.
 orphan_table = sa.Table(
     "pp_orphan",
     metadata,

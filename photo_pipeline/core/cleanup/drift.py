@@ -1,4 +1,4 @@
-"""The other direction: rows whose object is missing, or is not the one that they mean. Writes no row of these.
+"""The other direction: rows whose object is missing, or is not the one that they mean.
 
 Every finding is confirmed: the store is asked for that very object, and the row is read again afterwards, so
 that what was deleted or uploaded meanwhile is none. What to do about one is a person's decision.
@@ -101,8 +101,8 @@ def look_for_drift(
 ) -> Drift:
     """Compare every row that names an object with the listing, and ask the store where they differ.
 
-    A checksum is asked for once: as long as the listing shows the ETag that the object had then, its bytes are
-    the same.
+    A checksum is asked for once: as long as the listing shows the ETag that the object had then, its bytes
+    are the same.
 
     Args:
         workspace: After a scan.
@@ -155,11 +155,9 @@ class _Look:
             for cells in self._dangling():
                 tick()
                 keys = list(dict.fromkeys(key for key, *_ in cells))
-                gone = {
-                    key for key, there in zip(keys, pool.map(self._is_there, keys), strict=True) if not there
-                }
+                there = dict(zip(keys, pool.map(self._is_there, keys), strict=True))
                 for cell in cells:
-                    if cell[0] in gone:
+                    if not there[cell[0]]:
                         self._confirm_cell(*cell)
         return drift
 
@@ -213,7 +211,7 @@ class _Look:
             return f"{back}; no photo needs it"
         batch = named[0]
         return (
-            f"{back}; else take its photos back and send them again: photo-pipeline rollback --batch {batch}, "
+            f"{back}; else send its photos again: photo-pipeline rollback --batch {batch}, "
             f"then photo-pipeline migrate --batch {batch} --retry-failed"
         )
 

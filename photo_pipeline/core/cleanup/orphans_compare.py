@@ -16,20 +16,13 @@ from photo_pipeline.core.cleanup.orphans_workspace import Workspace
 
 UNKNOWN, UNREFERENCED, FOREIGN = "unknown", "unreferenced", "foreign"
 
-# What is there to hold on: photos whose row is there (or whose source nobody knows any more), except those
-# whose row says something else by now and that were never rewritten; and every mention.
-_LIVE_PHOTO = """
-  (p.row = '' OR EXISTS (SELECT 1 FROM row WHERE row.id = p.row))
-  AND (NOT p.superseded OR EXISTS (SELECT 1 FROM rewritten WHERE rewritten.photo = p.id))
-"""
-_LIVE_MENTION = "(m.row = '' OR EXISTS (SELECT 1 FROM row WHERE row.id = m.row))"
 _SUMS = (
-    f"INSERT OR IGNORE INTO mentioned SELECT sha, recipe, file FROM mention AS m WHERE {_LIVE_MENTION}",
+    "INSERT OR IGNORE INTO mentioned SELECT sha, recipe, file FROM live_mention",
     "INSERT OR IGNORE INTO reference SELECT sha, recipe FROM mentioned",
-    f"INSERT OR IGNORE INTO reference SELECT sha, recipe FROM photo AS p WHERE {_LIVE_PHOTO}",
+    "INSERT OR IGNORE INTO reference SELECT sha, recipe FROM live_photo",
     "INSERT OR IGNORE INTO original SELECT sha, '*' FROM mentioned",
-    "INSERT OR IGNORE INTO original SELECT sha, CASE WHEN recipe = '*' THEN '*' ELSE file END "
-    f"FROM photo AS p WHERE {_LIVE_PHOTO}",
+    "INSERT OR IGNORE INTO original "
+    "SELECT sha, CASE WHEN recipe = '*' THEN '*' ELSE file END FROM live_photo",
 )
 # A known recipe has known files: another one under it is not made by us, and shown only where a text says so.
 _ORPHANS = (

@@ -1,7 +1,7 @@
 """Deletes what was marked long enough ago and is an orphan still, so that it can be undone (DESIGN rule 7).
 
-Under the clean-up's lease: list and compare anew, decide and write it down (`deleting`), delete each object if
-it is the one that was marked, write down what became of it, and look at the references once more: what the
+Under the lease: list and compare anew, decide and write it down (`deleting`), delete each object if
+it is the one that was marked, write down what became of it, look at the references once more: what the
 application has begun to show in these seconds is brought back at once.
 """
 

@@ -59,7 +59,7 @@ def require_known(*, objects: int, rows: int) -> None:
         raise GuardRefusedError(
             "pp_object",
             cause="it knows no object of this bucket, so that all of them would look like orphans",
-            fix="check the database URL and store.bucket; if the state tables are lost: photo-pipeline rebuild",
+            fix="check the database URL and store.bucket; if the tables are lost: photo-pipeline rebuild",
         )
     if rows == 0:
         raise GuardRefusedError(
@@ -80,7 +80,7 @@ def require_share(census: Census, *, limit: float, with_foreign: bool) -> None:
         raise GuardRefusedError(
             f"{count:,} of {census.listed:,} objects",
             cause=f"they look like orphans, which is more than orphans.max_share allows ({limit:.1%})",
-            fix="look at `photo-pipeline orphans scan`; if it is right, raise the limit (--max-share) for once",
+            fix="look at `photo-pipeline orphans scan`; if it is right, raise --max-share for once",
         )
 
 

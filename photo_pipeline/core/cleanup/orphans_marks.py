@@ -147,7 +147,7 @@ def _insert(
 ) -> None:
     if not objects:
         return
-    now = bucket.now()
+    now, keys = bucket.now(), [orphan.key for orphan, _ in objects]
     rows = [
         {
             "id": orphan_id(bucket.name, orphan.key),
@@ -171,8 +171,8 @@ def _insert(
     def write(connection: Connection) -> None:
         lease.hold(connection)
         insert_or_update(connection, orphan_table, rows)
-        set_object_marks(connection, bucket.name, [row["key"] for row in rows], now)
-        record(connection, "orphan_mark", [row["key"] for row in rows], run=lease.run)
+        set_object_marks(connection, bucket.name, keys, now)
+        record(connection, "orphan_mark", keys, run=lease.run)
 
     database.transact(write)
 

@@ -39,23 +39,6 @@ from photo_pipeline.core.imaging.recipe import ImageFormat
 from photo_pipeline.core.migration.photos import ORIGINAL_TYPES, ObjectNaming, Photo
 from photo_pipeline.core.sources.mapping import Source
 
-GATHERED = (
-    "row",
-    "mention",
-    "photo",
-    "rewritten",
-    "known",
-    "recipe",
-    "cell",
-    "searched",
-    "name",
-    "reference",
-    "mentioned",
-    "original",
-    "orphan",
-)
-"""The workspace's tables that are filled here (and by `orphans_compare` from these)."""
-
 _PAGE = 2_000
 # More strange names than this are not looked for one by one: then they count as referred to.
 MOST_NAMES = 10_000
@@ -104,7 +87,7 @@ class References:
         self._workspace.flush()
 
     def _strange_names(self) -> frozenset[str]:
-        """Return the last parts of the keys that are not of our spelling, if texts can be searched for them."""
+        """Return the last parts of strange keys, as far as texts can be searched for them."""
         query = "SELECT DISTINCT file FROM listed WHERE kind = 'foreign' LIMIT ?"
         found = [name for (name,) in self._workspace.rows(query, (MOST_NAMES + 1,))]
         if len(found) > MOST_NAMES:

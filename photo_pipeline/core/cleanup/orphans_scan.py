@@ -19,7 +19,7 @@ from photo_pipeline.core.cleanup.orphans_compare import (
     orphans_after,
 )
 from photo_pipeline.core.cleanup.orphans_guards import require_known, require_prefixes, require_state
-from photo_pipeline.core.cleanup.orphans_references import GATHERED, References
+from photo_pipeline.core.cleanup.orphans_references import References
 from photo_pipeline.core.cleanup.orphans_workspace import Workspace
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.progress import Progress, no_progress
@@ -99,7 +99,7 @@ def look_at_references(
         GuardRefusedError: the database is empty, or a part of it cannot be read.
         DatabaseError: it went away.
     """
-    workspace.clear(GATHERED)
+    workspace.forget_references()
     references = References(database, config, workspace, tick)
     references.gather()
     require_known(objects=workspace.number("SELECT COUNT(*) FROM known"), rows=references.rows)
@@ -131,7 +131,7 @@ def scan(
         progress: Told how many objects are listed.
 
     Raises:
-        GuardRefusedError: it cannot be told: no state tables, an empty database, no prefix, an unreadable table.
+        GuardRefusedError: it cannot be told: no state tables, empty database, no prefix, unreadable table.
         StoreError: the store failed or refused a request.
         DatabaseError: the database went away.
     """

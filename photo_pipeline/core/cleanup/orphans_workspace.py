@@ -7,7 +7,7 @@ in lists of some thousands; the questions are `orphans_compare`'s and `drift`'s.
 import sqlite3
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -42,7 +42,33 @@ CREATE TABLE cell (key TEXT, source TEXT, row_key TEXT, "column" TEXT,
 CREATE TABLE reference (sha TEXT, recipe TEXT, PRIMARY KEY (sha, recipe)) WITHOUT ROWID;
 CREATE TABLE mentioned (sha TEXT, recipe TEXT, file TEXT, PRIMARY KEY (sha, recipe, file)) WITHOUT ROWID;
 CREATE TABLE original (sha TEXT, file TEXT, PRIMARY KEY (sha, file)) WITHOUT ROWID;
+-- Who holds on: photos whose row is there (or whose source nobody knows any more), except those whose row
+-- says something else by now and that were never rewritten.
+CREATE VIEW live_photo AS SELECT p.* FROM photo AS p
+  WHERE (p.row = '' OR EXISTS (SELECT 1 FROM row WHERE row.id = p.row))
+  AND (NOT p.superseded OR EXISTS (SELECT 1 FROM rewritten WHERE rewritten.photo = p.id));
+CREATE VIEW live_mention AS SELECT m.* FROM mention AS m
+  WHERE m.row = '' OR EXISTS (SELECT 1 FROM row WHERE row.id = m.row);
 CREATE TABLE orphan (key TEXT PRIMARY KEY, reason TEXT, size INT, etag TEXT, stored_at REAL) WITHOUT ROWID;
+"""
+# Filled row by row; the other tables are filled from these.
+_INSERT = {
+    "listed": "INSERT OR IGNORE INTO listed VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    "row": "INSERT OR IGNORE INTO row VALUES (?)",
+    "mention": "INSERT OR IGNORE INTO mention VALUES (?, ?, ?, ?)",
+    "photo": "INSERT OR IGNORE INTO photo VALUES (?, ?, ?, ?, ?, ?)",
+    "rewritten": "INSERT OR IGNORE INTO rewritten VALUES (?)",
+    "known": "INSERT OR IGNORE INTO known VALUES (?, ?, ?, ?, ?, ?, ?)",
+    "recipe": "INSERT OR IGNORE INTO recipe VALUES (?, ?)",
+    "searched": "INSERT OR IGNORE INTO searched VALUES (?)",
+    "name": "INSERT OR IGNORE INTO name VALUES (?)",
+    "cell": "INSERT OR IGNORE INTO cell VALUES (?, ?, ?, ?)",
+}
+# What the references amount to; the listing stays.
+_FORGET = """
+DELETE FROM row; DELETE FROM mention; DELETE FROM photo; DELETE FROM rewritten; DELETE FROM known;
+DELETE FROM recipe; DELETE FROM searched; DELETE FROM name; DELETE FROM cell;
+DELETE FROM reference; DELETE FROM mentioned; DELETE FROM original; DELETE FROM orphan;
 """
 
 
@@ -84,9 +110,8 @@ class Workspace:
     def _write(self, table: str) -> None:
         rows = self._waiting.pop(table, [])
         if rows:
-            places = ", ".join("?" * len(rows[0]))
             self._connection.execute("BEGIN")
-            self._connection.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({places})", rows)
+            self._connection.executemany(_INSERT[table], rows)
             self._connection.execute("COMMIT")
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> None:
@@ -102,8 +127,7 @@ class Workspace:
         (value,) = self._connection.execute(query, parameters).fetchone()
         return int(value or 0)
 
-    def clear(self, tables: Iterable[str]) -> None:
-        """Empty these tables, for another look at the same listing."""
-        for table in tables:
-            self._waiting.pop(table, None)
-            self._connection.execute(f"DELETE FROM {table}")
+    def forget_references(self) -> None:
+        """Empty everything but the listing, for another look at what refers to it."""
+        self._waiting.clear()
+        self._connection.executescript(_FORGET)

@@ -1,7 +1,5 @@
 """Orphans: found, marked, deleted after the grace period, brought back. On the embedded server over HTTP."""
 
-import pytest
-
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.cleanup.scene import opened
 from photo_pipeline_tests.core.migration.quick import migrated
