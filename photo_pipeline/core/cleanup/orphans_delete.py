@@ -26,7 +26,7 @@ from photo_pipeline.core.cleanup.orphans_guards import (
 from photo_pipeline.core.cleanup.orphans_lease import OrphanLease, refuse_beside_a_run
 from photo_pipeline.core.cleanup.orphans_marks import (
     OrphanState,
-    pages_of,
+    pages_under,
     record,
     remove_marks,
     rows_of,
@@ -157,14 +157,14 @@ class _Deletion:
 
     def foretell(self) -> None:
         """Count what `work` would do."""
-        for page in pages_of(self._database, self._bucket.name, OrphanState.MARKED):
+        for page in pages_under(self._database, self._bucket, OrphanState.MARKED):
             for row in self._ripe(page):
                 self._count_deleted(row)
 
     def work(self, lease: OrphanLease) -> None:
         """Bring back what should not be gone, delete, and look again."""
         self.heal(lease, with_foreign=False)
-        for page in pages_of(self._database, self._bucket.name, OrphanState.MARKED):
+        for page in pages_under(self._database, self._bucket, OrphanState.MARKED):
             ripe = self._ripe(page)
             gone = [row.key for row in page if is_referenced(self._workspace, row.key)]
             if gone:
@@ -267,7 +267,7 @@ class _Deletion:
 
         `with_foreign`: also strange keys; only where they were in the listing before the texts were searched.
         """
-        for page in pages_of(self._database, self._bucket.name, OrphanState.DELETED):
+        for page in pages_under(self._database, self._bucket, OrphanState.DELETED):
             rows = [row for row in page if with_foreign or row.reason != FOREIGN]
             compare_more(self._workspace, self._bucket.prefixes, rows)
             for row in rows:
@@ -279,7 +279,7 @@ class _Deletion:
                         self.outcome.lost.append(f"{row.key}: {reason}")
 
     def _look_once_more(self, lease: OrphanLease) -> None:
-        for page in pages_of(self._database, self._bucket.name, OrphanState.DELETED):
+        for page in pages_under(self._database, self._bucket, OrphanState.DELETED):
             compare_more(self._workspace, self._bucket.prefixes, page)
         before = fresh_since(self._bucket, self._config, self._listing)
         look_at_references(

@@ -185,7 +185,7 @@ def _take_back(
     outcome: Marked,
 ) -> None:
     """Remove the marks of objects that are no orphans any more."""
-    for page in pages_of(database, bucket.name, OrphanState.MARKED):
+    for page in pages_under(database, bucket, OrphanState.MARKED):
         gone = [row.key for row in page if is_referenced(workspace, row.key)]
         outcome.taken_back += len(gone)
         if lease is not None and gone:
@@ -225,6 +225,12 @@ def pages_of(database: Database, bucket: str, state: OrphanState) -> Iterable[li
             return
         yield page
         after = page[-1].id
+
+
+def pages_under(database: Database, bucket: Bucket, state: OrphanState) -> Iterable[list[Any]]:
+    """Yield the rows in that state that a listing can tell of: under the prefixes that are configured now."""
+    for page in pages_of(database, bucket.name, state):
+        yield [row for row in page if bucket.prefixes.cover(row.key)]
 
 
 def rows_of(connection: Connection, bucket: str, keys: Sequence[str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from photo_pipeline.core.storage.checksum import sha256_hex
 from photo_pipeline.core.storage.objects import Deleted, ListedObject, StoredObject
 from photo_pipeline_tests.faults.pretend_store import PretendStore
 
+PLAIN = {"content_type": "image/jpeg", "cache_control": None}
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -25,6 +26,7 @@ class Version:
     id: str
     data: bytes | None
     stored_at: datetime
+    attributes: dict[str, Any] = field(default_factory=lambda: dict(PLAIN))
 
 
 @dataclass
@@ -38,12 +40,12 @@ class VersionedStore(PretendStore):
     def put_new(self, key: str, data: bytes, **attributes: Any) -> bool:
         created = super().put_new(key, data, **attributes)
         if created:
-            self._push(key, data)
+            self._push(key, data, attributes=attributes)
         return created
 
     def overwrite(self, key: str, data: bytes, *, age: timedelta = timedelta(0)) -> None:
         """Store it as anybody may, some time ago."""
-        self.objects[key] = (data, {"content_type": "image/jpeg", "cache_control": None})
+        self.objects[key] = (data, dict(PLAIN))
         self._push(key, data, age)
 
     def remove(self, key: str) -> str:
@@ -55,10 +57,7 @@ class VersionedStore(PretendStore):
         """Bring what is shown up to the history."""
         versions = self.history.get(key, [])
         if versions and versions[-1].data is not None:
-            self.objects[key] = (
-                versions[-1].data,
-                {"content_type": "image/jpeg", "cache_control": None},
-            )
+            self.objects[key] = (versions[-1].data, versions[-1].attributes)
         else:
             self.objects.pop(key, None)
 
@@ -66,9 +65,16 @@ class VersionedStore(PretendStore):
         versions = self.history.get(key, [])
         return versions[-1] if versions and versions[-1].data is not None else None
 
-    def _push(self, key: str, data: bytes | None, age: timedelta = timedelta(0)) -> str:
+    def _push(
+        self,
+        key: str,
+        data: bytes | None,
+        age: timedelta = timedelta(0),
+        attributes: dict[str, Any] | None = None,
+    ) -> str:
         name = f"v{next(self.ids)}"
-        self.history.setdefault(key, []).append(Version(name, data, self.clock - age))
+        version = Version(name, data, self.clock - age, attributes or dict(PLAIN))
+        self.history.setdefault(key, []).append(version)
         return name
 
 
