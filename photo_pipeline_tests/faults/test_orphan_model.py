@@ -313,11 +313,11 @@ def _die() -> None:
     raise Death
 
 
-QUICK = settings(DEFAULT, max_examples=4, stateful_step_count=40)
+QUICK = settings(DEFAULT, max_examples=3, stateful_step_count=30)
 
 
 def test_random_sequences_with_clean_ups_agree_with_the_model() -> None:
-    assert check(WithCleanUp, QUICK) > 400
+    assert check(WithCleanUp, QUICK) > 200
     print(f"objects: {dict(WithCleanUp.effects)}")
     assert WithCleanUp.effects["deleted"] > 20
 

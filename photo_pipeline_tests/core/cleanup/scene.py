@@ -50,7 +50,7 @@ class Scene:
         sha = hashlib.sha256(str(seed).encode()).hexdigest()
         return f"{self.project.config.store.prefix}/{sha[:2]}/{sha}/{recipe}/{file}"
 
-    def keys(self) -> set[str]:
+    def stored(self) -> set[str]:
         return {each.key for each in self.bucket.objects()}
 
     def scan(self) -> Scan:
