@@ -1,14 +1,12 @@
 """A file of one clean-up run in which listing and references are compared: memory stays flat.
 
-An SQLite file of its own in a temporary folder, with nothing in it that is worth keeping. Rows are written
+A nameless SQLite file in the folder for temporary files ($TMPDIR), with nothing in it that is worth keeping. Rows are written
 in lists of some thousands; the questions are `orphans_compare`'s and `drift`'s.
 """
 
 import sqlite3
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -76,10 +74,8 @@ class Workspace:
     """The file; use it as a context manager, which removes it. One thread at a time."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="photo-pipeline-orphans-")
-        self._connection = sqlite3.connect(
-            Path(self._folder.name) / "compare.db", isolation_level=None, check_same_thread=False
-        )
+        # Without a name, SQLite makes a file that no folder lists: it is gone with the process, however it ends.
+        self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         # Nothing here has to survive a crash.
         for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KB}"):
             self._connection.execute(f"PRAGMA {pragma}")
@@ -93,7 +89,6 @@ class Workspace:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._connection.close()
-        self._folder.cleanup()
 
     def add(self, table: str, *values: Any) -> None:
         """Add a row to one of the tables, unless its key is there; it is written with the next `flush`."""

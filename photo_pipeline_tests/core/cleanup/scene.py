@@ -83,7 +83,11 @@ class Scene:
         return self.project.database, self.project.config, self.bucket
 
 
+def later_bucket(project: Project) -> LaterBucket:
+    return LaterBucket(project.database, project.store)
+
+
 @contextmanager
 def opened(site: Site) -> Iterator[Scene]:
     with site.project() as project:
-        yield Scene(site, project, LaterBucket(project.database, project.store))
+        yield Scene(site, project, later_bucket(project))
