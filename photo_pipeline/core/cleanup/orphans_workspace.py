@@ -1,7 +1,7 @@
 """A file of one clean-up run in which listing and references are compared: memory stays flat.
 
-A nameless SQLite file in the folder for temporary files ($TMPDIR), with nothing in it that is worth keeping. Rows are written
-in lists of some thousands; the questions are `orphans_compare`'s and `drift`'s.
+A nameless SQLite file in the folder for temporary files ($TMPDIR), with nothing in it that is worth keeping.
+Rows are written in lists of some thousands; the questions are `orphans_compare`'s and `drift`'s.
 """
 
 import sqlite3
@@ -74,7 +74,7 @@ class Workspace:
     """The file; use it as a context manager, which removes it. One thread at a time."""
 
     def __init__(self) -> None:
-        # Without a name, SQLite makes a file that no folder lists: it is gone with the process, however it ends.
+        # Without a name, it is a file that no folder lists: gone with the process, however that ends.
         self._connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         # Nothing here has to survive a crash.
         for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KB}"):
