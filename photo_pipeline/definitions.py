@@ -20,6 +20,7 @@ from photo_pipeline.checks import (
 from photo_pipeline.jobs.control import abort, pause, resume
 from photo_pipeline.jobs.inventory import inventory
 from photo_pipeline.jobs.migrate import migrate
+from photo_pipeline.jobs.orphan_cleanup import orphan_cleanup
 from photo_pipeline.jobs.rehearse_rollback import rehearse_rollback
 from photo_pipeline.jobs.repoint import repoint
 from photo_pipeline.jobs.report import report
@@ -30,7 +31,7 @@ from photo_pipeline.resources.database import ApplicationDatabase
 from photo_pipeline.resources.image_workers import ImageWorkersResource
 from photo_pipeline.resources.photo_store import PhotoStoreResource
 from photo_pipeline.resources.settings import PipelineSettings
-from photo_pipeline.schedules import revalidation
+from photo_pipeline.schedules import orphan_sweep, revalidation
 
 settings = PipelineSettings()
 
@@ -54,9 +55,9 @@ defs = dg.Definitions(
     ],
     jobs=[
         *(inventory, migrate, pause, resume, abort, rollback, report),
-        *(repoint, revalidate, rehearse_rollback),
+        *(repoint, revalidate, rehearse_rollback, orphan_cleanup),
     ],
-    schedules=[revalidation],
+    schedules=[revalidation, orphan_sweep],
     resources={
         "settings": settings,
         "database": ApplicationDatabase(settings=settings),

@@ -26,6 +26,7 @@ JOBS = {
     "repoint": set(),
     "revalidate": set(),
     "rehearse_rollback": set(),
+    "orphan_cleanup": set(),
 }
 CHECKS = {
     "every_reference_and_file_has_one_class": "local_inventory",
@@ -84,8 +85,11 @@ def test_a_job_runs_its_own_assets_and_no_others(job: str) -> None:
 
 def test_the_schedules_are_off_until_they_are_switched_on() -> None:
     schedules = {schedule.name: schedule for schedule in defs.schedules or []}
-    assert set(schedules) == {"revalidation"}
-    assert schedules["revalidation"].default_status is dg.DefaultScheduleStatus.STOPPED  # type: ignore[union-attr]
+    assert set(schedules) == {"revalidation", "orphan_sweep"}
+    assert all(
+        each.default_status is dg.DefaultScheduleStatus.STOPPED  # type: ignore[union-attr]
+        for each in schedules.values()
+    )
 
 
 def test_there_are_no_other_jobs() -> None:

@@ -64,6 +64,11 @@ COMMANDS = (
         "rehearse",
         "Prove that rollback restores exact rows, in a transaction that is undone. Nothing is changed.",
     ),
+    Listed(
+        "orphans",
+        "orphans",
+        "Find objects that nothing refers to, and rows whose object is gone; mark, delete, bring back.",
+    ),
     Listed("audit", "audit", "Show who did what, and prove that the log of it is unbroken."),
     Listed("mapping", "mapping", "Help with the source mapping."),
 )

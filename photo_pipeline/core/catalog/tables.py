@@ -264,6 +264,7 @@ object_table = sa.Table(
     sa.Column("verified_by", sa.String(16)),  # checksum | etag | read_back
     sa.Column("marked_at", UtcDateTime),
     sa.Column("deleted_at", UtcDateTime),
+    sa.Column("etag", sa.String(255)),  # what the store called these bytes when they were last proven
     sa.Index(None, "source_sha256", "recipe"),
 )
 
@@ -388,3 +389,37 @@ store_table = sa.Table(
     sa.Column("honours_if_match", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("probed_at", UtcDateTime, nullable=False),
 )
+
+# What the clean-up of the bucket has marked or deleted; also objects that pp_object does not know.
+orphan_table = sa.Table(
+    "pp_orphan",
+    metadata,
+    sa.Column("id", _Sha, primary_key=True),  # digest of bucket and key, which may be 1,024 bytes long
+    sa.Column("bucket", sa.String(255), nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("reason", sa.String(16), nullable=False),  # unknown | unreferenced | foreign
+    sa.Column("state", sa.String(16), nullable=False),  # marked | deleting | deleted | restored
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("etag", sa.String(255), nullable=False),
+    sa.Column("version_id", sa.String(1024)),  # null in a bucket without versions
+    sa.Column("stored_at", UtcDateTime, nullable=False),  # when the store received it
+    sa.Column("marked_at", UtcDateTime, nullable=False),  # by the store's clock
+    sa.Column("deleted_at", UtcDateTime),
+    sa.Column("marker_id", sa.String(1024)),  # the delete marker that an undo removes
+    sa.Column("restored_at", UtcDateTime),
+    sa.Column("run", sa.String(64), nullable=False),  # the last one that changed this row
+    sa.Index(None, "state"),
+)
+
+# One row per kind of work that must be alone in the bucket; batches are not begun meanwhile.
+lease_table = sa.Table(
+    "pp_lease",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("owner", sa.String(255)),
+    sa.Column("token", sa.BigInteger, nullable=False),
+    sa.Column("expires_at", UtcDateTime),
+)
+
+ORPHAN_LEASE = "orphan_cleanup"
+"""The row of `pp_lease` that the clean-up of the bucket holds."""

@@ -19,6 +19,7 @@ from photo_pipeline.core.config.images import (
 )
 from photo_pipeline.core.config.inventory import BatchSettings, InventorySettings
 from photo_pipeline.core.config.limits import Limits, PlanLimits
+from photo_pipeline.core.config.orphans import OrphanSettings
 from photo_pipeline.core.config.pipeline import PipelineConfig
 from photo_pipeline.core.config.quality import QualitySettings
 from photo_pipeline.core.config.size import SizeBytes, parse_size
@@ -37,6 +38,7 @@ __all__ = [
     "ImageSettings",
     "InventorySettings",
     "Limits",
+    "OrphanSettings",
     "PipelineConfig",
     "PlanLimits",
     "QualitySettings",

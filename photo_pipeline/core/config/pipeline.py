@@ -11,6 +11,7 @@ from photo_pipeline.core.config.delivery import CdnSettings
 from photo_pipeline.core.config.images import DEFAULT_VARIANTS, ImageSettings, VariantSettings
 from photo_pipeline.core.config.inventory import BatchSettings, InventorySettings
 from photo_pipeline.core.config.limits import Limits
+from photo_pipeline.core.config.orphans import OrphanSettings
 from photo_pipeline.core.config.quality import QualitySettings
 from photo_pipeline.core.config.state import StateSettings
 from photo_pipeline.core.config.store import StoreSettings, UploadSettings
@@ -42,6 +43,7 @@ class PipelineConfig(Settings):
     upload: UploadSettings = UploadSettings()
     rewrite: RewriteSettings = RewriteSettings()
     validation: ValidationSettings = ValidationSettings()
+    orphans: OrphanSettings = OrphanSettings()
     limits: Limits | None = None
     state: StateSettings = StateSettings()
 
