@@ -271,7 +271,7 @@ class Reconciler:
 
     def _file_finding(self, file: KnownFile) -> Finding:
         if file.problem is None and file.format is None and file.unsupported is None:
-            file.look_inside(self._cells.roots[file.root].directory / file.path)
+            file.look_inside(self._cells.roots[file.root].directory)
         if file.problem is not None:
             return Finding(PhotoClass(file.problem), file.detail, file)
         if file.unsupported is not None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from photo_pipeline.core.config.base import Settings
+from photo_pipeline.core.config.cleanup import CleanupSettings
 from photo_pipeline.core.config.database import DatabaseSettings, RewriteSettings
 from photo_pipeline.core.config.delivery import CdnSettings
 from photo_pipeline.core.config.images import DEFAULT_VARIANTS, ImageSettings, VariantSettings
@@ -42,6 +43,7 @@ class PipelineConfig(Settings):
     upload: UploadSettings = UploadSettings()
     rewrite: RewriteSettings = RewriteSettings()
     validation: ValidationSettings = ValidationSettings()
+    cleanup: CleanupSettings = CleanupSettings()
     limits: Limits | None = None
     state: StateSettings = StateSettings()
 
