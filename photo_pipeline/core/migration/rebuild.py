@@ -36,8 +36,9 @@ from photo_pipeline.core.migration.backup_file import BackupFile, BackupKind
 from photo_pipeline.core.migration.photos import ORIGINAL_TYPES
 from photo_pipeline.core.migration.proof import is_proven
 from photo_pipeline.core.progress import Progress, no_progress
+from photo_pipeline.core.storage.objects import StoredObject
 from photo_pipeline.core.storage.probe import StoreProbe, probe_store
-from photo_pipeline.core.storage.store import PhotoStore, StoredObject
+from photo_pipeline.core.storage.store import PhotoStore
 
 _THREADS = 16
 _ROWS_PER_INSERT = 500

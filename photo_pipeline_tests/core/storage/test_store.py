@@ -11,6 +11,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,9 @@ from photo_pipeline.core.migration.run import migrate_batch, new_run_id
 from photo_pipeline.core.migration.upload import Uploaded, upload_batch
 from photo_pipeline.core.project import Project
 from photo_pipeline.core.storage.checksum import sha256_hex
+from photo_pipeline.core.storage.objects import StoredObject
 from photo_pipeline.core.storage.retries import data_timeouts_s
-from photo_pipeline.core.storage.store import PhotoStore, StoredObject
+from photo_pipeline.core.storage.store import PhotoStore
 from photo_pipeline.demo.servers import EmbeddedServers, RunningServers
 from photo_pipeline_tests.conftest import ACCESS_KEY, SECRET_KEY, MakeSite
 from photo_pipeline_tests.core.storage.conftest import StoreAt
@@ -68,13 +71,18 @@ def test_what_was_put_is_there_with_all_its_facts(store: PhotoStore) -> None:
     )
     assert created
     assert store.read(key) == b"bytes"
-    assert store.head(key) == StoredObject(
+    found = store.head(key)
+    assert abs(datetime.now(UTC) - found.last_modified) < timedelta(minutes=10)
+    assert found == StoredObject(
         key=key,
         size=5,
         sha256=sha256_hex(b"bytes"),
         content_type=JPEG,
         cache_control="public, max-age=60",
         metadata={"photo-id": "7"},
+        etag=md5(b"bytes").hexdigest(),
+        version_id=None,
+        last_modified=found.last_modified,
     )
 
 
