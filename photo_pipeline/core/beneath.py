@@ -1,7 +1,8 @@
 """Opens, moves and removes files below a folder such that nothing outside of it can be reached.
 
-For folders that others write into while we work: every step is relative to an open folder, so a name that is
-swapped for a link meanwhile leads nowhere. Knows nothing of photos. Linux only (`/proc/self/fd`, `renameat2`).
+For folders that others write into while we work: every step is relative to an open folder, so a name that
+is swapped for a link meanwhile leads nowhere. Knows nothing of photos. Linux only (`/proc/self/fd`,
+`renameat2`).
 """
 
 import ctypes
@@ -82,7 +83,7 @@ def folder_at(base: int, parts: Sequence[str], *, make: bool = False) -> Iterato
 def _step(handle: int, part: str, *, make: bool) -> int:
     if make:
         with suppress(FileExistsError):
-            os.mkdir(part, dir_fd=handle)  # noqa: PTH102 - pathlib cannot do it relative to a descriptor
+            os.mkdir(part, dir_fd=handle)
             os.fsync(handle)
     try:
         return os.open(part, _FOLDER, dir_fd=handle)
@@ -122,7 +123,7 @@ def status_at(folder: int, name: str) -> os.stat_result:
     Raises:
         FileNotFoundError: there is nothing of that name.
     """
-    return os.stat(name, dir_fd=folder, follow_symlinks=False)  # noqa: PTH116
+    return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
 
 @contextmanager
@@ -182,7 +183,5 @@ def rename_new(from_folder: int, name: str, to_folder: int, new_name: str) -> No
     if number not in _UNSUPPORTED:
         raise OSError(number, os.strerror(number), name)
     # A file system without it (some network ones): two steps, between which the file has both names.
-    os.link(  # noqa: PTH - pathlib cannot do it relative to a descriptor
-        name, new_name, src_dir_fd=from_folder, dst_dir_fd=to_folder, follow_symlinks=False
-    )
+    os.link(name, new_name, src_dir_fd=from_folder, dst_dir_fd=to_folder, follow_symlinks=False)
     os.unlink(name, dir_fd=from_folder)

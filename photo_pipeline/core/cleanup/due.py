@@ -24,11 +24,13 @@ from photo_pipeline.core.catalog.tables import (
     PhotoClass,
     PhotoState,
     RewriteOutcome,
+    TrashState,
     batch_table,
     file_table,
     migration_table,
     photo_table,
     rewrite_table,
+    trash_table,
     utc_now,
     validation_table,
 )
@@ -41,6 +43,7 @@ from photo_pipeline.core.sources.spelling import Refused
 _IDS_PER_QUERY = 500
 # Photos in these states show their local file no more, and nothing brings them back to it by itself.
 _GONE = (PhotoState.SUPERSEDED, PhotoState.DELETED)
+_CLEANED_UP = (TrashState.TRASHED, TrashState.RESTORING, TrashState.PURGING, TrashState.PURGED)
 
 
 class FileClass(StrEnum):
@@ -62,7 +65,7 @@ class FileClass(StrEnum):
 
 @dataclass(frozen=True)
 class Candidate:
-    """One local file that migrated rows showed. `photos` are all of them; `reason` is empty while it is due."""
+    """One local file that migrated rows showed; `photos` are all of them, `reason` says why it is not due."""
 
     file_id: str
     root: str
@@ -122,16 +125,21 @@ class DueFiles:
         )
         with self._database.read() as connection:
             ids = list(connection.execute(mine.distinct()).scalars())
-            everyone = self._photos(connection, ids)
-        found = (self._candidate(file, rows) for file, rows in everyone.items())
-        return [each for each in found if each is not None and each.batches[0] == key]
+        found = self.of_files(ids)
+        return [each for each in found.values() if each.batches[0] == key]
 
     def of_files(self, ids: Sequence[str]) -> dict[str, Candidate]:
-        """Judge those files anew, as they stand at this moment, by file id."""
+        """Judge those files as they stand now, by file id; what is cleaned up already is left out."""
         self._facts.clear()
         with self._database.read() as connection:
             everyone = self._photos(connection, ids)
-        found = {file: self._candidate(file, rows) for file, rows in everyone.items()}
+            there = _some(connection, file_table.c.file_id, ids)
+            handled = _some(connection, trash_table.c.file_id, ids, trash_table.c.state.in_(_CLEANED_UP))
+        found = {
+            file: self._candidate(file, rows, is_there=file in there)
+            for file, rows in everyone.items()
+            if file in there or file not in handled
+        }
         return {file: each for file, each in found.items() if each is not None}
 
     def _photos(self, connection: Connection, ids: Sequence[str]) -> dict[str, list[Any]]:
@@ -153,7 +161,7 @@ class DueFiles:
             query = sa.select(file.file_id).where(file.inode.in_(twice))
             return set(connection.execute(query).scalars())
 
-    def _candidate(self, file: str, rows: list[Any]) -> Candidate | None:
+    def _candidate(self, file: str, rows: list[Any], *, is_there: bool) -> Candidate | None:
         standing = [row for row in rows if row.state not in _GONE]
         migrated = [row for row in standing if row.state == PhotoState.MIGRATED and row.sha256]
         if not migrated or migrated[0].path is None:
@@ -162,7 +170,9 @@ class DueFiles:
             Photo(*(getattr(row, name) for name in Photo.__dataclass_fields__)) for row in migrated
         )
         batches = tuple(sorted({row.batch for row in migrated if row.batch is not None}))
-        outcome, reason = self._judge(file, standing, photos, batches)
+        outcome, reason = FileClass.MISSING, "the inventory did not find it, and no clean-up took it"
+        if is_there:
+            outcome, reason = self._judge(file, standing, photos, batches)
         return Candidate(file, photos[0].root, photos[0].path, photos, batches, outcome, reason)
 
     def _judge(
@@ -251,6 +261,17 @@ def original_key(naming: ObjectNaming, photo: Photo) -> str | None:
     """Return the key of the photo's original, or None where the configuration discards originals."""
     original = naming.original(photo)
     return original.key if original else None
+
+
+def _some(
+    connection: Connection, column: sa.Column[Any], ids: Iterable[str], *conditions: sa.ColumnElement[bool]
+) -> set[str]:
+    """Return those of the ids that the column has, in rows that fulfil the conditions."""
+    found: set[str] = set()
+    for chunk in _chunks(ids):
+        query = sa.select(column).where(column.in_(chunk), *conditions)
+        found.update(connection.execute(query).scalars())
+    return found
 
 
 def _chunks(ids: Iterable[str]) -> Iterator[list[str]]:

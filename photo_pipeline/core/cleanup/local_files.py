@@ -89,7 +89,8 @@ class CleanedUp:
         """Whether something is not as it should be: changed, lost or foreign files, objects not proven."""
         strange = (FileClass.CHANGED, FileClass.NOT_PLAIN, FileClass.NOT_STORED, FileClass.MISSING)
         return any(self.files[each].files for each in strange) or any(
-            self.trash[name].files for name in ("changed", "not_stored", "referenced_again", "missing")
+            self.trash[name].files
+            for name in ("changed", "not_stored", "referenced_again", "missing")
             if name in self.trash
         )
 

@@ -1,8 +1,8 @@
 """The trash folder of each root: files go in and come back by one rename, and `pp_trash` knows of each.
 
 What is announced in the database before a rename is settled after a crash by looking where the file is. Which
-files go, and when, is `local_files`; the folder is `.photo_pipeline-trash` below the root, so that it is on the
-same file system, and only our account may look into it.
+files go, and when, is `local_files`; the folder is `.photo_pipeline-trash` below the root, so that it is on
+the same file system, and only our account may look into it.
 """
 
 import fcntl
@@ -351,7 +351,7 @@ def _explained() -> Iterator[None]:
 @contextmanager
 def _trash_folder(root: Root, base: int) -> Iterator[int]:
     with suppress(FileExistsError):
-        os.mkdir(TRASH_FOLDER, 0o700, dir_fd=base)  # noqa: PTH102 - relative to a descriptor
+        os.mkdir(TRASH_FOLDER, 0o700, dir_fd=base)
         os.fsync(base)
     try:
         with folder_at(base, [TRASH_FOLDER]) as folder:

@@ -2,7 +2,7 @@
 
 Batch by batch here, row by row in `row_rollback`: a compare-and-swap on what was written (DESIGN rule 5). A
 photo column that the application has edited since is reported and left. S3 objects stay; a local file that
-is gone is restored from its original first.
+is gone comes back first, from the trash of the clean-up or else from its original.
 """
 
 import hashlib
@@ -19,9 +19,10 @@ from photo_pipeline.core.catalog.database import ROW_LOCK_TIMEOUT_S, Database
 from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.scan import require_listable
 from photo_pipeline.core.catalog.tables import RewriteOutcome, rewrite_table, utc_now
+from photo_pipeline.core.cleanup.undo import bring_back_file
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.durable import write_durably
-from photo_pipeline.core.errors import ConfigurationError, PhotoError, StoreError
+from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError, PhotoError, StoreError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.ledger_audit import audit_rewritten_again, audit_rollbacks, last_ledger_id
@@ -153,7 +154,7 @@ class _BatchRollback:
                 if photo is not None and self._restore_file(photo):
                     self._outcome.files_restored += 1
                     self._restored.append(f"{photo.root}/{photo.path}")
-        except (PhotoError, StoreError, ConfigurationError, OSError) as error:
+        except (PhotoError, StoreError, ConfigurationError, GuardRefusedError, OSError) as error:
             if not self._is_still_ours(part.entries):
                 return True  # Nothing of it will be set back; that it was edited is what to report.
             self._give_up(part, str(error))
@@ -191,6 +192,10 @@ class _BatchRollback:
             return False
         # A root that is missing as a whole looks like an unmounted disk; nothing is restored beside it.
         require_listable((self._config.root(photo.root),))
+        if bring_back_file(self._database, self._config, photo.root, photo.path, run=self._lease.run):
+            _require_same(path, photo)
+            self._trusted.add(path)
+            return True
         original = self._naming.original(photo)
         data = self._store().read(original.key, size=photo.size, sha256=photo.sha256) if original else None
         if data is None or sha256_hex(data) != photo.sha256:
