@@ -19,6 +19,7 @@ from photo_pipeline.checks import (
 )
 from photo_pipeline.jobs.control import abort, pause, resume
 from photo_pipeline.jobs.inventory import inventory
+from photo_pipeline.jobs.local_cleanup import local_cleanup
 from photo_pipeline.jobs.migrate import migrate
 from photo_pipeline.jobs.rehearse_rollback import rehearse_rollback
 from photo_pipeline.jobs.repoint import repoint
@@ -55,6 +56,7 @@ defs = dg.Definitions(
     jobs=[
         *(inventory, migrate, pause, resume, abort, rollback, report),
         *(repoint, revalidate, rehearse_rollback),
+        *(local_cleanup,),
     ],
     schedules=[revalidation],
     resources={

@@ -64,6 +64,11 @@ COMMANDS = (
         "rehearse",
         "Prove that rollback restores exact rows, in a transaction that is undone. Nothing is changed.",
     ),
+    Listed(
+        "cleanup",
+        "cleanup",
+        "Move local files of validated photos to the trash, and delete them for good later. Dry run by default.",
+    ),
     Listed("audit", "audit", "Show who did what, and prove that the log of it is unbroken."),
     Listed("mapping", "mapping", "Help with the source mapping."),
 )

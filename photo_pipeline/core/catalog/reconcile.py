@@ -357,7 +357,10 @@ class Reconciler:
             self._fence.hold(connection)
             connection.execute(
                 sa.update(photo_table)
-                .where(photo.scan != self._scan, photo.state != PhotoState.SUPERSEDED)
+                .where(
+                    photo.scan != self._scan,
+                    photo.state.not_in([PhotoState.SUPERSEDED, PhotoState.DELETED]),
+                )
                 .values(state=PhotoState.SUPERSEDED, updated_at=utc_now())
             )
 

@@ -109,13 +109,15 @@ class CleanedUp:
             self.reasons[outcome].append(reason)
 
 
-def plan_clean_up(database: Database, config: PipelineConfig) -> CleanedUp:
+def plan_clean_up(
+    database: Database, config: PipelineConfig, *, batches: Sequence[str] | None = None
+) -> CleanedUp:
     """Return what a clean-up would do, as far as the state tables tell; touches nothing, asks no store."""
     outcome = CleanedUp(applied=False)
     due = DueFiles(database, config)
     discarded = config.store.originals == "discard"
     for key in due.batches():
-        for each in due.of_batch(key):
+        for each in _only(due.of_batch(key), batches):
             if discarded and each.outcome is FileClass.DUE:
                 outcome.count(FileClass.NOT_STORED, each, "store.originals is discard")
             else:
@@ -209,9 +211,7 @@ class _CleanUp:
 
     def move_due(self, batches: Sequence[str] | None) -> None:
         for key in self._due.batches():
-            found = self._due.of_batch(key)
-            if batches is not None:
-                found = [each for each in found if not set(batches).isdisjoint(each.batches)]
+            found = _only(self._due.of_batch(key), batches)
             self._keep([each for each in found if each.outcome is not FileClass.DUE])
             groups: dict[tuple[tuple[str, ...], str], list[Candidate]] = defaultdict(list)
             for each in found:
@@ -362,6 +362,13 @@ class _CleanUp:
         for row in rows:
             if row.id in left:
                 self.outcome.count_trash("referenced_again", row, "a row shows the local file again")
+
+
+def _only(candidates: list[Candidate], batches: Sequence[str] | None) -> list[Candidate]:
+    """Return the candidates that photos of those batches show; None: all."""
+    if batches is None:
+        return candidates
+    return [each for each in candidates if not set(batches).isdisjoint(each.batches)]
 
 
 class _BusyError(Exception):

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from photo_pipeline.core.catalog.database import ROW_LOCK_TIMEOUT_S, Database
 from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.scan import require_listable
-from photo_pipeline.core.catalog.tables import RewriteOutcome, rewrite_table, utc_now
+from photo_pipeline.core.catalog.tables import PhotoState, RewriteOutcome, rewrite_table, utc_now
 from photo_pipeline.core.cleanup.undo import bring_back_file
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.durable import write_durably
@@ -27,7 +27,7 @@ from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.ledger_audit import audit_rewritten_again, audit_rollbacks, last_ledger_id
 from photo_pipeline.core.migration.photos import ObjectNaming, Photo, batch_photos
-from photo_pipeline.core.migration.row_parts import RowPart, part_with, whole_row
+from photo_pipeline.core.migration.row_parts import RowPart, part_with, whole_row, without
 from photo_pipeline.core.migration.row_rewrite import RowChange
 from photo_pipeline.core.migration.row_rollback import RowRollback, RowRollbackCounts
 from photo_pipeline.core.migration.watch import ControlWatch, Wish
@@ -138,13 +138,18 @@ class _BatchRollback:
                 grouped[entry.source, entry.row_key].append(entry)
             rows = list(grouped.values())
             self._links = ledger.photos_of(connection, [entry for row in rows for entry in row])
+        # What `delete` has taken from a row does not go back to it.
+        deleted = {photo.id for photo in self._photos.values() if photo.state == PhotoState.DELETED}
         if only_photos is None:
-            return [whole_row(row, self._links) for row in rows]
+            whole = (whole_row(row, self._links) for row in rows)
+            return [part for each in whole if (part := without(deleted, each, self._links)) is not None]
+        only_photos = sorted(set(only_photos) - deleted)
         sources = self._config.source
         parts = (
             part_with(only_photos, row, self._links, self._photos, sources(row[0].source)) for row in rows
         )
-        return [part for part in parts if part is not None]
+        left = (without(deleted, part, self._links) for part in parts if part is not None)
+        return [part for part in left if part is not None]
 
     def _files_are_there(self, part: RowPart) -> bool:
         """Make sure that every local file the row will point to exists again."""
