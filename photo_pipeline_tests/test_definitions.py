@@ -26,6 +26,8 @@ JOBS = {
     "repoint": set(),
     "revalidate": set(),
     "rehearse_rollback": set(),
+    "local_cleanup": set(),
+    "delete_photos": set(),
 }
 CHECKS = {
     "every_reference_and_file_has_one_class": "local_inventory",

@@ -36,7 +36,7 @@ def cleanup(
     ] = None,
     json_: AsJson = False,
 ) -> int:
-    """Move local files of validated photos to the trash, and delete them for good later. Dry run by default.
+    """Move local files of validated photos to the trash, and delete them later. Dry run by default.
 
     Example: photo-pipeline cleanup --apply
     """
@@ -90,8 +90,8 @@ def _show(terminal: Terminal, project: Project, done: CleanedUp) -> None:
             terminal.say(f"{outcome}: {reason}")
     if done.unreferenced.files:
         terminal.say(
-            f"{done.unreferenced.files:,} files ({human_bytes(done.unreferenced.bytes)}) are shown by no row; "
-            "they are kept."
+            f"{done.unreferenced.files:,} files ({human_bytes(done.unreferenced.bytes)}) are shown by no row "
+            "and are kept."
         )
     if not done.applied:
         inventory = last_inventory(project.database)

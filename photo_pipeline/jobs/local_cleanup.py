@@ -31,7 +31,7 @@ def clean_up_local_files(
     database: ApplicationDatabase,
     photo_store: PhotoStoreResource,
 ) -> None:
-    """Move due files to the trash once each original is proven anew; delete what has been there long enough."""
+    """Move due files to the trash once each original is proven anew; delete what was there long enough."""
     with explained_failures(), database.open() as opened:
         ensure_schema(opened)
         loaded, batches = settings.load(), config.batches or None

@@ -39,7 +39,8 @@ from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.ledger import RowRefusedError
 from photo_pipeline.core.progress import Progress, no_progress
-from photo_pipeline.core.storage.deletion import delete_object, undelete
+from photo_pipeline.core.storage.deletion import delete_object, keeps_versions, undelete
+from photo_pipeline.core.storage.listing import list_versions
 from photo_pipeline.core.storage.objects import Deleted
 from photo_pipeline.core.storage.store import PhotoStore
 
@@ -240,7 +241,8 @@ class _Deletion:
                 self._progress("rows", done, len(rows))
 
     def _batches(self, photos: Sequence[int]) -> dict[int, str]:
-        columns, found = photo_table.c, {}
+        columns = photo_table.c
+        found: dict[int, str] = {}
         with self._database.read() as connection:
             for start in range(0, len(photos), 500):
                 query = sa.select(columns.id, columns.batch).where(
@@ -359,7 +361,7 @@ class _Deletion:
         owners = self._database.transact(change)
         for content, owner in owners.items():
             for each in by_content[content]:
-                self._keep(each, f"{owner} needs it")
+                self._note(each, DeletionState.KEPT, None, f"{owner} needs it", announced=False)
         return by_content.keys() - owners.keys()
 
     def _deleted_photos(self, connection: Connection, contents: Iterable[str]) -> set[int]:
@@ -376,13 +378,15 @@ class _Deletion:
         """Return the rows that keep naming deleted photos, because their source says so."""
         columns = deleted_row_table.c
         with self._database.read() as connection:
-            query = sa.select(columns.source, columns.row_key).where(columns.act == "leave")
+            query = sa.select(columns.source, columns.row_key).where(
+                columns.token == self._token, columns.act == "leave"
+            )
             return [(row.source, row.row_key, None) for row in connection.execute(query)]
 
     def _delete(self, each: Any) -> None:
         found = self._store.head(each.key)
         if found is None:
-            self._note(each, DeletionState.DONE, Deleted(each.key, "absent"), "it was gone already")
+            self._note(each, DeletionState.DONE, self._cut_off(each.key), "it was gone already")
             return
         if found.sha256 not in (None, each.checksum) or found.size != each.bytes:
             self._keep(each, "the store holds other bytes under this key")
@@ -392,6 +396,16 @@ class _Deletion:
             self._keep(each, "somebody stored something else there meanwhile")
         else:
             self._note(each, DeletionState.DONE, deleted, None)
+
+    def _cut_off(self, key: str) -> Deleted:
+        """Return the delete of which a run that died could not tell any more, if the bucket keeps versions."""
+        if not keeps_versions(self._store):
+            return Deleted(key, "absent")
+        history = [each for each in list_versions(self._store, key) if each.key == key]
+        version = next((each.version_id for each in history if not each.is_marker), None)
+        if version is None or not history[0].is_marker:
+            return Deleted(key, "absent")
+        return Deleted(key, "deleted", version, history[0].version_id)
 
     def _bring_back_what_is_named(self, by_content: dict[str, list[Any]], gone: Collection[str]) -> None:
         """Look once more: what a row began to name during the delete comes back at once, where it can."""
@@ -412,7 +426,15 @@ class _Deletion:
     def _keep(self, each: Any, reason: str) -> None:
         self._note(each, DeletionState.KEPT, None, reason)
 
-    def _note(self, each: Any, state: DeletionState, deleted: Deleted | None, reason: str | None) -> None:
+    def _note(
+        self,
+        each: Any,
+        state: DeletionState,
+        deleted: Deleted | None,
+        reason: str | None,
+        *,
+        announced: bool = True,
+    ) -> None:
         """Record what became of one object, and end its announcement."""
         now = utc_now()
         with self._database.write() as connection:
@@ -427,12 +449,12 @@ class _Deletion:
                     at=now,
                 )
             )
-            claimed = object_table.c.marked_at.is_not(None)
-            connection.execute(
-                sa.update(object_table)
-                .where(_is_one_of(object_table, each.bucket, [each.key]), claimed)
-                .values(marked_at=None, deleted_at=now if state is DeletionState.DONE else None)
-            )
+            if announced:
+                connection.execute(
+                    sa.update(object_table)
+                    .where(_is_one_of(object_table, each.bucket, [each.key]))
+                    .values(marked_at=None, deleted_at=now if state is DeletionState.DONE else None)
+                )
             audit.record(
                 connection,
                 action="delete_object" if state is DeletionState.DONE else "keep_object",

@@ -190,7 +190,7 @@ class _Planner:
         return [found[number] for number in sorted(found)]
 
     def _leads(self, photo: Any) -> bool:
-        return self._config.source(photo.source).primary_field == photo.field
+        return bool(self._config.source(photo.source).primary_field == photo.field)
 
     # --- their rows
 
@@ -333,7 +333,8 @@ def other_owners(
         earlier: Row, field and content of photos that go: what the same field showed of it before, spelled
             otherwise, does not count.
     """
-    photo, found = photo_table.c, {}
+    photo = photo_table.c
+    found: dict[str, str] = {}
     standing = [photo.source.is_not(None), photo.state != PhotoState.DELETED]
     for chunk in _chunks(sorted(contents)):
         query = sa.select(photo_table).where(photo.sha256.in_(chunk), *standing)
