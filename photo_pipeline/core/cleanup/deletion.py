@@ -101,7 +101,7 @@ def confirm_deletion(
                 cause="no deletion was begun with it",
                 fix="name the photos as for the plan",
             )
-        _begin(database, _require_same(plan_deletion(database, config, selection), token), run=run)
+        _begin(database, _same_plan(database, config, selection, token), run=run)
     elif begun.state != DeletionState.RUNNING:
         return deletion_outcome(database, token)
     work = _Deletion(database, config, store, token, run=run, progress=progress)
@@ -140,11 +140,21 @@ def deletion_outcome(database: Database, token: str) -> DeletionOutcome:
     )
 
 
-def _require_same(plan: DeletionPlan, token: str) -> DeletionPlan:
-    if plan.token != token:
+def _same_plan(database: Database, config: PipelineConfig, selection: Selection, token: str) -> DeletionPlan:
+    """Return the plan as it is now.
+
+    Raises:
+        GuardRefusedError: it is another one than the token's.
+    """
+    try:
+        plan = plan_deletion(database, config, selection)
+        changed = None if plan.token == token else "it is not of what would be deleted now"
+    except ConfigurationError as error:
+        plan, changed = None, f"{error.thing}: {error.cause}"
+    if plan is None or changed is not None:
         raise GuardRefusedError(
             f"token {token!r}",
-            cause="it is not of what would be deleted now: something has changed since",
+            cause=f"something has changed since the plan ({changed})",
             fix="plan the deletion again, read what it says, and confirm that",
         )
     return plan
@@ -398,7 +408,7 @@ class _Deletion:
             self._note(each, DeletionState.DONE, deleted, None)
 
     def _cut_off(self, key: str) -> Deleted:
-        """Return the delete of which a run that died could not tell any more, if the bucket keeps versions."""
+        """Return the delete of which a run that died could not tell, if the bucket keeps versions."""
         if not keeps_versions(self._store):
             return Deleted(key, "absent")
         history = [each for each in list_versions(self._store, key) if each.key == key]

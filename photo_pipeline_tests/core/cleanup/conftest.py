@@ -1,8 +1,10 @@
 """Migrated and validated sites whose local files may be cleaned up at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from photo_pipeline.core.catalog.tables import utc_now
@@ -11,7 +13,8 @@ from photo_pipeline.core.cleanup.undo import BroughtBack, bring_back
 from photo_pipeline.core.config import StoreSettings
 from photo_pipeline.core.migration.run import new_run_id
 from photo_pipeline.core.storage.store import PhotoStore
-from photo_pipeline_tests.conftest import MakeSite
+from photo_pipeline.demo.servers import EmbeddedServers, RunningServers
+from photo_pipeline_tests.conftest import ACCESS_KEY, SECRET_KEY, MakeSite
 from photo_pipeline_tests.core.migration.quick import rewritten, uploaded
 from photo_pipeline_tests.sites import Site
 
@@ -19,6 +22,34 @@ AT_ONCE = {"retention_days": 0, "trash_days": 0}
 TO_TRASH = {"retention_days": 0, "trash_days": 7}
 
 MakeMigrated = Callable[..., Site]
+
+
+@pytest.fixture(scope="session")
+def s3_access_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("s3-log") / "access.jsonl"
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory, s3_access_log: Path) -> Iterator[RunningServers]:
+    """A server of these tests' own, whose bucket keeps versions."""
+    running = EmbeddedServers.start(
+        tmp_path_factory.mktemp("s3"),
+        bucket="versioned-photos",
+        access_key=ACCESS_KEY,
+        secret_key=SECRET_KEY,
+        idle_stop_s=900,
+        access_log=s3_access_log,
+    )
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=running.s3_url,
+        region_name="us-east-1",
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+    )
+    s3.put_bucket_versioning(Bucket=running.bucket, VersioningConfiguration={"Status": "Enabled"})
+    yield running
+    running.stop()
 
 
 @pytest.fixture(autouse=True)
