@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from photo_pipeline.core.beneath import require_within
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.fence import ScanFence
-from photo_pipeline.core.catalog.tables import PhotoClass, file_table
+from photo_pipeline.core.catalog.tables import PhotoClass, TrashState, file_table, trash_table
 from photo_pipeline.core.errors import GuardRefusedError, InfrastructureError
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.sources.mapping import Root
@@ -84,9 +84,13 @@ def scan_roots(
 
 
 def _refuse_sudden_emptiness(database: Database, root: Root) -> None:
+    file, trash = file_table.c, trash_table.c
+    moved_away = sa.select(trash.file_id).where(trash.state.in_([TrashState.MOVING, TrashState.TRASHED]))
     with database.read() as connection:
         known = connection.execute(
-            sa.select(sa.func.count()).select_from(file_table).where(file_table.c.root == root.name)
+            sa.select(sa.func.count())
+            .select_from(file_table)
+            .where(file.root == root.name, file.file_id.not_in(moved_away))
         ).scalar_one()
     if known:
         raise GuardRefusedError(

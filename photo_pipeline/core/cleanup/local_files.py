@@ -35,7 +35,7 @@ from photo_pipeline.core.cleanup.due import (
     missing_references,
     original_key,
 )
-from photo_pipeline.core.cleanup.trash import NotTouchedError, Trash
+from photo_pipeline.core.cleanup.trash import NotTouchedError, Trash, settle
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import GuardRefusedError
 from photo_pipeline.core.migration.lease import BatchLease
@@ -157,6 +157,9 @@ def clean_up(
         InfrastructureError: a root cannot be listed or written.
     """
     refuse_unless_safe(database, config)
+    for root in config.roots:
+        # First of all, since an inventory would not understand what a run that died has left half done.
+        settle(database, root, run=run)
     take_inventory(database, config, progress=progress)
     work = _CleanUp(database, config, store, run=run, progress=progress)
     work.empty_trash()

@@ -337,6 +337,23 @@ class Trash:
             yield parent, name
 
 
+def settle(database: Database, root: Root, *, run: str) -> None:
+    """Finish what a run that died has left half done in the root's trash, if there is anything.
+
+    Raises:
+        InfrastructureError: the root is not there, or takes no folder.
+    """
+    columns = trash_table.c
+    query = sa.select(columns.id).where(
+        columns.root == root.name, columns.state.in_([str(each) for each in UNDER_WAY])
+    )
+    with database.read() as connection:
+        is_needed = connection.execute(query.limit(1)).first() is not None
+    if is_needed:
+        with Trash.opened(database, root, run=run):
+            pass
+
+
 @contextmanager
 def _explained() -> Iterator[None]:
     """Turn what the disk says about one file into the reason for leaving it."""

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.scan import file_id
 from photo_pipeline.core.catalog.tables import TrashState, trash_table
-from photo_pipeline.core.cleanup.trash import NotTouchedError, Trash
+from photo_pipeline.core.cleanup.trash import NotTouchedError, Trash, settle
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.progress import Progress, no_progress
 
@@ -54,16 +54,18 @@ def bring_back(
         InfrastructureError: a root is not there or cannot be written.
     """
     outcome = BroughtBack()
+    for root in config.roots:
+        settle(database, root, run=run)
     by_root: dict[str, list[int]] = defaultdict(list)
     for row in _in_trash(database):
         chosen = not batches and not photos
         if chosen or not set(batches).isdisjoint(row.batches) or not set(photos).isdisjoint(row.photos):
             by_root[row.root].append(row.id)
     done = 0
-    for root, ids in sorted(by_root.items()):
+    for name, ids in sorted(by_root.items()):
         for start in range(0, len(ids), _CHUNK):
             chunk = ids[start : start + _CHUNK]
-            with Trash.opened(database, config.root(root), run=run) as trash:
+            with Trash.opened(database, config.root(name), run=run) as trash:
                 _bring_chunk(database, trash, chunk, outcome, why)
             done += len(chunk)
             progress("files", done, sum(map(len, by_root.values())))

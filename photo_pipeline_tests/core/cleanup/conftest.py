@@ -1,6 +1,9 @@
 """Migrated and validated sites whose local files may be cleaned up at once."""
 
+import json
+import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +94,63 @@ def make_migrated(make_site: MakeSite) -> MakeMigrated:
         return site
 
     return make
+
+
+@pytest.fixture(scope="session")
+def templates() -> dict[int, Site]:
+    """Migrated sites by their number of photos, to be copied."""
+    return {}
+
+
+@pytest.fixture
+def make_copied(
+    make_migrated: MakeMigrated,
+    templates: dict[int, Site],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> MakeMigrated:
+    """Copy a migrated site, for tests that leave the bucket as it is: they share the objects."""
+
+    def make(*, photos: int = 4, cleanup: dict[str, Any] = TO_TRASH) -> Site:
+        if photos not in templates:
+            site = make_migrated(photos=photos)
+            home = tmp_path_factory.mktemp("template")
+            shutil.copytree(site.home, home, dirs_exist_ok=True)
+            templates[photos] = replace(site, home=home)
+            return site_with(site, cleanup)
+        return site_with(_copied(templates[photos], tmp_path, monkeypatch), cleanup)
+
+    return make
+
+
+def site_with(site: Site, cleanup: dict[str, Any]) -> Site:
+    site.configure(cleanup=cleanup)
+    return site
+
+
+def _copied(template: Site, home: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    shutil.copytree(template.home, home, dirs_exist_ok=True)
+    old, new = str(template.settings["roots"][0]["dir"]).removesuffix("/uploads"), str(home)
+    settings = json.loads(json.dumps(template.settings).replace(old, new))
+    site = replace(
+        template,
+        home=home,
+        url=f"sqlite:///{home / 'app.db'}",
+        uploads=home / "uploads",
+        config_path=home / "photo_pipeline.yaml",
+        settings=settings,
+    )
+    monkeypatch.setenv("APP_DATABASE_URL", site.url)
+    monkeypatch.setenv("PHOTO_PIPELINE_CONFIG", str(site.config_path))
+    for path in (home / "uploads/items").iterdir():
+        for table in ("pp_file", "pp_photo"):
+            site.execute(
+                f"UPDATE {table} SET inode = :inode WHERE path = :path",
+                inode=path.stat().st_ino,
+                path=f"items/{path.name}",
+            )
+    return site
 
 
 def cleaned(site: Site, **options: Any) -> CleanedUp:
