@@ -18,7 +18,9 @@ from photo_pipeline.checks import (
     visual_quality_is_above_the_floor,
 )
 from photo_pipeline.jobs.control import abort, pause, resume
+from photo_pipeline.jobs.delete_photos import delete_photos
 from photo_pipeline.jobs.inventory import inventory
+from photo_pipeline.jobs.local_cleanup import local_cleanup
 from photo_pipeline.jobs.migrate import migrate
 from photo_pipeline.jobs.orphan_cleanup import orphan_cleanup
 from photo_pipeline.jobs.rehearse_rollback import rehearse_rollback
@@ -55,7 +57,8 @@ defs = dg.Definitions(
     ],
     jobs=[
         *(inventory, migrate, pause, resume, abort, rollback, report),
-        *(repoint, revalidate, rehearse_rollback, orphan_cleanup),
+        *(repoint, revalidate, rehearse_rollback),
+        *(orphan_cleanup, local_cleanup, delete_photos),
     ],
     schedules=[revalidation, orphan_sweep],
     resources={

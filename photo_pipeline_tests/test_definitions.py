@@ -27,6 +27,8 @@ JOBS = {
     "revalidate": set(),
     "rehearse_rollback": set(),
     "orphan_cleanup": set(),
+    "local_cleanup": set(),
+    "delete_photos": set(),
 }
 CHECKS = {
     "every_reference_and_file_has_one_class": "local_inventory",

@@ -69,6 +69,16 @@ COMMANDS = (
         "orphans",
         "Find objects that nothing refers to, and rows whose object is gone; mark, delete, bring back.",
     ),
+    Listed(
+        "cleanup",
+        "cleanup",
+        "Move local files of validated photos to the trash, and delete them later. Dry run by default.",
+    ),
+    Listed(
+        "delete",
+        "delete",
+        "Delete photos: their rows' references and what is theirs alone in S3. Plans first, then confirms.",
+    ),
     Listed("audit", "audit", "Show who did what, and prove that the log of it is unbroken."),
     Listed("mapping", "mapping", "Help with the source mapping."),
 )

@@ -39,6 +39,7 @@ class PhotoState(StrEnum):
     CONFLICT = "conflict"
     QUARANTINED = "quarantined"
     SUPERSEDED = "superseded"
+    DELETED = "deleted"  # by `delete`, with what was its own in the store
 
 
 class BatchState(StrEnum):
@@ -59,6 +60,28 @@ class Control(StrEnum):
     RUNNING = "running"
     PAUSED = "paused"
     ABORTED = "aborted"
+
+
+class TrashState(StrEnum):
+    """Where a local file is that was cleaned up; those that end in -ing are under way, or were cut off."""
+
+    MOVING = "moving"
+    TRASHED = "trashed"
+    RESTORING = "restoring"
+    PURGING = "purging"
+    RESTORED = "restored"
+    PURGED = "purged"
+    REFUSED = "refused"  # never in the trash, or put back at once
+
+
+class DeletionState(StrEnum):
+    """How far a deletion of photos has come, as a whole or for one of its parts."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    KEPT = "kept"  # left, with the reason
+    UNDONE = "undone"
 
 
 class RewriteOutcome(StrEnum):
@@ -423,3 +446,69 @@ lease_table = sa.Table(
 
 ORPHAN_LEASE = "orphan_cleanup"
 """The row of `pp_lease` that the clean-up of the bucket holds."""
+
+# Local files that were cleaned up. Says of each where it is, and what is known of its content.
+trash_table = sa.Table(
+    "pp_trash",
+    metadata,
+    sa.Column("id", _Id, primary_key=True, autoincrement=True),
+    sa.Column("file_id", _Sha, nullable=False, index=True),
+    sa.Column("root", sa.String(128), nullable=False),
+    sa.Column("path", sa.Text, nullable=False),  # where it was
+    sa.Column("name", sa.String(64), nullable=False),  # in the root's trash folder
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("mtime_ns", sa.BigInteger, nullable=False),
+    sa.Column("inode", sa.BigInteger, nullable=False),
+    sa.Column("sha256", _Sha, nullable=False),
+    sa.Column("original_key", sa.String(512)),  # in the bucket; null for a file that nobody referred to
+    sa.Column("batches", sa.JSON, nullable=False),  # keys of the batches whose photos show it
+    sa.Column("photos", sa.JSON, nullable=False),  # ids
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("reason", sa.Text),
+    sa.Column("run", sa.String(64), nullable=False),
+    sa.Column("trashed_at", UtcDateTime, nullable=False),
+    sa.Column("ended_at", UtcDateTime),
+)
+
+# One row per confirmed deletion of photos: what was confirmed, word for word.
+deletion_table = sa.Table(
+    "pp_deletion",
+    metadata,
+    sa.Column("token", sa.String(64), primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("plan", sa.JSON, nullable=False),
+    sa.Column("run", sa.String(64), nullable=False),
+    sa.Column("started_at", UtcDateTime, nullable=False),
+    sa.Column("ended_at", UtcDateTime),
+)
+
+deleted_row_table = sa.Table(
+    "pp_deleted_row",
+    metadata,
+    sa.Column("token", sa.String(64), primary_key=True),
+    sa.Column("row_id", _Sha, primary_key=True),
+    sa.Column("source", sa.String(128), nullable=False),
+    sa.Column("row_key", sa.Text, nullable=False),
+    sa.Column("act", sa.String(16), nullable=False),  # set_null | delete_row | leave
+    sa.Column("before", sa.JSON, nullable=False),  # column: [value, storage class], as the ledger has them
+    sa.Column("photos", sa.JSON, nullable=False),  # id: state before
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("at", UtcDateTime),
+)
+
+deleted_object_table = sa.Table(
+    "pp_deleted_object",
+    metadata,
+    sa.Column("token", sa.String(64), primary_key=True),
+    sa.Column("bucket", sa.String(255), primary_key=True),
+    sa.Column("key", sa.String(512), primary_key=True),
+    sa.Column("checksum", _Sha, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("source_sha256", _Sha, nullable=False),
+    sa.Column("version_id", sa.String(1024)),  # of what was deleted; null where the bucket keeps no versions
+    sa.Column("marker_id", sa.String(1024)),  # of the delete marker
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("at", UtcDateTime),
+)

@@ -7,6 +7,7 @@ live in `core.sources.mapping`; opening databases or stores does not belong here
 A new part is one module, one field of `PipelineConfig`, and its names below.
 """
 
+from photo_pipeline.core.config.cleanup import CleanupSettings
 from photo_pipeline.core.config.database import DatabaseSettings, RewriteSettings
 from photo_pipeline.core.config.delivery import CdnSettings
 from photo_pipeline.core.config.environment import database_url
@@ -34,6 +35,7 @@ __all__ = [
     "DEFAULT_VARIANTS",
     "BatchSettings",
     "CdnSettings",
+    "CleanupSettings",
     "DatabaseSettings",
     "ImageSettings",
     "InventorySettings",

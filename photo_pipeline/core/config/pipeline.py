@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from photo_pipeline.core.config.base import Settings
+from photo_pipeline.core.config.cleanup import CleanupSettings
 from photo_pipeline.core.config.database import DatabaseSettings, RewriteSettings
 from photo_pipeline.core.config.delivery import CdnSettings
 from photo_pipeline.core.config.images import DEFAULT_VARIANTS, ImageSettings, VariantSettings
@@ -44,6 +45,7 @@ class PipelineConfig(Settings):
     rewrite: RewriteSettings = RewriteSettings()
     validation: ValidationSettings = ValidationSettings()
     orphans: OrphanSettings = OrphanSettings()
+    cleanup: CleanupSettings = CleanupSettings()
     limits: Limits | None = None
     state: StateSettings = StateSettings()
 

@@ -3,11 +3,12 @@
 How one object is proven is `core.storage.proof`; uploading and recording is `upload`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.errors import GuardRefusedError
 from photo_pipeline.core.migration.photos import ObjectNaming, Photo, object_rows, row_primaries
 
 # The question is asked beside the other two everywhere in this package.
@@ -17,6 +18,26 @@ from photo_pipeline.core.storage.proof import is_proven as is_proven
 def is_proven_row(row: Any | None) -> bool:
     """Return whether a `pp_object` row says that its object is proven in the store and still there."""
     return row is not None and row.verified_at is not None and row.deleted_at is None
+
+
+def is_being_deleted(row: Any) -> bool:
+    """Return whether `delete` has announced that it deletes the object, and has not finished."""
+    return row.marked_at is not None and row.deleted_at is not None
+
+
+def refuse_while_deleted(rows: Iterable[Any]) -> None:
+    """Check that none of the `pp_object` rows is of an object that is being deleted: it must not be adopted.
+
+    Raises:
+        GuardRefusedError: one is.
+    """
+    for row in rows:
+        if is_being_deleted(row):
+            raise GuardRefusedError(
+                f"s3://{row.bucket}/{row.key}",
+                cause="a deletion of it is under way, or was interrupted",
+                fix="let it finish (`photo-pipeline delete` lists it), then run again",
+            )
 
 
 def ready_photos(database: Database, config: PipelineConfig, photos: Sequence[Photo]) -> list[Photo]:

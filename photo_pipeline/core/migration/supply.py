@@ -31,7 +31,7 @@ from photo_pipeline.core.migration.photos import (
     staged_path,
 )
 from photo_pipeline.core.migration.process import Workers, require_unchanged
-from photo_pipeline.core.migration.proof import is_proven_row
+from photo_pipeline.core.migration.proof import is_proven_row, refuse_while_deleted
 from photo_pipeline.core.migration.watch import ControlWatch
 from photo_pipeline.core.storage.checksum import md5_hex, sha256_hex
 from photo_pipeline.core.storage.probe import probe_store
@@ -90,6 +90,7 @@ class ObjectSupply:
         wanted = [*self._naming.variants(photo), *([original] if original else [])]
         with self._database.read() as connection:
             rows = object_rows(connection, self._store.bucket, [each.key for each in wanted])
+        refuse_while_deleted(rows.values())
         return [each for each in wanted if not is_proven_row(rows.get(each.key))]
 
     def _copy(self, photo: Photo, wanted: WantedObject) -> bool:

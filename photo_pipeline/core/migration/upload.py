@@ -43,7 +43,7 @@ from photo_pipeline.core.migration.process import (
     primary_unavailable,
     process_batch,
 )
-from photo_pipeline.core.migration.proof import is_proven_row, ready_photos
+from photo_pipeline.core.migration.proof import is_proven_row, ready_photos, refuse_while_deleted
 from photo_pipeline.core.migration.watch import ControlWatch
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.probe import probe_store
@@ -152,6 +152,7 @@ class _BatchUploader:
                 wanted.setdefault(each.key, (each, photo))
         with self._database.read() as connection:
             rows = object_rows(connection, self._store.bucket, wanted)
+        refuse_while_deleted(rows.values())
         jobs = []
         for key, (each, photo) in wanted.items():
             if is_proven_row(rows.get(key)):
