@@ -64,6 +64,7 @@ COMMANDS = (
         "rehearse",
         "Prove that rollback restores exact rows, in a transaction that is undone. Nothing is changed.",
     ),
+    Listed("routing", "routing", "The CloudFront function that chooses the format of .auto URLs."),
     Listed("audit", "audit", "Show who did what, and prove that the log of it is unbroken."),
     Listed("mapping", "mapping", "Help with the source mapping."),
 )
