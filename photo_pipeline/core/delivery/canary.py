@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from photo_pipeline.core.delivery.cdn import Cdn, Delivered
+from photo_pipeline.core.delivery.routing import AUTO_SUFFIX
 from photo_pipeline.core.errors import DeliveryError
 
 
@@ -56,6 +57,18 @@ def run_canary(cdn: Cdn, urls: Sequence[Expected]) -> None:
             raise DeliveryError(
                 f"CDN {cdn.base_url}",
                 cause=f"the delivery test failed: {problems[0]}",
-                fix="check the distribution's origin, its access to the bucket and cdn.base_url; no row was "
-                "rewritten",
+                fix=f"{_fix(expected, problems[0])}; no row was rewritten",
             )
+
+
+def _fix(expected: Expected, problem: str) -> str:
+    if "Cache-Control" in problem:
+        return (
+            "let cdn.cache_control say what the objects were stored with, or let no response headers policy "
+            "override it"
+        )
+    if expected.url.endswith(AUTO_SUFFIX):
+        return (
+            "attach the routing function to the distribution's behaviour (`photo-pipeline routing publish`)"
+        )
+    return "check the distribution's origin, its access to the bucket and cdn.base_url"

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from photo_pipeline.core.catalog.database import Database, insert_or_update
 from photo_pipeline.core.catalog.tables import PhotoState, object_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
-from photo_pipeline.core.delivery.caching import CACHE_CONTROL, NOT_SERVED
+from photo_pipeline.core.delivery.caching import NOT_SERVED, cache_control
 from photo_pipeline.core.errors import (
     NotStoredError,
     PausedError,
@@ -281,7 +281,9 @@ class _BatchUploader:
             key,
             data,
             content_type=job.mime,
-            cache_control=CACHE_CONTROL[job.wanted.format] if job.wanted.recipe else NOT_SERVED,
+            cache_control=cache_control(self._config.cdn, job.wanted.format)
+            if job.wanted.recipe
+            else NOT_SERVED,
             metadata=object_metadata(
                 job.wanted, job.photo, job.checksum, job.row._mapping if job.row is not None else None
             ),
