@@ -65,6 +65,7 @@ COMMANDS = (
         "Prove that rollback restores exact rows, in a transaction that is undone. Nothing is changed.",
     ),
     Listed("routing", "routing", "The CloudFront function that chooses the format of .auto URLs."),
+    Listed("invalidate", "invalidate", "Let the CDN forget files whose bytes change under the same name."),
     Listed("audit", "audit", "Show who did what, and prove that the log of it is unbroken."),
     Listed("mapping", "mapping", "Help with the source mapping."),
 )

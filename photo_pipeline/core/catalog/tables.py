@@ -386,3 +386,13 @@ store_table = sa.Table(
     sa.Column("honours_if_none_match", sa.Boolean, nullable=False),
     sa.Column("probed_at", UtcDateTime, nullable=False),
 )
+
+# Written and read by core.cost.usage only.
+usage_table = sa.Table(
+    "pp_usage",
+    metadata,
+    sa.Column("month", sa.String(7), primary_key=True),  # in UTC, as AWS bills it: 2026-11
+    sa.Column("kind", sa.String(32), primary_key=True),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+)
