@@ -16,6 +16,11 @@ COMMANDS = (
     Listed("demo", "demo", "Migrate sample photos with an embedded S3, CDN and SQLite database."),
     Listed("init", "init", "Write a commented configuration file to start from."),
     Listed(
+        "doctor",
+        "doctor",
+        "Check every prerequisite, and say how to mend what is wrong. Leaves nothing behind.",
+    ),
+    Listed(
         "plan",
         "plan",
         "Show what `migrate` would do and cost. Writes nothing: no table, no state, no object.",

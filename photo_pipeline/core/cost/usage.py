@@ -35,8 +35,9 @@ def count(connection: Connection, kind: str, amount: int, *, month: str | None =
     Other transactions that count the same kind wait until this one ends, so that a limit can be held to.
     """
     now = utc_now()
+    month = month or month_of(now)
     maker = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    row = {"month": month or month_of(now), "kind": kind, "amount": amount, "updated_at": now}
+    row = {"month": month, "kind": kind, "amount": amount, "updated_at": now}
     statement = maker(usage_table).values(row)
     added = usage_table.c.amount + statement.excluded.amount
     connection.execute(
@@ -44,4 +45,4 @@ def count(connection: Connection, kind: str, amount: int, *, month: str | None =
             index_elements=["month", "kind"], set_={"amount": added, "updated_at": now}
         )
     )
-    return used(connection, kind, month=row["month"])
+    return used(connection, kind, month=month)

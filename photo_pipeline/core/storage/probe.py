@@ -57,6 +57,15 @@ def probe_store(database: Database, store: PhotoStore) -> StoreProbe:
     return probe
 
 
+def ask_store(store: PhotoStore) -> StoreProbe:
+    """Return the probe's answers of this moment; they are neither looked up nor remembered.
+
+    Raises:
+        StoreError: the server refuses even an ordinary PUT.
+    """
+    return _ask(store)
+
+
 def _sweep(store: PhotoStore) -> None:
     """Delete what probes that died have left behind; where that is not allowed, it stays."""
     with suppress(ClientError, BotoCoreError, StoreError):
