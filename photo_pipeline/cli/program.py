@@ -71,6 +71,7 @@ COMMANDS = (
     ),
     Listed("routing", "routing", "The CloudFront function that chooses the format of .auto URLs."),
     Listed("invalidate", "invalidate", "Let the CDN forget files whose bytes change under the same name."),
+    Listed("sign", "sign", "Print a URL (or cookies) that opens a private file of the CDN for a while."),
     Listed("audit", "audit", "Show who did what, and prove that the log of it is unbroken."),
     Listed("mapping", "mapping", "Help with the source mapping."),
 )

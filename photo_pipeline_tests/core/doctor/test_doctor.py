@@ -53,10 +53,11 @@ def to_do(seen: dict[str, Examined], check: str) -> str:
     return " | ".join(f"{each.detail} -> {each.fix}" for each in seen[check].findings if each.fix)
 
 
-def objects(servers: RunningServers) -> list[Any]:
+def left_behind(site: Site, servers: RunningServers) -> list[Any]:
     client = boto3.client("s3", endpoint_url=servers.s3_url, region_name=servers.region)
     answer = client.list_object_versions(Bucket=BUCKET)
-    return [*answer.get("Versions", []), *answer.get("DeleteMarkers", [])]
+    every = [*answer.get("Versions", []), *answer.get("DeleteMarkers", [])]
+    return [each["Key"] for each in every if site.name in each["Key"]]
 
 
 def test_nothing_is_wrong_with_a_site_that_lacks_nothing_and_nothing_is_left_behind(
@@ -69,7 +70,7 @@ def test_nothing_is_wrong_with_a_site_that_lacks_nothing_and_nothing_is_left_beh
         "distribution",
         "Dagster home",
     }
-    assert objects(servers) == []
+    assert left_behind(healthy, servers) == []
     assert healthy.dump() == before
     assert sa.inspect(healthy.engine()).get_table_names() == ["item_photos"]
 
@@ -424,7 +425,7 @@ def test_a_cdn_that_delivers_wrongly_is_reported(
         seen = examined(*CDN)
     assert wrong(seen) == {check: Status.PROBLEM}
     assert says in to_do(seen, check)
-    assert objects(servers) == []
+    assert left_behind(healthy, servers) == []
 
 
 def _distribution(client: Any, servers: RunningServers, **changes: Any) -> str:
