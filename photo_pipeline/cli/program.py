@@ -69,6 +69,7 @@ COMMANDS = (
         "rehearse",
         "Prove that rollback restores exact rows, in a transaction that is undone. Nothing is changed.",
     ),
+    Listed("warm", "warm", "Fetch stored files through the CDN, so that it has them when visitors come."),
     Listed("routing", "routing", "The CloudFront function that chooses the format of .auto URLs."),
     Listed("invalidate", "invalidate", "Let the CDN forget files whose bytes change under the same name."),
     Listed("sign", "sign", "Print a URL (or cookies) that opens a private file of the CDN for a while."),

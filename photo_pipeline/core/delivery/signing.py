@@ -1,7 +1,7 @@
 """Signed URLs and cookies for private prefixes: CloudFront's canned and custom policies.
 
 botocore builds the policies, cryptography signs. The private key comes from the environment, or from a file
-that it names, never from the configuration. Which prefixes ask for a signature is decided by the distribution's
+that it names, never from the configuration. Which prefixes ask for a signature is up to the distribution's
 behaviours (their key group).
 """
 
