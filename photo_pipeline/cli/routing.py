@@ -21,7 +21,9 @@ Name = Annotated[str, typer.Option("--name", help="The function's name in the AW
 def publish(name: Name = DEFAULT_NAME, json_: AsJson = False) -> int:
     """Create or update the CloudFront function, let CloudFront test it, and publish it.
 
-    Does nothing when the same code is live. Example: photo-pipeline routing publish
+    Does nothing when the same code is live.
+
+    Example: photo-pipeline routing publish
     """
     terminal = Terminal(as_json=json_)
     done = publish_function(open_cloudfront(), name=name)

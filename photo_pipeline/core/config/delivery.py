@@ -33,3 +33,7 @@ class CdnSettings(Settings):
     cache_control: CacheSettings = Field(
         default=CacheSettings(), description="Cache-Control by format; goes with objects stored from now on."
     )
+    earlier_cache_control: tuple[_HeaderValue, ...] = Field(
+        default=(),
+        description="Values that objects stored earlier may have; the delivery test accepts them.",
+    )

@@ -5,6 +5,7 @@ in: a CDN keeps the error that it answers for a missing one (DESIGN rule 2).
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from photo_pipeline.core.config import PipelineConfig
@@ -16,13 +17,13 @@ from photo_pipeline.core.migration.photos import ObjectNaming, Photo
 
 def expected_of(config: PipelineConfig, url: str, row: Any) -> Expected:
     """Return what the URL must deliver, which is the object of that `pp_object` row."""
-    return Expected(url, row.checksum, row.mime, cache_control(config.cdn, row.format))
+    header = cache_control(config.cdn, row.format)
+    return Expected(url, row.checksum, row.mime, header, earlier=config.cdn.earlier_cache_control)
 
 
 def negotiated(config: PipelineConfig, url: str, row: Any) -> Expected:
     """Return what an `.auto` URL must deliver to a browser that takes the row's format and none better."""
-    named = expected_of(config, url, row)
-    return Expected(url, named.sha256, named.mime, named.cache_control, accept=ACCEPT_BY_FORMAT[row.format])
+    return replace(expected_of(config, url, row), accept=ACCEPT_BY_FORMAT[row.format])
 
 
 def canary_urls(

@@ -139,6 +139,17 @@ def test_cache_headers_are_the_configured_ones_from_the_store_to_the_visitor(
     assert delivered == {"avif": headers["avif"], "webp": IMMUTABLE, "jpg": headers["jpeg"]}
 
 
+def test_a_changed_cache_header_is_accepted_of_earlier_objects_once_it_is_named(
+    site: Site, proxy: CdnProxy
+) -> None:
+    site.migrate()
+    cdn = {"base_url": proxy.url, "cache_control": {"jpeg": "public, max-age=60"}}
+    site.configure(cdn=cdn)
+    assert any("not 'public, max-age=60'" in problem for problem in problems(site))
+    site.configure(cdn=cdn | {"earlier_cache_control": ["public, max-age=86400"]})
+    assert problems(site) == []
+
+
 @pytest.mark.parametrize("value", ["", " public", "a\r\nX-Evil: 1", "naïve"])
 def test_what_is_no_header_value_is_refused_by_the_configuration(value: str) -> None:
     with pytest.raises(ValueError, match="avif"):
