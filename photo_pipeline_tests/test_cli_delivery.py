@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from photo_pipeline.cli import app
+from photo_pipeline.core.catalog.schema import ensure_schema
 from photo_pipeline.core.delivery.routing_function.publish import function_code
 from photo_pipeline_tests.cloudfront_stub import CloudFrontStub
 from photo_pipeline_tests.conftest import MakeSite
@@ -74,12 +75,15 @@ def test_invalidate_makes_a_wildcard_of_what_the_bucket_holds(site: Site, stub: 
     assert (told["plan"]["collapsed"], len(told["plan"]["paths"])) == (0, len(keys) - 1)
 
 
-def test_mistakes_in_use_are_exit_code_2(site: Site) -> None:
+def test_mistakes_in_use_are_exit_code_2(make_site: MakeSite) -> None:
+    site = make_site(photos=0)
+    assert run("invalidate", "/a.jpg")[0] == 2  # nothing was migrated yet
+    with site.project() as project:
+        ensure_schema(project.database)
     assert run("invalidate")[0] == 2
     assert run("invalidate", "--from-file", site.home / "none.txt")[0] == 2
     assert run("warm", "--format", "gif")[0] == 2
     assert run("warm", "--batch", "batch-999999")[0] == 2
-    site.configure(cdn={"base_url": site.settings["cdn"]["base_url"]})
     assert run("invalidate", "/a.jpg")[0] == 2  # no distribution is named
 
 

@@ -5,10 +5,9 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import boto3
-from botocore import UNSIGNED
-from botocore.config import Config
+import urllib3
 from botocore.exceptions import BotoCoreError, ClientError, PartialCredentialsError, ProfileNotFound
+from urllib3.exceptions import HTTPError
 
 from photo_pipeline.core.catalog.tables import utc_now
 from photo_pipeline.core.doctor.finding import Check, Finding, down, ok, problem, skipped
@@ -210,21 +209,21 @@ def _delete(patient: Patient) -> None:
 
 def private(patient: Patient) -> Iterator[Finding]:
     """Nobody reads the bucket without credentials."""
-    client = boto3.client(
-        "s3",
-        region_name=patient.config.store.region,
-        endpoint_url=patient.config.store.endpoint_url,
-        config=Config(signature_version=UNSIGNED, retries={"total_max_attempts": 2}, read_timeout=6),
+    signed = patient.s3.generate_presigned_url(
+        "get_object", Params={"Bucket": patient.bucket, "Key": patient.probe_key}
     )
     try:
-        client.get_object(Bucket=patient.bucket, Key=patient.probe_key)
-    except ClientError as error:
-        yield ok(f"a request without credentials is refused ({_code(error)})")
-    else:
+        answer = urllib3.request("GET", signed.partition("?")[0], timeout=6, retries=2, redirect=False)
+    except HTTPError as error:
+        yield down(_one_line(error), fix="run again when the store answers")
+        return
+    if answer.status == 200:
         yield problem(
             "anybody can read the bucket's objects without credentials",
             fix="remove the bucket policy or ACL that makes it public, and switch Block Public Access on",
         )
+    else:
+        yield ok(f"a request without credentials is refused (HTTP {answer.status})")
 
 
 def public_access(patient: Patient) -> Iterator[Finding]:
@@ -274,9 +273,8 @@ def verification(patient: Patient) -> Iterator[Finding]:
         probe = ask_store(PhotoStore.open(patient.config.store))
     finally:
         patient.forget_versions(f"{patient.config.store.prefix}/.probe/")
-    cost = (
-        "cheap: one HEAD an object" if probe.verification == "checksum" else "full: each object is read back"
-    )
+    is_full = probe.verification == "read_back"
+    cost = "full: each object is read back" if is_full else "cheap: one HEAD an object"
     lacks = [
         text
         for lacking, text in (

@@ -51,19 +51,10 @@ def probe_store(database: Database, store: PhotoStore) -> StoreProbe:
     known = _remembered(database, store)
     if known is not None:
         return known
-    probe = _ask(store)
+    probe = ask_store(store)
     _remember(database, store, probe)
     _sweep(store)
     return probe
-
-
-def ask_store(store: PhotoStore) -> StoreProbe:
-    """Return the probe's answers of this moment; they are neither looked up nor remembered.
-
-    Raises:
-        StoreError: the server refuses even an ordinary PUT.
-    """
-    return _ask(store)
 
 
 def _sweep(store: PhotoStore) -> None:
@@ -76,7 +67,12 @@ def _sweep(store: PhotoStore) -> None:
                 store.delete(each["Key"])
 
 
-def _ask(store: PhotoStore) -> StoreProbe:
+def ask_store(store: PhotoStore) -> StoreProbe:
+    """Return what the server does at this moment; nothing is remembered. Leaves no object behind.
+
+    Raises:
+        StoreError: the server refuses even an ordinary PUT.
+    """
     key = f"{store.settings.prefix}/.probe/{uuid.uuid4().hex}"
     try:
         rejects = _is_refused(store, key, 400, ChecksumSHA256=_WRONG_CHECKSUM)
