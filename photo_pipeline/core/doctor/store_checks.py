@@ -23,6 +23,7 @@ _UNKNOWN_TO_IT = (
     *("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "InvalidClientTokenId"),
     *("TokenRefreshRequired", "AccountProblem", "InvalidSecurity"),
 )
+_BLOCKS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 _NOT_THERE = (
     "NotImplemented",
     "MethodNotAllowed",
@@ -73,7 +74,9 @@ def credentials(patient: Patient) -> Iterator[Finding]:
     if found is None:
         yield problem("there are none in the environment", fix=fix)
     else:
-        yield ok(f"access key …{found.access_key[-4:]}, from {found.method}")
+        # AWS's have 20 characters; of a shorter one four would be too much to show.
+        shown = f"…{found.access_key[-4:]}" if len(found.access_key) >= 16 else "of a few characters"
+        yield ok(f"access key {shown}, from {found.method}")
 
 
 def answers(patient: Patient) -> Iterator[Finding]:
@@ -239,8 +242,12 @@ def public_access(patient: Patient) -> Iterator[Finding]:
         else:
             yield _not_seen(patient, error, "s3:GetBucketPublicAccessBlock")
         return
-    settings = answer["PublicAccessBlockConfiguration"]
-    off = [name for name, is_on in settings.items() if not is_on]
+    settings = answer.get("PublicAccessBlockConfiguration", {})
+    if not settings and not is_aws(patient.config.store):
+        # Some servers answer what they do not know with something else.
+        yield skipped("this server has no such thing; `bucket is private` says what it does without")
+        return
+    off = [name for name in _BLOCKS if not settings.get(name)]
     yield problem(f"it is off for {', '.join(off)}", fix=fix) if off else ok("all four settings are on")
 
 
@@ -254,10 +261,13 @@ def versioning(patient: Patient) -> Iterator[Finding]:
     if status == "Enabled":
         yield ok("on")
     else:
+        unable = (
+            "" if is_aws(patient.config.store) else "; where the server cannot, back the bucket up yourself"
+        )
         yield problem(
             "it is off: what is deleted by mistake cannot be brought back",
             fix=f"switch it on (`photo-pipeline provision`, or aws s3api put-bucket-versioning --bucket "
-            f"{patient.bucket} --versioning-configuration Status=Enabled)",
+            f"{patient.bucket} --versioning-configuration Status=Enabled){unable}",
         )
 
 
