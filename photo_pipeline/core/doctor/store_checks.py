@@ -165,7 +165,10 @@ def _permission(action: str, done: str, attempt: Callable[[Patient], None]) -> C
         try:
             attempt(patient)
         except ClientError as error:
-            on = f"arn:aws:s3:::{patient.bucket}" + ("" if action == "s3:ListBucket" else "/*")
+            prefix = patient.config.store.prefix
+            # To delete is needed of probe objects only: a migration deletes nothing else.
+            below = {"s3:ListBucket": "", "s3:DeleteObject": f"/{prefix}/.doctor/* and .probe/*"}
+            on = f"arn:aws:s3:::{patient.bucket}{below.get(action, f'/{prefix}/*')}"
             key = " and the KMS key" if "KMS" in str(error) else ""
             yield problem(
                 f"the store refuses it ({_one_line(error)})",
