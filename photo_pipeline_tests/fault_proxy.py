@@ -28,6 +28,7 @@ class Fault(Enum):
     LOSE_ANSWER = auto()  # the server does its work, the connection ends before the answer
     HANG = auto()  # no answer until the proxy stops
     ERROR_500 = auto()  # 500 without asking the server
+    DENY = auto()  # 403 AccessDenied without asking the server
     RESET = auto()  # the connection is reset before the server is asked
     FORGET = auto()  # 200 without asking the server
     # The server does its work, its answer ends in the middle (of its headers, without a body).
@@ -39,6 +40,7 @@ Rule = Callable[[str, str, int], Fault | None]
 _ANSWERS = {
     Fault.SLOW_DOWN: (503, "SlowDown"),
     Fault.ERROR_500: (500, "InternalError"),
+    Fault.DENY: (403, "AccessDenied"),
     Fault.FORGET: (200, ""),
     Fault.CONFLICT: (409, "ConditionalRequestConflict"),
 }

@@ -44,8 +44,9 @@ PROGRAM = Path(sys.executable).with_name("photo-pipeline")
 COMMANDS = (
     *("demo", "init", "plan", "migrate", "status", "pause", "resume", "abort", "rollback"),
     *("validate", "report", "restore", "rebuild", "repoint", "rehearse", "audit", "mapping"),
+    *("routing", "invalidate", "sign", "warm", "doctor"),
 )
-SUBCOMMANDS = ("audit verify", "audit show", "mapping suggest")
+SUBCOMMANDS = ("audit verify", "audit show", "mapping suggest", "routing publish", "routing show")
 BATCH = "batch-000001"
 
 

@@ -17,6 +17,11 @@ def choose(config: Path | None) -> None:
     _Chosen.config = config
 
 
+def chosen_config() -> Path | None:
+    """Return the path that the option gave, or None."""
+    return _Chosen.config
+
+
 def open_project() -> Project:
     """Return the project of the chosen configuration file.
 

@@ -512,3 +512,13 @@ deleted_object_table = sa.Table(
     sa.Column("reason", sa.Text),
     sa.Column("at", UtcDateTime),
 )
+
+# Written and read by core.cost.usage only.
+usage_table = sa.Table(
+    "pp_usage",
+    metadata,
+    sa.Column("month", sa.String(7), primary_key=True),  # in UTC, as AWS bills it: 2026-11
+    sa.Column("kind", sa.String(32), primary_key=True),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+)

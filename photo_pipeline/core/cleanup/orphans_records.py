@@ -47,7 +47,9 @@ def note_deleted(connection: Connection, bucket: str, deleted: Deleted, *, at: d
     if deleted.version_id is not None:
         values["version_id"] = deleted.version_id
     _set_state(connection, bucket, [deleted.key], state=OrphanState.DELETED, **values)
-    _of_objects(connection, bucket, [deleted.key], deleted_at=at, verified_at=None, uploaded_at=None)
+    # No mark is left: with one, `deleted_at` would mean a deletion that is still under way.
+    gone = {"deleted_at": at, "marked_at": None, "verified_at": None, "uploaded_at": None}
+    _of_objects(connection, bucket, [deleted.key], **gone)
 
 
 def note_kept(connection: Connection, bucket: str, key: str, *, proof: Mapping[str, Any] | None) -> None:

@@ -9,7 +9,7 @@ A new part is one module, one field of `PipelineConfig`, and its names below.
 
 from photo_pipeline.core.config.cleanup import CleanupSettings
 from photo_pipeline.core.config.database import DatabaseSettings, RewriteSettings
-from photo_pipeline.core.config.delivery import CdnSettings
+from photo_pipeline.core.config.delivery import CacheSettings, CdnSettings
 from photo_pipeline.core.config.environment import database_url
 from photo_pipeline.core.config.file import CONFIG_ENV, DEFAULT_CONFIG_NAME, find_config, load_config
 from photo_pipeline.core.config.images import (
@@ -34,6 +34,7 @@ __all__ = [
     "DEFAULT_CONFIG_NAME",
     "DEFAULT_VARIANTS",
     "BatchSettings",
+    "CacheSettings",
     "CdnSettings",
     "CleanupSettings",
     "DatabaseSettings",

@@ -65,6 +65,11 @@ S3_STANDARD = PriceTable(
     storage_gb_month=0.023,
 )
 
+# Free for the whole account, whatever the distribution; a path with a wildcard is one path.
+# Source: https://aws.amazon.com/cloudfront/pricing/ as noted in the project's research, 2026-11-20.
+FREE_INVALIDATION_PATHS = 1_000
+INVALIDATION_PATH_USD = 0.005
+
 # Only accounts opened before 15 July 2025, in their first 12 months; later ones have credits instead.
 # Source: https://aws.amazon.com/s3/pricing/ and https://aws.amazon.com/free/, read 2026-11-20.
 LEGACY_FREE_TIER = FreeTier("AWS legacy free tier", puts=2_000, gets=20_000, storage_gb=5)

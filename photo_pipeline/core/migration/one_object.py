@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.config import PipelineConfig
-from photo_pipeline.core.delivery.caching import CACHE_CONTROL, NOT_SERVED
+from photo_pipeline.core.delivery.caching import NOT_SERVED, cache_control
 from photo_pipeline.core.errors import PhotoChangedError, StorageConflictError, StoreRefusedError
 from photo_pipeline.core.migration.photos import (
     ORIGINAL_TYPES,
@@ -145,9 +145,10 @@ class Bringer:
 
     def _attributes(self, job: Job) -> dict[str, Any]:
         made = job.row._mapping if job.row is not None else None
+        served = cache_control(self._config.cdn, job.wanted.format) if job.wanted.recipe else NOT_SERVED
         return {
             "content_type": job.mime,
-            "cache_control": CACHE_CONTROL[job.wanted.format] if job.wanted.recipe else NOT_SERVED,
+            "cache_control": served,
             "metadata": object_metadata(job.wanted, job.photo, job.checksum, made),
         }
 

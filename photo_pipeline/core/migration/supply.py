@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from photo_pipeline.core.catalog.database import Database, insert_or_update
 from photo_pipeline.core.catalog.tables import object_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
-from photo_pipeline.core.delivery.caching import CACHE_CONTROL, NOT_SERVED
+from photo_pipeline.core.delivery.caching import NOT_SERVED, cache_control
 from photo_pipeline.core.durable import write_durably
 from photo_pipeline.core.errors import PhotoChangedError, PhotoError, StorageConflictError
 from photo_pipeline.core.imaging.pool import PhotoTask
@@ -124,7 +124,7 @@ class ObjectSupply:
             wanted.key,
             data,
             content_type=facts["mime"],
-            cache_control=CACHE_CONTROL[wanted.format] if wanted.recipe else NOT_SERVED,
+            cache_control=cache_control(self._config.cdn, wanted.format) if wanted.recipe else NOT_SERVED,
             metadata=object_metadata(wanted, photo, checksum, facts),
         )
         how = proven_by(self._store, probe, wanted.key, checksum, size=len(data), md5=md5_hex(data))
