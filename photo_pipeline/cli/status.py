@@ -7,6 +7,7 @@ from photo_pipeline.core.catalog.schema import schema_exists
 from photo_pipeline.core.migration.delta import zero_delta
 from photo_pipeline.core.migration.state import batch_statuses, migration_row, unbatched_states
 from photo_pipeline.core.migration.watch import wish
+from photo_pipeline.core.report.measures import store_answers
 from photo_pipeline.terminal import Terminal
 
 
@@ -27,12 +28,16 @@ def status(json_: AsJson = False) -> int:
         unbatched = unbatched_states(project.database)
         stopped = wish(project.database)
         delta = zero_delta(project.database)
+        with project.database.read() as connection:
+            stores = store_answers(connection)
     if stopped.sentence:
         terminal.say(f"The migration was {stopped.sentence}. To let it go on: photo-pipeline resume")
     terminal.say(f"Migration: {row.status}. Last inventory: {row.inventoried_at:%Y-%m-%d %H:%M:%S} UTC.")
     terminal.say(delta.sentence)
     if inventory is not None:
         terminal.inventory(inventory)
+    for store in stores:
+        terminal.say(f"Store {store.bucket} at {store.endpoint}: {store.sentence}")
     terminal.heading("Batches")
     rows = [[b.key, b.state, _states(b.photos), b.error or ""] for b in batches]
     if unbatched:
@@ -46,6 +51,7 @@ def status(json_: AsJson = False) -> int:
             "inventory": inventory,
             "batches": batches,
             "unbatched": unbatched,
+            "stores": stores,
         }
     )
     return DONE

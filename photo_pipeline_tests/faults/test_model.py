@@ -643,7 +643,9 @@ def _forget_the_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
 def _upload_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Count objects as proven that are not there."""
     monkeypatch.setattr(PretendStore, "put_new", lambda *_args, **_options: True)
-    monkeypatch.setattr("photo_pipeline.core.migration.upload.is_proven", lambda *_args, **_options: True)
+    monkeypatch.setattr(
+        "photo_pipeline.core.migration.one_object.proven_by", lambda *_args, **_options: "checksum"
+    )
     monkeypatch.setattr("photo_pipeline.core.migration.rewrite.run_canary", lambda *_args: None)
     # The backup is proven in the store, too, and would find out first.
     backup = "photo_pipeline.core.migration.rewrite.back_up_"

@@ -202,7 +202,9 @@ def test_a_store_that_keeps_nothing_of_what_it_took_is_not_believed(
 def test_without_the_proof_it_would_be_believed(
     make_site: MakeSite, servers: RunningServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("photo_pipeline.core.migration.upload.is_proven", lambda *_args, **_options: True)
+    monkeypatch.setattr(
+        "photo_pipeline.core.migration.one_object.proven_by", lambda *_args, **_options: "checksum"
+    )
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         assert_is_not_believed(make_site, servers)
 

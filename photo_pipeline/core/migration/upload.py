@@ -67,6 +67,7 @@ class Uploaded:
     quarantined: int = 0
     bytes: int = 0
     verification: str = ""
+    store: str = ""  # what the probe says of the server, in a sentence
     requests: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
@@ -138,6 +139,7 @@ class _BatchUploader:
         if jobs:
             probe = probe_store(self._database, self._store)
             self._outcome.verification = probe.verification
+            self._outcome.store = probe.sentence
             bringer = Bringer(self._database, self._config, self._store, probe, self._outcome.count)
             self._transfer(jobs, bringer, progress)
         self._advance(photos)

@@ -69,6 +69,7 @@ class StoreAnswers:
     reports_md5: bool
     honours_if_match: bool
     verification: str
+    sentence: str
     probed_at: datetime
 
 
@@ -150,6 +151,7 @@ def _answers(row: Any) -> StoreAnswers:
         bucket=row.bucket,
         **asdict(probe),
         verification=probe.verification,
+        sentence=probe.sentence,
         probed_at=row.probed_at,
     )
 

@@ -30,6 +30,18 @@ _UNKNOWN_HEADER = (400, 501)  # how servers say that they do not know the condit
 _WRONG_CHECKSUM = "A" * 43 + "="  # valid base64 of 32 zero bytes, not the SHA-256 of the body
 
 
+_PROVEN = {
+    "checksum": "by the SHA-256 that the server checks and reports",
+    "etag": "by the MD5 that the server reports of what it holds, or by reading them back",
+    "read_back": "by reading them back",
+}
+_LACKING = {
+    "rejects_wrong_checksum": "stores bytes that do not have the checksum that came with them",
+    "honours_if_none_match": "overwrites in spite of If-None-Match",
+    "honours_if_match": "deletes in spite of If-Match",
+}
+
+
 @dataclass(frozen=True)
 class StoreProbe:
     """What the server was seen to do."""
@@ -52,6 +64,13 @@ class StoreProbe:
         if self.rejects_wrong_checksum and self.reports_checksum:
             return "checksum"
         return "etag" if self.reports_md5 else "read_back"
+
+    @property
+    def sentence(self) -> str:
+        """How objects are proven, and what the server lacks, for people."""
+        lacking = [text for name, text in _LACKING.items() if not getattr(self, name)]
+        lacks = f" The server {'; '.join(lacking)} (docs/s3-servers.md)." if lacking else ""
+        return f"Objects are proven {_PROVEN[self.verification]}.{lacks}"
 
 
 def probe_store(database: Database, store: PhotoStore) -> StoreProbe:

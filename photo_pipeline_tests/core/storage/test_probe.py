@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
+from photo_pipeline.cli import app
 from photo_pipeline.core.catalog.schema import ensure_schema
 from photo_pipeline.core.catalog.tables import store_table, utc_now
 from photo_pipeline.core.errors import StoreError
 from photo_pipeline.core.project import Project
+from photo_pipeline.core.report.measures import store_answers
 from photo_pipeline.core.storage.probe import StoreProbe, probe_store
 from photo_pipeline.demo.servers import RunningServers
 from photo_pipeline_tests.conftest import MakeSite
@@ -139,3 +142,22 @@ def test_an_answer_lost_on_its_way_does_not_make_a_strict_server_look_lax(
             probe = probe_store(project.database, project.store)
         assert proxy.injected[Fault.LOSE_ANSWER] == 2
     assert probe == STRICT
+
+
+def test_what_a_server_lacks_is_said_to_people() -> None:
+    assert STRICT.sentence == "Objects are proven by the SHA-256 that the server checks and reports."
+    lax = StoreProbe(False, False, False, reports_md5=True)
+    for words in ("the MD5", "overwrites in spite of If-None-Match", "deletes in spite of If-Match"):
+        assert words in lax.sentence
+
+
+def test_status_and_the_upload_tell_what_was_found_out(make_site: MakeSite) -> None:
+    site = make_site(photos=1)
+    (outcome,) = site.migrate()
+    assert outcome.uploaded.store == STRICT.sentence
+    ran = CliRunner().invoke(app, ["status"])
+    assert f"Store {site.settings['store']['bucket']} at http://127.0.0.1:" in ran.output
+    assert "proven by the SHA-256" in ran.output
+    with site.project() as project, project.database.read() as connection:
+        (answers,) = store_answers(connection)
+    assert (answers.verification, answers.honours_if_match) == ("checksum", True)

@@ -18,6 +18,7 @@ from typing import Any
 
 import boto3
 import pytest
+from PIL import Image
 
 from photo_pipeline.core.errors import ConfigurationError, StoreError
 from photo_pipeline.core.migration.lease import BatchLease
@@ -338,6 +339,42 @@ def test_a_lost_answer_is_adopted_after_its_checksum_was_compared(
         prepare(site, p)
         outcome = upload(p)
     assert (outcome.uploaded, outcome.adopted, outcome.bytes) == (0, 7, 0)
+
+
+def large_original(make_site: MakeSite, **settings: Any) -> tuple[Site, str]:
+    """A site with one photo of 6 MB, and its original's key."""
+    site = make_site(photos=0, rows=[item_photo(0, "/uploads/items/0.jpg")], **settings)
+    noise = Image.frombytes("RGB", (1500, 1200), os.urandom(1500 * 1200 * 3))
+    (site.uploads / "items").mkdir(exist_ok=True)
+    noise.save(site.uploads / "items/0.jpg", quality=98)
+    assert (site.uploads / "items/0.jpg").stat().st_size > 2 * 1024**2
+    return site, original_key(site)
+
+
+def test_a_large_original_goes_in_parts_and_is_proven_by_the_parts_checksums(make_site: MakeSite) -> None:
+    site, key = large_original(make_site)
+    site.configure(upload={"multipart_above": "1 MB"})
+    with site.project() as project:
+        prepare(site, project)
+        outcome = upload(project)
+        assert project.store.look(key).etag.endswith("-1")
+        assert project.store.read(key, size=6_000_000) == (site.uploads / "items/0.jpg").read_bytes()
+        # Three requests of the dear class for the object in parts, and none to read it back.
+        assert outcome.requests == {"PUT": 6 + 3, "HEAD": 7}
+        assert site.execute("SELECT verified_by FROM pp_object WHERE variant = 'original'") == [("checksum",)]
+
+
+def test_a_large_original_that_changed_since_it_was_catalogued_makes_no_object(make_site: MakeSite) -> None:
+    site, key = large_original(make_site)
+    site.configure(upload={"multipart_above": "1 MB"})
+    with site.project() as project:
+        prepare(site, project)
+        path = site.uploads / "items/0.jpg"
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+        upload(project)
+        assert project.store.head(key) is None
+    ((error_type, _),) = site.execute("SELECT error_type, error_detail FROM pp_photo")
+    assert error_type == "changed_on_disk"
 
 
 @pytest.mark.usefixtures("quick_tries")
