@@ -30,7 +30,6 @@ from photo_pipeline.core.cleanup.orphans_marks import mark
 from photo_pipeline.core.cleanup.orphans_undo import undo
 from photo_pipeline.core.cleanup.orphans_workspace import Workspace
 from photo_pipeline.core.errors import GuardRefusedError, PausedError
-from photo_pipeline.core.migration import lease as lease_module
 from photo_pipeline.core.migration.run import new_run_id
 from photo_pipeline.core.project import Project
 from photo_pipeline_tests.core.cleanup.pretend_bucket import PretendBucket, VersionedStore
@@ -352,22 +351,9 @@ def _look_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(orphans_delete._Deletion, "_look_once_more", lambda *_args: None)
 
 
-def _let_batches_begin(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let batches begin while objects are deleted."""
-    monkeypatch.setattr(lease_module, "_refuse_during_clean_up", lambda _connection: None)
-    monkeypatch.setattr(orphans_delete._Deletion, "_look_once_more", lambda *_args: None)
-
-
-@pytest.mark.parametrize(
-    "remove",
-    [
-        _look_in_mapped_tables_only,
-        *(
-            pytest.param(remove, marks=pytest.mark.slow)
-            for remove in (_believe_the_marks, _look_only_once, _let_batches_begin)
-        ),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("remove", [_look_in_mapped_tables_only, _believe_the_marks, _look_only_once])
 def test_without_its_defence_the_model_disagrees(monkeypatch: pytest.MonkeyPatch, remove: Any) -> None:
     remove(monkeypatch)
     chosen = settings(DEFAULT, max_examples=60, phases=[Phase.generate], report_multiple_bugs=False)

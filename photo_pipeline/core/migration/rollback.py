@@ -170,9 +170,12 @@ class _BatchRollback:
         """Return whether a photo column of the row still holds what a rewrite wrote."""
         source = self._config.source(row[0].source)
         shown = [entry for entry in row if self._links[entry.id]]
-        if any(field.embedded for entry in shown for field in source.fields_on(entry.column)):
-            return True  # A text is set back photo by photo: other batches may have written it since.
         address = RowAddress.of(self._database, source, row[0].row_key)
+        if any(field.embedded for entry in shown for field in source.fields_on(entry.column)):
+            # A text is set back photo by photo: other batches may have written it since. A row that is gone
+            # needs no file, and its original may have been cleaned up since.
+            with self._database.read() as connection:
+                return address.read(connection, [], lock=False) is not None
         names = [each.column for each in shown if each.column in address.table.columns]
         with self._database.read() as connection:
             current = address.read(connection, names, lock=False) if names else None
