@@ -105,7 +105,7 @@ class CleanedUp:
         self._explain(f"trash: {outcome}", f"{row.root}/{row.path}: {reason}" if reason else "")
 
     def _explain(self, outcome: str, reason: str) -> None:
-        if reason and len(known := self.reasons.setdefault(outcome, [])) < _SAMPLE:
+        if reason and len(known := self.reasons.setdefault(str(outcome), [])) < _SAMPLE:
             known.append(reason)
 
 
