@@ -306,7 +306,7 @@ class Shop(RuleBasedStateMachine):
 
 
 DEFAULT = settings(
-    max_examples=6,
+    max_examples=4,
     stateful_step_count=15,
     deadline=None,
     derandomize=True,
