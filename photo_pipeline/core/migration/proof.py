@@ -7,7 +7,11 @@ once its bytes were read back and hashed. Asks and reads only: uploading and rec
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
 from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.tables import DeletionState, deleted_object_table
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import GuardRefusedError
 from photo_pipeline.core.migration.photos import ObjectNaming, Photo, object_rows, row_primaries
@@ -17,6 +21,7 @@ from photo_pipeline.core.storage.store import PhotoStore
 
 # An answer may be damaged on its way; other bytes are believed in only when it says so this often.
 _ASKED = 3
+_KEYS_PER_QUERY = 500
 
 
 def is_proven(
@@ -70,19 +75,22 @@ def is_proven_row(row: Any | None) -> bool:
     return row is not None and row.verified_at is not None and row.deleted_at is None
 
 
-def is_being_deleted(row: Any) -> bool:
-    """Return whether `delete` has announced that it deletes the object, and has not finished."""
-    return row.marked_at is not None and row.deleted_at is not None
-
-
-def refuse_while_deleted(rows: Iterable[Any]) -> None:
-    """Check that none of the `pp_object` rows is of an object that is being deleted: it must not be adopted.
+def refuse_while_deleted(connection: Connection, rows: Iterable[Any]) -> None:
+    """Check that `delete` is deleting none of these objects (`pp_object` rows): they must not be adopted.
 
     Raises:
-        GuardRefusedError: one is.
+        GuardRefusedError: one is, or its deletion was interrupted.
     """
-    for row in rows:
-        if is_being_deleted(row):
+    gone = [row for row in rows if row.deleted_at is not None]
+    columns = deleted_object_table.c
+    for start in range(0, len(gone), _KEYS_PER_QUERY):
+        chunk = gone[start : start + _KEYS_PER_QUERY]
+        query = sa.select(columns.bucket, columns.key).where(
+            columns.bucket == chunk[0].bucket,
+            columns.key.in_([row.key for row in chunk]),
+            columns.state == DeletionState.PENDING,
+        )
+        for row in connection.execute(query.limit(1)):
             raise GuardRefusedError(
                 f"s3://{row.bucket}/{row.key}",
                 cause="a deletion of it is under way, or was interrupted",

@@ -297,6 +297,23 @@ def test_foreign_bytes_under_one_of_its_keys_are_left(make_migrated: MakeMigrate
     assert objects_of(site) == {key}
 
 
+def test_undo_brings_no_row_back_whose_shared_object_went_with_a_later_deletion(
+    make_migrated: MakeMigrated,
+) -> None:
+    site = make_migrated(photos=1, rows=[item_photo(n, "/uploads/items/0.jpg") for n in range(2)])
+    before = site.dump()
+    first = planned(site, photos=(1,)).token
+    confirmed(site, first, photos=(1,))
+    second = planned(site, photos=(2,)).token
+    assert confirmed(site, second, photos=(2,)).objects == {"done": 7}
+    undone = taken_back(site, first)
+    assert (undone.rows, len(undone.left)) == (0, 1)
+    assert urls(site) == [None, None]
+    assert taken_back(site, second).left == {}
+    assert taken_back(site, first).left == {}
+    assert site.dump() == before
+
+
 @pytest.mark.slow
 def test_undo_leaves_rows_that_were_written_since(make_migrated: MakeMigrated) -> None:
     site = make_migrated(photos=2)
