@@ -63,6 +63,16 @@ def test_after_the_second_period_files_are_deleted_and_their_originals_remain(
     assert files_of(site) == before
 
 
+def test_it_works_on_postgresql(make_migrated: MakeMigrated) -> None:
+    site = make_migrated(photos=2, database="postgres", cleanup=AT_ONCE)
+    before = files_of(site)
+    assert counts(cleaned(site)) == {"trashed": 2}
+    assert len(undone(site, photos=[1]).restored) == 1
+    assert trash_counts(cleaned(site)) == {"purged": 1}
+    assert rolled_back(site).files_restored == 2
+    assert files_of(site) == before
+
+
 def test_both_steps_and_the_way_back_are_audited(make_copied: MakeMigrated) -> None:
     site = make_copied(cleanup=AT_ONCE, photos=1)
     cleaned(site)
