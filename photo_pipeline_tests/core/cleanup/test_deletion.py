@@ -130,6 +130,7 @@ def test_shared_objects_survive_until_the_last_owner_goes(make_migrated: MakeMig
     assert urls(site) == [None, None, None]
 
 
+@pytest.mark.slow
 def test_a_photo_with_equal_content_elsewhere_counts_even_before_it_is_migrated(
     make_migrated: MakeMigrated,
 ) -> None:
@@ -159,6 +160,7 @@ def test_the_row_itself_goes_where_its_source_says_so_and_comes_back(make_migrat
     assert site.dump() == before
 
 
+@pytest.mark.slow
 def test_a_row_is_left_where_its_source_says_so(make_migrated: MakeMigrated) -> None:
     site = make_migrated(photos=1, sources=[with_policy("leave")])
     before = site.dump()
@@ -325,6 +327,7 @@ def test_undo_leaves_rows_that_were_written_since(make_migrated: MakeMigrated) -
     assert urls(site)[0] == "/new.jpg"
 
 
+@pytest.mark.slow
 def test_undo_brings_no_row_back_whose_object_is_gone_for_good(make_migrated: MakeMigrated) -> None:
     site = make_migrated(photos=1)
     plan = planned(site, photos=(1,))
@@ -337,6 +340,7 @@ def test_undo_brings_no_row_back_whose_object_is_gone_for_good(make_migrated: Ma
     assert urls(site) == [None]
 
 
+@pytest.mark.slow
 def test_what_was_deleted_is_audited_to_the_object(make_migrated: MakeMigrated) -> None:
     site = make_migrated(photos=1)
     deleted(site, photos=(1,))

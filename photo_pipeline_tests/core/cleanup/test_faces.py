@@ -45,6 +45,7 @@ def test_the_commands_of_the_clean_up(make_copied: MakeMigrated) -> None:
     assert (code, error["error"]) == (3, "GuardRefusedError")
 
 
+@pytest.mark.slow
 def test_a_reader_sees_what_would_go_and_how_to_do_it(make_copied: MakeMigrated) -> None:
     make_copied(photos=2)
     text = CliRunner().invoke(app, ["cleanup"]).stdout
@@ -89,6 +90,7 @@ def test_the_commands_of_a_deletion(make_migrated: MakeMigrated) -> None:
     assert site.dump() == before
 
 
+@pytest.mark.slow
 def test_the_job_of_a_deletion_plans_and_then_confirms(make_migrated: MakeMigrated) -> None:
     site = make_migrated(photos=1)
     plan = run_job("delete_photos", "delete_planned_photos", photos=[1])

@@ -125,6 +125,7 @@ def test_at_each_step_of_the_way_back(make_copied: MakeMigrated, runner: Runner,
     audit_holds(site)
 
 
+@pytest.mark.slow
 def test_at_each_step_of_the_end(make_copied: MakeMigrated, runner: Runner) -> None:
     """Files that are deleted for good are put back by hand afterwards, inode and all."""
     site = make_copied(photos=2, cleanup=TO_TRASH)
@@ -178,7 +179,7 @@ def test_at_each_step_of_a_deletion(make_migrated: MakeMigrated, runner: Runner,
     token = planned(site, photos=(1, 2)).token
     steps = deaths.steps("delete", DELETING, token=token)
     assert taken_back(site, token).left == {}
-    for kind, n in steps[:: every * 3 - 2]:
+    for kind, n in steps[:: every * 4 - 3]:
         forget(site)
         token = planned(site, photos=(1, 2)).token
         deaths.die("delete", kind, n, token=token)

@@ -151,6 +151,7 @@ def test_an_original_that_the_store_lost_keeps_its_file(make_migrated: MakeMigra
     assert list(files_of(site)) == ["items/0.jpg"]
 
 
+@pytest.mark.slow
 def test_an_original_that_rotted_keeps_its_file(make_migrated: MakeMigrated) -> None:
     site = make_migrated(photos=1)
     with site.project() as project:
@@ -237,6 +238,7 @@ def test_undo_never_writes_over_a_file_that_appeared_since(make_copied: MakeMigr
     assert len(trash_of(site)) == 1
 
 
+@pytest.mark.slow
 def test_undo_by_batch_and_by_photo(make_migrated: MakeMigrated) -> None:
     site = make_migrated(photos=3, batch_size=1)
     cleaned(site)
@@ -294,6 +296,7 @@ def test_after_a_rollback_nothing_of_the_batch_is_cleaned_up(make_copied: MakeMi
     assert files_of(site) == before
 
 
+@pytest.mark.slow
 def test_a_root_whose_files_are_all_cleaned_up_is_not_taken_for_unmounted(
     make_copied: MakeMigrated,
 ) -> None:
