@@ -107,6 +107,9 @@ def confirm_deletion(
     work = _Deletion(database, config, store, token, run=run, progress=progress)
     work.change_rows()
     work.delete_objects()
+    if begun is not None:
+        # The run that died may have been about to look for rows that name what it had just deleted.
+        work.look_again()
     work.end()
     return deletion_outcome(database, token)
 
@@ -234,7 +237,7 @@ class _Deletion:
 
     def change_rows(self) -> None:
         by_batch: dict[str | None, list[Any]] = defaultdict(list)
-        rows = self._pending(deleted_row_table)
+        rows = self._in_state(deleted_row_table, DeletionState.PENDING)
         batches = self._batches([int(photo) for row in rows for photo in row.photos])
         for row in rows:
             by_batch[batches.get(int(next(iter(row.photos))))].append(row)
@@ -332,7 +335,7 @@ class _Deletion:
 
     def delete_objects(self) -> None:
         by_content: dict[str, list[Any]] = defaultdict(list)
-        for each in self._pending(deleted_object_table):
+        for each in self._objects_in(DeletionState.PENDING):
             by_content[each.source_sha256].append(each)
         contents, done = sorted(by_content), 0
         for start in range(0, len(contents), _CONTENTS):
@@ -340,6 +343,16 @@ class _Deletion:
             self._delete_chunk({name: by_content[name] for name in chunk})
             done += len(chunk)
             self._progress("photos in the bucket", done, len(contents))
+
+    def look_again(self) -> None:
+        """Bring back what rows name of all that this deletion has deleted, by whichever run."""
+        by_content: dict[str, list[Any]] = defaultdict(list)
+        for each in self._objects_in(DeletionState.DONE):
+            by_content[each.source_sha256].append(each)
+        self._bring_back_what_is_named(by_content, by_content.keys())
+
+    def _objects_in(self, state: DeletionState) -> list[Any]:
+        return self._in_state(deleted_object_table, state)
 
     def _delete_chunk(self, by_content: dict[str, list[Any]]) -> None:
         free = self._claim(by_content)
@@ -356,6 +369,11 @@ class _Deletion:
         """Announce the objects that nobody else needs as being deleted; return their contents."""
 
         def change(connection: Connection) -> dict[str, str]:
+            keys = [each.key for objects in by_content.values() for each in objects]
+            # Before the owners are looked for: an undo that makes a photo count again holds these rows.
+            for start in range(0, len(keys), 500):
+                these = _is_one_of(object_table, self._store.bucket, keys[start : start + 500])
+                connection.execute(sa.select(object_table.c.key).where(these).with_for_update()).all()
             going = self._deleted_photos(connection, by_content)
             owners = other_owners(connection, by_content, going, earlier=self._earlier(connection, going))
             now = utc_now()
@@ -364,7 +382,7 @@ class _Deletion:
                 connection.execute(
                     sa.update(object_table)
                     .where(_is_one_of(object_table, self._store.bucket, keys))
-                    .values(marked_at=now, deleted_at=now)
+                    .values(deleted_at=now)
                 )
             return owners
 
@@ -463,7 +481,7 @@ class _Deletion:
                 connection.execute(
                     sa.update(object_table)
                     .where(_is_one_of(object_table, each.bucket, [each.key]))
-                    .values(marked_at=None, deleted_at=now if state is DeletionState.DONE else None)
+                    .values(deleted_at=now if state is DeletionState.DONE else None)
                 )
             audit.record(
                 connection,
@@ -490,8 +508,8 @@ class _Deletion:
                 .values(state=DeletionState.DONE, ended_at=utc_now())
             )
 
-    def _pending(self, table: sa.Table) -> list[Any]:
-        query = sa.select(table).where(table.c.token == self._token, table.c.state == DeletionState.PENDING)
+    def _in_state(self, table: sa.Table, state: DeletionState) -> list[Any]:
+        query = sa.select(table).where(table.c.token == self._token, table.c.state == state)
         with self._database.read() as connection:
             return list(connection.execute(query.order_by(*table.primary_key)))
 

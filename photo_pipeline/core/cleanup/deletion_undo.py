@@ -5,7 +5,7 @@ where the application has not written to it since, and only once each object of 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -32,9 +32,13 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.ledger import RowRefusedError
+from photo_pipeline.core.migration.photos import ObjectNaming, Photo, row_primaries
+from photo_pipeline.core.migration.proof import is_proven_row
 from photo_pipeline.core.storage.deletion import undelete
 from photo_pipeline.core.storage.objects import Deleted
 from photo_pipeline.core.storage.store import PhotoStore
+
+_SHOWS_OBJECTS = (PhotoState.UPLOADED, PhotoState.MIGRATED, PhotoState.STORED)
 
 
 @dataclass
@@ -84,6 +88,7 @@ class _Undo:
         self._store = store
         self._token = token
         self._run = run
+        self._naming = ObjectNaming(config, database)
         self._outcome = Undone()
 
     def run(self) -> Undone:
@@ -148,10 +153,11 @@ class _Undo:
     def _row_back(self, connection: Connection, row: Any, missing: Mapping[str, str]) -> None:
         photos = [int(photo) for photo in row.photos]
         columns = photo_table.c
-        query = sa.select(columns.id, columns.sha256, columns.state).where(columns.id.in_(photos))
+        query = sa.select(columns.id, columns.sha256).where(columns.id.in_(photos))
         found = {each.id: each for each in connection.execute(query)}
         lost = [missing[each.sha256] for each in found.values() if each.sha256 in missing]
-        reason = f"{lost[0]} is not back" if lost else self._restored(connection, row)
+        reason = f"{lost[0]} is not back" if lost else self._what_it_lacks(connection, row)
+        reason = reason or self._restored(connection, row)
         if reason is not None:
             self._outcome.left[f"{row.source} {row.row_key}"] = reason
             return
@@ -169,6 +175,36 @@ class _Undo:
         )
         self._record(connection, "undelete_row", f"{row.source} {row.row_key}")
         self._outcome.rows += 1
+
+    def _what_it_lacks(self, connection: Connection, row: Any) -> str | None:
+        """Return why the row must not name its photos' objects again, or None.
+
+        Also what this deletion left, because others needed it, may have gone with the last of those.
+        They stay locked, so that no deletion announces them before this row counts again.
+        """
+        names = list(Photo.__dataclass_fields__)
+        query = sa.select(*(photo_table.c[name] for name in names)).where(
+            photo_table.c.id.in_([int(photo) for photo in row.photos])
+        )
+        before = [Photo(*each) for each in connection.execute(query)]
+        photos = [replace(each, state=row.photos[str(each.id)]) for each in before]
+        shown = [each for each in photos if each.state in _SHOWS_OBJECTS and each.sha256]
+        primary = next((each for each in shown if self._leads(each)), None)
+        if primary is None:
+            primary = row_primaries(self._database, self._config, shown).get(row.row_id)
+        keys = [each.key for photo in shown for each in self._naming.needed(photo, primary)]
+        columns = object_table.c
+        known = connection.execute(
+            sa.select(object_table)
+            .where(columns.bucket == self._store.bucket, columns.key.in_(keys))
+            .with_for_update()
+        ).all()
+        there = {each.key for each in known if is_proven_row(each)}
+        gone = [key for key in keys if key not in there]
+        return f"{gone[0]} was deleted as well, later: take that deletion back first" if gone else None
+
+    def _leads(self, photo: Photo) -> bool:
+        return bool(self._config.source(photo.source).primary_field == photo.field)
 
     def _restored(self, connection: Connection, row: Any) -> str | None:
         """Set one row's cells back; return why that was not possible, or None."""

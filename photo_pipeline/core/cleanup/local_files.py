@@ -82,7 +82,7 @@ class CleanedUp:
     files: dict[str, Tally] = field(default_factory=lambda: {str(each): Tally() for each in FileClass})
     trash: dict[str, Tally] = field(default_factory=dict)
     unreferenced: Tally = field(default_factory=Tally)
-    reasons: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    reasons: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def has_findings(self) -> bool:
@@ -105,8 +105,8 @@ class CleanedUp:
         self._explain(f"trash: {outcome}", f"{row.root}/{row.path}: {reason}" if reason else "")
 
     def _explain(self, outcome: str, reason: str) -> None:
-        if reason and len(self.reasons[outcome]) < _SAMPLE:
-            self.reasons[outcome].append(reason)
+        if reason and len(known := self.reasons.setdefault(str(outcome), [])) < _SAMPLE:
+            known.append(reason)
 
 
 def plan_clean_up(

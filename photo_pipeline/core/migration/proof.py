@@ -6,7 +6,11 @@ How one object is proven is `core.storage.proof`; uploading and recording is `up
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
 from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.tables import DeletionState, deleted_object_table
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import GuardRefusedError
 from photo_pipeline.core.migration.photos import ObjectNaming, Photo, object_rows, row_primaries
@@ -14,25 +18,30 @@ from photo_pipeline.core.migration.photos import ObjectNaming, Photo, object_row
 # The question is asked beside the other two everywhere in this package.
 from photo_pipeline.core.storage.proof import is_proven as is_proven
 
+_KEYS_PER_QUERY = 500
+
 
 def is_proven_row(row: Any | None) -> bool:
     """Return whether a `pp_object` row says that its object is proven in the store and still there."""
     return row is not None and row.verified_at is not None and row.deleted_at is None
 
 
-def is_being_deleted(row: Any) -> bool:
-    """Return whether `delete` has announced that it deletes the object, and has not finished."""
-    return row.marked_at is not None and row.deleted_at is not None
-
-
-def refuse_while_deleted(rows: Iterable[Any]) -> None:
-    """Check that none of the `pp_object` rows is of an object that is being deleted: it must not be adopted.
+def refuse_while_deleted(connection: Connection, rows: Iterable[Any]) -> None:
+    """Check that `delete` is deleting none of these objects (`pp_object` rows): they must not be adopted.
 
     Raises:
-        GuardRefusedError: one is.
+        GuardRefusedError: one is, or its deletion was interrupted.
     """
-    for row in rows:
-        if is_being_deleted(row):
+    gone = [row for row in rows if row.deleted_at is not None]
+    columns = deleted_object_table.c
+    for start in range(0, len(gone), _KEYS_PER_QUERY):
+        chunk = gone[start : start + _KEYS_PER_QUERY]
+        query = sa.select(columns.bucket, columns.key).where(
+            columns.bucket == chunk[0].bucket,
+            columns.key.in_([row.key for row in chunk]),
+            columns.state == DeletionState.PENDING,
+        )
+        for row in connection.execute(query.limit(1)):
             raise GuardRefusedError(
                 f"s3://{row.bucket}/{row.key}",
                 cause="a deletion of it is under way, or was interrupted",

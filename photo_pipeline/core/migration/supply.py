@@ -90,7 +90,7 @@ class ObjectSupply:
         wanted = [*self._naming.variants(photo), *([original] if original else [])]
         with self._database.read() as connection:
             rows = object_rows(connection, self._store.bucket, [each.key for each in wanted])
-        refuse_while_deleted(rows.values())
+            refuse_while_deleted(connection, rows.values())
         return [each for each in wanted if not is_proven_row(rows.get(each.key))]
 
     def _copy(self, photo: Photo, wanted: WantedObject) -> bool:

@@ -154,7 +154,7 @@ class _BatchUploader:
                 wanted.setdefault(each.key, (each, photo))
         with self._database.read() as connection:
             rows = object_rows(connection, self._store.bucket, wanted)
-        refuse_while_deleted(rows.values())
+            refuse_while_deleted(connection, rows.values())
         jobs = []
         for key, (each, photo) in wanted.items():
             if is_proven_row(rows.get(key)):

@@ -1,5 +1,6 @@
 """Migrated and validated sites whose local files may be cleaned up at once."""
 
+import copy
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -117,7 +118,7 @@ def make_copied(
             site = make_migrated(photos=photos)
             home = tmp_path_factory.mktemp("template")
             shutil.copytree(site.home, home, dirs_exist_ok=True)
-            templates[photos] = replace(site, home=home)
+            templates[photos] = replace(site, home=home, settings=copy.deepcopy(site.settings))
             return site_with(site, cleanup)
         return site_with(_copied(templates[photos], tmp_path, monkeypatch), cleanup)
 

@@ -20,7 +20,7 @@ import pytest
 
 from photo_pipeline.core import beneath
 from photo_pipeline.core.beneath import UnsafePathError, parts_of
-from photo_pipeline.core.catalog import checksums, files, scan
+from photo_pipeline.core.catalog import scan
 from photo_pipeline.core.catalog.checksums import hash_matched_files
 from photo_pipeline.core.catalog.inventory import take_inventory
 from photo_pipeline.core.cleanup import trash
@@ -148,7 +148,7 @@ def test_two_names_below_the_root_are_kept(make_copied: MakeMigrated) -> None:
     assert counts(cleaned(site)) == {"other_names": 1}
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("moment", ["before", pytest.param("after", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["symlink", "hard link", "pipe", "folder", "other file"])
 def test_a_file_that_is_swapped_around_its_last_look_is_put_back(
     make_copied: MakeMigrated, monkeypatch: pytest.MonkeyPatch, kind: str, moment: str
@@ -268,7 +268,10 @@ def test_a_trash_folder_that_is_not_ours_is_refused(make_copied: MakeMigrated, k
     assert len(files_of(site)) == 1
 
 
-@pytest.mark.parametrize("kind", ["symlink", "hard link", "pipe", "folder", "other file"])
+SWAPPED = [pytest.param(each, marks=pytest.mark.slow) for each in ("pipe", "folder", "other file")]
+
+
+@pytest.mark.parametrize("kind", ["symlink", "hard link", *SWAPPED])
 def test_what_is_swapped_in_the_trash_is_not_deleted(make_copied: MakeMigrated, kind: str) -> None:
     site = make_copied(photos=1, cleanup=AT_ONCE)
     outside = make_outside(site)
@@ -485,6 +488,3 @@ def at_announcement(act: Callable[[], object]) -> Iterator[None]:
         yield
     finally:
         trash.Trash.announce = really  # type: ignore[method-assign]
-
-
-__all__ = ["checksums", "files"]

@@ -1,11 +1,9 @@
 """What a deletion of photos takes and leaves, what its token stands for, and how it is taken back."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from photo_pipeline.core import audit
 from photo_pipeline.core.cleanup import deletion
@@ -16,7 +14,7 @@ from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.run import new_run_id
 from photo_pipeline.core.storage.listing import list_objects
-from photo_pipeline_tests.core.cleanup.conftest import MakeMigrated, files_of, pass_validation
+from photo_pipeline_tests.core.cleanup.conftest import MakeMigrated, files_of
 from photo_pipeline_tests.core.migration.quick import again, rewritten, rolled_back, uploaded
 from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo, photo
 
@@ -75,6 +73,7 @@ def test_a_photo_goes_with_every_object_and_its_reference_and_comes_back(make_mi
     assert site.states() == {"migrated": 2}
 
 
+@pytest.mark.slow
 def test_by_batch_and_by_entity(make_migrated: MakeMigrated) -> None:
     site = make_migrated(photos=6, batch_size=2)
     assert planned(site, batches=("batch-000001",)).photos == 2
@@ -84,6 +83,7 @@ def test_by_batch_and_by_entity(make_migrated: MakeMigrated) -> None:
     assert urls(site).count(None) == 2
 
 
+@pytest.mark.slow
 def test_nothing_is_touched_by_a_plan(make_migrated: MakeMigrated) -> None:
     site = make_migrated(photos=2)
     before = (site.dump(), objects_of(site))
@@ -91,7 +91,7 @@ def test_nothing_is_touched_by_a_plan(make_migrated: MakeMigrated) -> None:
     assert (site.dump(), objects_of(site)) == before
 
 
-@pytest.mark.parametrize("change", ["row", "new owner", "state"])
+@pytest.mark.parametrize("change", ["row", "new owner", pytest.param("state", marks=pytest.mark.slow)])
 def test_a_token_is_refused_once_anything_has_changed(make_migrated: MakeMigrated, change: str) -> None:
     site = make_migrated(photos=2)
     token = planned(site, photos=(1, 2)).token
@@ -130,6 +130,7 @@ def test_shared_objects_survive_until_the_last_owner_goes(make_migrated: MakeMig
     assert urls(site) == [None, None, None]
 
 
+@pytest.mark.slow
 def test_a_photo_with_equal_content_elsewhere_counts_even_before_it_is_migrated(
     make_migrated: MakeMigrated,
 ) -> None:
@@ -159,6 +160,7 @@ def test_the_row_itself_goes_where_its_source_says_so_and_comes_back(make_migrat
     assert site.dump() == before
 
 
+@pytest.mark.slow
 def test_a_row_is_left_where_its_source_says_so(make_migrated: MakeMigrated) -> None:
     site = make_migrated(photos=1, sources=[with_policy("leave")])
     before = site.dump()
@@ -166,6 +168,7 @@ def test_a_row_is_left_where_its_source_says_so(make_migrated: MakeMigrated) -> 
     assert (site.dump(), objects_of(site)) == (before, set())
 
 
+@pytest.mark.slow
 def test_a_row_that_would_take_another_photo_along_stays(make_migrated: MakeMigrated) -> None:
     fields = [
         *ITEM_PHOTOS["fields"][:1],
@@ -284,6 +287,7 @@ def test_while_a_run_has_the_batch_nothing_goes_and_the_same_token_goes_on_later
     assert confirmed(site, token).objects == {"done": 7}
 
 
+@pytest.mark.slow
 def test_foreign_bytes_under_one_of_its_keys_are_left(make_migrated: MakeMigrated) -> None:
     site = make_migrated(photos=1)
     plan = planned(site, photos=(1,))
@@ -295,6 +299,24 @@ def test_foreign_bytes_under_one_of_its_keys_are_left(make_migrated: MakeMigrate
     assert objects_of(site) == {key}
 
 
+def test_undo_brings_no_row_back_whose_shared_object_went_with_a_later_deletion(
+    make_migrated: MakeMigrated,
+) -> None:
+    site = make_migrated(photos=1, rows=[item_photo(n, "/uploads/items/0.jpg") for n in range(2)])
+    before = site.dump()
+    first = planned(site, photos=(1,)).token
+    confirmed(site, first, photos=(1,))
+    second = planned(site, photos=(2,)).token
+    assert confirmed(site, second, photos=(2,)).objects == {"done": 7}
+    undone = taken_back(site, first)
+    assert (undone.rows, len(undone.left)) == (0, 1)
+    assert urls(site) == [None, None]
+    assert taken_back(site, second).left == {}
+    assert taken_back(site, first).left == {}
+    assert site.dump() == before
+
+
+@pytest.mark.slow
 def test_undo_leaves_rows_that_were_written_since(make_migrated: MakeMigrated) -> None:
     site = make_migrated(photos=2)
     token = planned(site, photos=(1, 2)).token
@@ -305,6 +327,7 @@ def test_undo_leaves_rows_that_were_written_since(make_migrated: MakeMigrated) -
     assert urls(site)[0] == "/new.jpg"
 
 
+@pytest.mark.slow
 def test_undo_brings_no_row_back_whose_object_is_gone_for_good(make_migrated: MakeMigrated) -> None:
     site = make_migrated(photos=1)
     plan = planned(site, photos=(1,))
@@ -317,6 +340,7 @@ def test_undo_brings_no_row_back_whose_object_is_gone_for_good(make_migrated: Ma
     assert urls(site) == [None]
 
 
+@pytest.mark.slow
 def test_what_was_deleted_is_audited_to_the_object(make_migrated: MakeMigrated) -> None:
     site = make_migrated(photos=1)
     deleted(site, photos=(1,))
@@ -357,6 +381,7 @@ def test_after_a_deletion_inventories_add_up_and_a_row_that_says_it_again_is_mig
     assert len(objects_of(site)) == 7
 
 
+@pytest.mark.slow
 def test_a_photo_that_is_not_migrated_yet_loses_its_reference_only(make_migrated: MakeMigrated) -> None:
     site = make_migrated(photos=1)
     photo(site.uploads / "items/new.jpg", seed=5)
@@ -396,6 +421,3 @@ def at(monkeypatch: pytest.MonkeyPatch, step: str, act: Callable[[], object], *,
 
 def copy(site: Site, url: str | None) -> None:
     site.execute("UPDATE item_photos SET alt = :url", url=url)
-
-
-__all__ = ["Path", "pass_validation", "sa"]

@@ -35,7 +35,7 @@ from photo_pipeline_tests.sites import Site
 
 AT_ONCE = {"retention_days": 0, "trash_days": 0}
 # Each death costs two runs.
-EVERY = pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 4])
+EVERY = pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 7])
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +125,7 @@ def test_at_each_step_of_the_way_back(make_copied: MakeMigrated, runner: Runner,
     audit_holds(site)
 
 
+@pytest.mark.slow
 def test_at_each_step_of_the_end(make_copied: MakeMigrated, runner: Runner) -> None:
     """Files that are deleted for good are put back by hand afterwards, inode and all."""
     site = make_copied(photos=2, cleanup=TO_TRASH)
@@ -133,7 +134,7 @@ def test_at_each_step_of_the_end(make_copied: MakeMigrated, runner: Runner) -> N
     deaths = Deaths(site, runner)
     original = keep_names(site, links)
     steps: list[tuple[str, int]] = []
-    for kind, n in [("", 0), *((k, i) for k in ("unlink", "commit pp_trash", "fsync") for i in (1, 2))]:
+    for kind, n in [("", 0), *((k, i) for k in ("unlink", "commit pp_trash") for i in (1, 2))]:
         site.configure(cleanup=TO_TRASH | {"hard_links": "move"})
         assert counts(cleaned(site)) == {"trashed": 2}
         site.configure(cleanup=AT_ONCE | {"hard_links": "move"})
@@ -178,7 +179,7 @@ def test_at_each_step_of_a_deletion(make_migrated: MakeMigrated, runner: Runner,
     token = planned(site, photos=(1, 2)).token
     steps = deaths.steps("delete", DELETING, token=token)
     assert taken_back(site, token).left == {}
-    for kind, n in steps[:: every * 2 - 1]:
+    for kind, n in steps[:: every * 4 - 3]:
         forget(site)
         token = planned(site, photos=(1, 2)).token
         deaths.die("delete", kind, n, token=token)

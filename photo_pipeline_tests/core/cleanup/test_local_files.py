@@ -21,12 +21,12 @@ from photo_pipeline_tests.core.cleanup.conftest import (
     trash_of,
     undone,
 )
-from photo_pipeline_tests.core.migration.quick import migrated, rewritten, rolled_back, uploaded
+from photo_pipeline_tests.core.migration.quick import again, rolled_back, uploaded
 from photo_pipeline_tests.sites import Site, item_photo, photo
 
 
-def test_due_files_go_to_the_trash_and_come_back_as_they_were(make_migrated: MakeMigrated) -> None:
-    site = make_migrated()
+def test_due_files_go_to_the_trash_and_come_back_as_they_were(make_copied: MakeMigrated) -> None:
+    site = make_copied()
     before = files_of(site)
     times = {path: (site.uploads / path).stat().st_mtime_ns for path in before}
     assert counts(cleaned(site)) == {"trashed": 4}
@@ -39,8 +39,8 @@ def test_due_files_go_to_the_trash_and_come_back_as_they_were(make_migrated: Mak
     assert trash_of(site) == []
 
 
-def test_a_plan_touches_nothing(make_migrated: MakeMigrated) -> None:
-    site = make_migrated()
+def test_a_plan_touches_nothing(make_copied: MakeMigrated) -> None:
+    site = make_copied()
     before = files_of(site)
     with site.project() as project:
         plan = plan_clean_up(project.database, project.config)
@@ -50,9 +50,9 @@ def test_a_plan_touches_nothing(make_migrated: MakeMigrated) -> None:
 
 
 def test_after_the_second_period_files_are_deleted_and_their_originals_remain(
-    make_migrated: MakeMigrated,
+    make_copied: MakeMigrated,
 ) -> None:
-    site = make_migrated(cleanup=AT_ONCE)
+    site = make_copied(cleanup=AT_ONCE)
     before = files_of(site)
     assert counts(cleaned(site)) == {"trashed": 4}
     outcome = cleaned(site)
@@ -63,8 +63,18 @@ def test_after_the_second_period_files_are_deleted_and_their_originals_remain(
     assert files_of(site) == before
 
 
-def test_both_steps_and_the_way_back_are_audited(make_migrated: MakeMigrated) -> None:
-    site = make_migrated(cleanup=AT_ONCE, photos=1)
+def test_it_works_on_postgresql(make_migrated: MakeMigrated) -> None:
+    site = make_migrated(photos=2, database="postgres", cleanup=AT_ONCE)
+    before = files_of(site)
+    assert counts(cleaned(site)) == {"trashed": 2}
+    assert len(undone(site, photos=[1]).restored) == 1
+    assert trash_counts(cleaned(site)) == {"purged": 1}
+    assert rolled_back(site).files_restored == 2
+    assert files_of(site) == before
+
+
+def test_both_steps_and_the_way_back_are_audited(make_copied: MakeMigrated) -> None:
+    site = make_copied(cleanup=AT_ONCE, photos=1)
     cleaned(site)
     undone(site)
     cleaned(site)
@@ -79,14 +89,14 @@ def test_both_steps_and_the_way_back_are_audited(make_migrated: MakeMigrated) ->
 
 
 @pytest.mark.parametrize("days", [0, 30])
-def test_a_file_waits_out_its_retention(make_migrated: MakeMigrated, days: int) -> None:
-    site = make_migrated(cleanup={"retention_days": days})
+def test_a_file_waits_out_its_retention(make_copied: MakeMigrated, days: int) -> None:
+    site = make_copied(cleanup={"retention_days": days})
     expected = {"trashed": 4} if days == 0 else {"within_retention": 4}
     assert counts(cleaned(site)) == expected
 
 
-def test_what_was_not_validated_since_its_rewrite_stays(make_migrated: MakeMigrated) -> None:
-    site = make_migrated()
+def test_what_was_not_validated_since_its_rewrite_stays(make_copied: MakeMigrated) -> None:
+    site = make_copied()
     site.execute("UPDATE pp_photo SET validated_at = NULL")
     assert counts(cleaned(site)) == {"not_validated": 4}
     pass_validation(site)
@@ -94,23 +104,26 @@ def test_what_was_not_validated_since_its_rewrite_stays(make_migrated: MakeMigra
     assert counts(cleaned(site)) == {"not_validated": 4}
 
 
-@pytest.mark.parametrize("state", ["rolled_back", "paused", "failed", "pending", "running"])
-def test_files_of_a_batch_that_is_not_completed_stay(make_migrated: MakeMigrated, state: str) -> None:
-    site = make_migrated()
+MORE = [pytest.param(each, marks=pytest.mark.slow) for each in ("failed", "pending", "running")]
+
+
+@pytest.mark.parametrize("state", ["rolled_back", "paused", *MORE])
+def test_files_of_a_batch_that_is_not_completed_stay(make_copied: MakeMigrated, state: str) -> None:
+    site = make_copied()
     site.execute("UPDATE pp_batch SET state = :state", state=state)
     assert counts(cleaned(site)) == {"batch_not_completed": 4}
     assert len(files_of(site)) == 4
 
 
-def test_while_a_run_has_the_batch_its_files_stay(make_migrated: MakeMigrated) -> None:
-    site = make_migrated()
+def test_while_a_run_has_the_batch_its_files_stay(make_copied: MakeMigrated) -> None:
+    site = make_copied()
     with site.project() as project, BatchLease(project.database, "batch-000001", run="another"):
         assert counts(cleaned(site)) == {"batch_busy": 4}
     assert counts(cleaned(site)) == {"trashed": 4}
 
 
-def test_it_refuses_beside_a_rollback_a_pause_and_without_originals(make_migrated: MakeMigrated) -> None:
-    site = make_migrated()
+def test_it_refuses_beside_a_rollback_a_pause_and_without_originals(make_copied: MakeMigrated) -> None:
+    site = make_copied()
     site.execute("UPDATE pp_batch SET state = 'rolling_back'")
     with pytest.raises(GuardRefusedError, match="rollback"):
         cleaned(site)
@@ -138,6 +151,7 @@ def test_an_original_that_the_store_lost_keeps_its_file(make_migrated: MakeMigra
     assert list(files_of(site)) == ["items/0.jpg"]
 
 
+@pytest.mark.slow
 def test_an_original_that_rotted_keeps_its_file(make_migrated: MakeMigrated) -> None:
     site = make_migrated(photos=1)
     with site.project() as project:
@@ -159,8 +173,8 @@ def test_an_original_that_was_lost_while_its_file_was_in_the_trash_keeps_it_ther
 
 
 @pytest.mark.parametrize("change", ["content", "time", "replaced"])
-def test_a_file_that_is_not_the_catalogued_one_stays(make_migrated: MakeMigrated, change: str) -> None:
-    site = make_migrated(photos=1)
+def test_a_file_that_is_not_the_catalogued_one_stays(make_copied: MakeMigrated, change: str) -> None:
+    site = make_copied(photos=1)
     path = site.uploads / "items/0.jpg"
     info = path.stat()
     if change == "content":  # same inode, size and time
@@ -191,8 +205,8 @@ def test_a_file_that_several_rows_show_goes_with_the_last_of_them(make_migrated:
     assert counts(cleaned(site)) == {"trashed": 1}
 
 
-def test_a_row_that_began_to_refer_to_a_file_since_keeps_it(make_migrated: MakeMigrated) -> None:
-    site = make_migrated(photos=2)
+def test_a_row_that_began_to_refer_to_a_file_since_keeps_it(make_copied: MakeMigrated) -> None:
+    site = make_copied(photos=2)
     new = item_photo(7, "/uploads/items/0.jpg")
     site.execute(
         "INSERT INTO item_photos (id, original_url) VALUES (:id, :url)", id=new["id"], url=new["original_url"]
@@ -202,9 +216,9 @@ def test_a_row_that_began_to_refer_to_a_file_since_keeps_it(make_migrated: MakeM
 
 
 def test_a_row_that_refers_to_a_file_in_the_trash_keeps_it_from_being_deleted(
-    make_migrated: MakeMigrated,
+    make_copied: MakeMigrated,
 ) -> None:
-    site = make_migrated(cleanup=AT_ONCE, photos=1)
+    site = make_copied(cleanup=AT_ONCE, photos=1)
     cleaned(site)
     site.execute("UPDATE item_photos SET original_url = '/uploads/items/0.jpg'")
     outcome = cleaned(site)
@@ -213,8 +227,8 @@ def test_a_row_that_refers_to_a_file_in_the_trash_keeps_it_from_being_deleted(
     assert len(trash_of(site)) == 1
 
 
-def test_undo_never_writes_over_a_file_that_appeared_since(make_migrated: MakeMigrated) -> None:
-    site = make_migrated(photos=2)
+def test_undo_never_writes_over_a_file_that_appeared_since(make_copied: MakeMigrated) -> None:
+    site = make_copied(photos=2)
     cleaned(site)
     (site.uploads / "items/0.jpg").write_bytes(b"new")
     outcome = undone(site)
@@ -224,6 +238,7 @@ def test_undo_never_writes_over_a_file_that_appeared_since(make_migrated: MakeMi
     assert len(trash_of(site)) == 1
 
 
+@pytest.mark.slow
 def test_undo_by_batch_and_by_photo(make_migrated: MakeMigrated) -> None:
     site = make_migrated(photos=3, batch_size=1)
     cleaned(site)
@@ -235,8 +250,9 @@ def test_undo_by_batch_and_by_photo(make_migrated: MakeMigrated) -> None:
     assert len(trash_of(site)) == 1
 
 
-def test_undo_makes_folders_again_that_were_removed_since(make_migrated: MakeMigrated) -> None:
-    site = make_migrated(photos=1)
+@pytest.mark.slow
+def test_undo_makes_folders_again_that_were_removed_since(make_copied: MakeMigrated) -> None:
+    site = make_copied(photos=1)
     before = files_of(site)
     cleaned(site)
     (site.uploads / "items").rmdir()
@@ -245,9 +261,9 @@ def test_undo_makes_folders_again_that_were_removed_since(make_migrated: MakeMig
 
 
 def test_a_rollback_brings_files_back_from_the_trash_without_asking_the_store(
-    make_migrated: MakeMigrated, s3_access_log: Path
+    make_copied: MakeMigrated, s3_access_log: Path
 ) -> None:
-    site = make_migrated()
+    site = make_copied()
     before = files_of(site)
     cleaned(site)
     asked = _requests(site, s3_access_log)
@@ -259,9 +275,9 @@ def test_a_rollback_brings_files_back_from_the_trash_without_asking_the_store(
 
 
 def test_a_rollback_takes_the_original_where_the_trash_is_not_to_be_trusted(
-    make_migrated: MakeMigrated,
+    make_copied: MakeMigrated,
 ) -> None:
-    site = make_migrated(photos=1)
+    site = make_copied(photos=1)
     before = files_of(site)
     cleaned(site)
     (held,) = (site.uploads / ".photo_pipeline-trash").iterdir()
@@ -271,18 +287,20 @@ def test_a_rollback_takes_the_original_where_the_trash_is_not_to_be_trusted(
     assert trash_of(site) == [b"spoilt"]
 
 
-def test_after_a_rollback_nothing_of_the_batch_is_cleaned_up(make_migrated: MakeMigrated) -> None:
-    site = make_migrated()
+@pytest.mark.slow
+def test_after_a_rollback_nothing_of_the_batch_is_cleaned_up(make_copied: MakeMigrated) -> None:
+    site = make_copied()
     before = files_of(site)
     rolled_back(site)
     assert counts(cleaned(site)) == {}
     assert files_of(site) == before
 
 
+@pytest.mark.slow
 def test_a_root_whose_files_are_all_cleaned_up_is_not_taken_for_unmounted(
-    make_migrated: MakeMigrated,
+    make_copied: MakeMigrated,
 ) -> None:
-    site = make_migrated(cleanup=AT_ONCE)
+    site = make_copied(cleanup=AT_ONCE)
     cleaned(site)
     cleaned(site)
     with site.project() as project:
@@ -291,25 +309,27 @@ def test_a_root_whose_files_are_all_cleaned_up_is_not_taken_for_unmounted(
     assert (inventory.files, inventory.by_class["already_migrated"]) == (0, 4)
 
 
-def test_the_inventory_does_not_look_into_the_trash(make_migrated: MakeMigrated) -> None:
-    site = make_migrated()
+@pytest.mark.slow
+def test_the_inventory_does_not_look_into_the_trash(make_copied: MakeMigrated) -> None:
+    site = make_copied()
     cleaned(site)
     with site.project() as project:
         inventory, _ = site.inventory(project)
     assert inventory.unreferenced_files == 0
 
 
-def test_unreferenced_files_are_counted_and_kept(make_migrated: MakeMigrated) -> None:
-    site = make_migrated(photos=1)
+def test_unreferenced_files_are_counted_and_kept(make_copied: MakeMigrated) -> None:
+    site = make_copied(photos=1)
     photo(site.uploads / "nobody/knows.jpg", seed=9)
     outcome = cleaned(site)
     assert outcome.unreferenced.files == 1
     assert list(files_of(site)) == ["nobody/knows.jpg"]
 
 
-def test_cleaned_up_files_can_be_repointed_and_validated(make_migrated: MakeMigrated) -> None:
+@pytest.mark.slow
+def test_cleaned_up_files_can_be_repointed_and_validated(make_copied: MakeMigrated) -> None:
     """Nothing of ours needs the local file any more: what is proven stays proven."""
-    site = make_migrated(cleanup=AT_ONCE)
+    site = make_copied(cleanup=AT_ONCE)
     cleaned(site)
     cleaned(site)
     assert uploaded(site) == []
@@ -317,16 +337,14 @@ def test_cleaned_up_files_can_be_repointed_and_validated(make_migrated: MakeMigr
 
 
 def test_after_a_rollback_and_another_migration_files_are_cleaned_up_again(
-    make_migrated: MakeMigrated,
+    make_copied: MakeMigrated,
 ) -> None:
-    site = make_migrated(cleanup=AT_ONCE, photos=2)
+    site = make_copied(cleanup=AT_ONCE, photos=2)
     cleaned(site)
     cleaned(site)
     rolled_back(site)
     with site.project() as project:
         site.inventory(project)
-    from photo_pipeline_tests.core.migration.quick import again
-
     again(site, "batch-000001")
     pass_validation(site)
     assert counts(cleaned(site)) == {"trashed": 2}
@@ -344,6 +362,3 @@ def _sha(site: Site, number: int) -> str:
 
 def _requests(site: Site, log: Path) -> int:
     return sum(f"/{site.name}/" in line for line in log.read_text(encoding="utf-8").splitlines())
-
-
-__all__ = ["migrated", "rewritten"]
