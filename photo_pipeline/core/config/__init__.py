@@ -20,6 +20,7 @@ from photo_pipeline.core.config.images import (
 from photo_pipeline.core.config.inventory import BatchSettings, InventorySettings
 from photo_pipeline.core.config.limits import Limits, PlanLimits
 from photo_pipeline.core.config.pipeline import PipelineConfig
+from photo_pipeline.core.config.provision import ProvisionSettings
 from photo_pipeline.core.config.quality import QualitySettings
 from photo_pipeline.core.config.size import SizeBytes, parse_size
 from photo_pipeline.core.config.state import StateSettings
@@ -39,6 +40,7 @@ __all__ = [
     "Limits",
     "PipelineConfig",
     "PlanLimits",
+    "ProvisionSettings",
     "QualitySettings",
     "RewriteSettings",
     "SizeBytes",
