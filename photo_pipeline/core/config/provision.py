@@ -97,7 +97,10 @@ class DistributionSettings(Settings):
     )
     countries: CountrySettings = CountrySettings()
     error_ttl_s: int = Field(
-        default=5, ge=0, le=300, description="Seconds for which the CDN keeps an error; its own default is 10."
+        default=5,
+        ge=0,
+        le=300,
+        description="Seconds for which the CDN keeps an error; its own default is 10.",
     )
     cors_origins: tuple[str, ...] = Field(
         default=("*",), description="Sites whose scripts may read the photos' pixels."
@@ -115,7 +118,10 @@ class AlertSettings(Settings):
         default=(), description="Addresses to tell; each must confirm AWS's first mail."
     )
     error_rate_percent: float | None = Field(
-        default=5, gt=0, le=100, description="Share of the CDN's answers that may be errors, 5 minutes thrice."
+        default=5,
+        gt=0,
+        le=100,
+        description="Share of the CDN's answers that may be errors, 5 minutes thrice.",
     )
     latency_ms: float | None = Field(
         default=1000,
