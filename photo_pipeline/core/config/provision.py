@@ -1,4 +1,4 @@
-"""What is set up on AWS around the bucket that `store` names: the bucket's own settings, CDN, alarms, budget."""
+"""What is set up on AWS around the bucket that `store` names: its settings, CDN, alarms, budget."""
 
 import re
 from collections.abc import Mapping
@@ -6,9 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from photo_pipeline.core.config.base import Settings
-
-_PREFIX = r"^(?!\.+(/|$))[A-Za-z0-9._-]+(/(?!\.+(/|$))[A-Za-z0-9._-]+)*$"
+from photo_pipeline.core.config.base import KeyPrefix, Settings
 
 
 class LifecycleSettings(Settings):
@@ -25,14 +23,12 @@ class LifecycleSettings(Settings):
     intelligent_tiering: bool = Field(
         default=False, description="Use S3 Intelligent-Tiering from the first day instead of cold_class."
     )
-    incoming_prefix: str = Field(
-        default="incoming", pattern=_PREFIX, description="Key prefix of temporary uploads."
-    )
+    incoming_prefix: KeyPrefix = Field(default="incoming", description="Key prefix of temporary uploads.")
     incoming_days: int = Field(
         default=1, ge=1, description="Days until temporary uploads are deleted (S3 counts whole days)."
     )
-    documents_prefix: str = Field(
-        default="documents", pattern=_PREFIX, description="Key prefix of verification documents."
+    documents_prefix: KeyPrefix = Field(
+        default="documents", description="Key prefix of verification documents."
     )
     documents_days: int = Field(
         default=2557, ge=1, description="Days until verification documents are deleted (7 years)."
@@ -126,8 +122,8 @@ class AlertSettings(Settings):
     latency_ms: float | None = Field(
         default=1000,
         gt=0,
-        description="Slowest accepted 90th percentile of the bucket's answers to the CDN; switches CloudFront's "
-        "additional metrics on, which AWS charges for.",
+        description="Slowest accepted 90th percentile of the bucket's answers to the CDN; switches on "
+        "CloudFront's additional metrics, which AWS charges for.",
     )
     unusual_access: float | None = Field(
         default=4, gt=0, description="Width of the band of usual requests, in standard deviations."

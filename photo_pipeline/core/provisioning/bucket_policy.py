@@ -31,7 +31,7 @@ class BucketPolicy:
         policy = json.loads(answer["Policy"])
         if isinstance(policy["Statement"], dict):
             policy["Statement"] = [policy["Statement"]]
-        ours = {each["Sid"]: each for each in policy["Statement"] if each.get("Sid", "").startswith(_SID)}
+        ours = {each["Sid"]: _plain(each) for each in policy["Statement"] if _is_ours(each)}
         return Reading(ours or None, raw=policy)
 
     def desired(self, world: World, reading: Reading) -> Document | None:
@@ -47,6 +47,16 @@ class BucketPolicy:
             return
         policy = {**reading.raw, "Statement": statements}
         world.aws.s3.put_bucket_policy(Bucket=self.kind.name(world), Policy=json.dumps(policy))
+
+
+def _is_ours(statement: Document) -> bool:
+    return str(statement.get("Sid", "")).startswith(_SID)
+
+
+def _plain(statement: Document) -> Document:
+    """Return the statement with the one of AWS's two spellings of everybody that ours have."""
+    everybody = statement.get("Principal") == "*"
+    return {**statement, "Principal": {"AWS": "*"}} if everybody else statement
 
 
 def _photo_statements(world: World) -> list[Document]:
@@ -84,7 +94,7 @@ def _tls_only(bucket: str) -> Document:
     return {
         "Sid": f"{_SID}TlsOnly",
         "Effect": "Deny",
-        "Principal": "*",
+        "Principal": {"AWS": "*"},
         "Action": "s3:*",
         "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"],
         "Condition": {"Bool": {"aws:SecureTransport": "false"}},

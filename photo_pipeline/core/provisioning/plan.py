@@ -110,7 +110,8 @@ def apply_plan(
 ) -> Applied:
     """Make the changes of a plan that was made just now with this world.
 
-    Only resources that the plan names are changed. Idempotent: after a failure, plan and apply again.
+    Only resources that the plan names are looked at again and changed; of the others the plan knows what is to
+    be known. Idempotent: after a failure, plan and apply again.
 
     Args:
         world: As the plan was made with.
@@ -122,11 +123,13 @@ def apply_plan(
     """
     planned = {change.resource for change in plan.changes}
     done: list[Change] = []
-    world.outputs.clear()
+    world.outputs = dict(plan.outputs)
     for resource in resources_for(world):
+        if resource.name not in planned:
+            continue
         try:
             compared = _compare(world, resource)
-            if compared is None or compared.change is None or resource.name not in planned:
+            if compared is None or compared.change is None:
                 continue
             _write(world, resource, compared)
         except PhotoPipelineError as error:
