@@ -20,6 +20,7 @@ from photo_pipeline.checks import (
 from photo_pipeline.jobs.control import abort, pause, resume
 from photo_pipeline.jobs.inventory import inventory
 from photo_pipeline.jobs.migrate import migrate
+from photo_pipeline.jobs.provision_storage import provision_storage
 from photo_pipeline.jobs.rehearse_rollback import rehearse_rollback
 from photo_pipeline.jobs.repoint import repoint
 from photo_pipeline.jobs.report import report
@@ -54,7 +55,7 @@ defs = dg.Definitions(
     ],
     jobs=[
         *(inventory, migrate, pause, resume, abort, rollback, report),
-        *(repoint, revalidate, rehearse_rollback),
+        *(repoint, revalidate, rehearse_rollback, provision_storage),
     ],
     schedules=[revalidation],
     resources={

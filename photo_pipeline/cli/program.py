@@ -64,6 +64,11 @@ COMMANDS = (
         "rehearse",
         "Prove that rollback restores exact rows, in a transaction that is undone. Nothing is changed.",
     ),
+    Listed(
+        "provision",
+        "provision",
+        "Set up bucket, CDN, alarms and budget as configured, and see what was changed since.",
+    ),
     Listed("audit", "audit", "Show who did what, and prove that the log of it is unbroken."),
     Listed("mapping", "mapping", "Help with the source mapping."),
 )

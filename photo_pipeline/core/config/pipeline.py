@@ -68,8 +68,8 @@ class PipelineConfig(Settings):
             for prefix in kept:
                 if _overlap(expiring, prefix):
                     raise ValueError(
-                        f"provision.lifecycle.{name} {expiring!r} and {prefix!r} must not contain each other: "
-                        "what is below the one is deleted by age, what is below the other never"
+                        f"provision.lifecycle.{name} {expiring!r} and {prefix!r} must not contain each "
+                        "other: what is below the one is deleted by age, what is below the other never"
                     )
         return self
 

@@ -214,7 +214,7 @@ class Encryption:
             raise ConfigurationError(
                 "store.encryption",
                 cause="uploads that name aws:kms and no key get AWS's own key, which CloudFront may not use",
-                fix="set store.encryption to null, and provision.kms_key to your key for the bucket's default",
+                fix="set store.encryption to null, and provision.kms_key to your own key",
             )
         # S3 delivers access logs only into buckets whose default is SSE-S3.
         if key is None or self.kind is LOGS:

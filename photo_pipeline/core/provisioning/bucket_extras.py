@@ -57,22 +57,27 @@ class AccessLogs:
     name: str = "bucket.access_logs"
 
     def read(self, world: World) -> Reading:
-        """Return the target."""
+        """Return the target, as bucket and key prefix."""
         answer = found(lambda: world.aws.s3.get_bucket_logging(Bucket=world.bucket))
-        return Reading(dict(answer["LoggingEnabled"]) if answer and "LoggingEnabled" in answer else None)
+        enabled = answer.get("LoggingEnabled") if answer else None
+        if not enabled:
+            return Reading(None, raw={})
+        return Reading({"Target": f"{enabled['TargetBucket']}/{enabled['TargetPrefix']}"}, raw=enabled)
 
     def desired(self, world: World, reading: Reading) -> Document | None:
         """Return the target."""
-        settings = world.config.provision.access_logs
-        if not settings.enabled:
-            return None
-        return {"TargetBucket": settings.bucket or LOGS.name(world), "TargetPrefix": settings.prefix}
+        return {"Target": "/".join(_log_target(world))}
 
     def write(self, world: World, reading: Reading, desired: Document) -> None:
         """Set the target."""
-        world.aws.s3.put_bucket_logging(
-            Bucket=world.bucket, BucketLoggingStatus={"LoggingEnabled": {**(reading.actual or {}), **desired}}
-        )
+        bucket, prefix = _log_target(world)
+        enabled = {**reading.raw, "TargetBucket": bucket, "TargetPrefix": prefix}
+        world.aws.s3.put_bucket_logging(Bucket=world.bucket, BucketLoggingStatus={"LoggingEnabled": enabled})
+
+
+def _log_target(world: World) -> tuple[str, str]:
+    settings = world.config.provision.access_logs
+    return settings.bucket or LOGS.name(world), settings.prefix
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The certificate of the CDN's own domain: the one that is named, or one that is requested from ACM.
 
-ACM gives it out once the domain's owner has put a record into its DNS. Until then the distribution works under
-its own name, and the plan says which record is waited for.
+ACM gives it out once the domain's owner has put a record into its DNS. Until then the distribution works
+under its own name, and the plan says which record is waited for.
 """
 
 from dataclasses import dataclass

@@ -31,8 +31,8 @@ class Difference:
 def differences(actual: Mapping[str, Any] | None, desired: Mapping[str, Any]) -> tuple[Difference, ...]:
     """Return every value of `desired` that is not so in `actual`.
 
-    A wanted None means that nothing may be there. Lists are compared without regard to their order, and a list
-    of one is its element: AWS gives both back as it likes.
+    A wanted None means that nothing may be there. Lists are compared without regard to their order, and a
+    list of one is its element: AWS gives both back as it likes.
     """
     return tuple(_walk(actual or {}, desired, ""))
 

@@ -1,8 +1,8 @@
 """The CloudFront distribution in front of the bucket, with origin access control and nothing but HTTPS.
 
 One that we created is known by its tag, and managed as far as `desired` goes: other origins and behaviours,
-logs and web ACL stay as they are. One that `cdn.distribution_id` names and that we did not create is left alone;
-only the bucket's policy lets it read.
+logs and web ACL stay as they are. One that `cdn.distribution_id` names and that we did not create is left
+alone; only the bucket's policy lets it read.
 """
 
 from dataclasses import dataclass
@@ -133,8 +133,8 @@ def _named_by_user(world: World, function: dict[str, str]) -> Reading:
             fix="correct it, or leave it out to have one created",
         )
     note = (
-        f"the distribution {named} was not created by photo_pipeline and is left as it is; the bucket's policy "
-        "lets it read, if its origin has an origin access control"
+        f"the distribution {named} was not created by photo_pipeline and is left as it is; the bucket's "
+        "policy lets it read, if its origin has an origin access control"
     )
     outputs = {**_outputs(answer["Distribution"]), "distribution.foreign": named}
     return Reading(None, outputs=outputs, notes=(note,))

@@ -1,8 +1,8 @@
 """Lifecycle rules: what becomes of objects as they age.
 
-No rule of ours deletes a current original or served variant: theirs only move objects to a cheaper class, drop
-versions that were deleted or replaced, and uploads that were never completed. Rules of others stay; one of them
-that would delete photos is a warning.
+No rule of ours deletes a current original or served variant: theirs only move objects to a cheaper class,
+drop versions that were deleted or replaced, and uploads that were never completed. Rules of others stay; one
+of them that would delete photos is a warning.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from photo_pipeline.core.provisioning.resource import (
     with_items,
 )
 
-# S3's own default: objects below 128 KB stay where they are. Every class but STANDARD bills at least 128 KB an
+# S3's own default: objects below 128 KB stay where they are. The colder classes bill at least 128 KB an
 # object, so that a variant of 100 KB would save little, and cost $0.02 per 1,000 moves and $0.03 per GB read.
 _SMALL_STAY = "all_storage_classes_128K"
 
@@ -109,7 +109,7 @@ def _log_rules(config: PipelineConfig) -> list[Document]:
 
 
 def _dangers(rules: list[Document], config: PipelineConfig) -> Iterator[str]:
-    """Yield a sentence for each enabled rule that deletes what must stay, ours too if somebody changed them."""
+    """Yield a sentence for each enabled rule that deletes what must stay, whoever made it."""
     store = config.store
     for rule in rules:
         expiration = rule.get("Expiration", {})

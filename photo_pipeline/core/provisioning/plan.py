@@ -110,8 +110,8 @@ def apply_plan(
 ) -> Applied:
     """Make the changes of a plan that was made just now with this world.
 
-    Only resources that the plan names are looked at again and changed; of the others the plan knows what is to
-    be known. Idempotent: after a failure, plan and apply again.
+    Only resources that the plan names are looked at again and changed; of the others the plan knows what is
+    to be known. Idempotent: after a failure, plan and apply again.
 
     Args:
         world: As the plan was made with.

@@ -275,13 +275,8 @@ ON_THE_BUCKET = (
     ),
     Break(
         "bucket.access_logs",
-        "TargetPrefix",
-        lambda world: world.aws.s3.put_bucket_logging(
-            Bucket=world.bucket,
-            BucketLoggingStatus={
-                "LoggingEnabled": {"TargetBucket": f"{world.bucket}-logs", "TargetPrefix": "s3/other/"}
-            },
-        ),
+        "Target",
+        lambda world: world.aws.s3.put_bucket_logging(Bucket=world.bucket, BucketLoggingStatus={}),
     ),
     Break(
         "logs_bucket.lifecycle",
