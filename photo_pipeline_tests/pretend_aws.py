@@ -1,10 +1,11 @@
 """AWS over HTTP on 127.0.0.1: moto, with a stand-in for what it lacks or loses of CloudFront and Budgets.
 
 Of CloudFront, moto forgets a distribution's origin access control, functions and policies, takes any
-If-Match, and knows no cache policies, response headers policies and monitoring subscriptions. The stand-in keeps
-documents as they came, with the defaults that AWS adds, and refuses what AWS documents as refused: a stale ETag,
-a quantity that is not its list's, an unknown id, a name twice. What AWS really does may differ; tests that lean
-on it say "stub" in their names. moto's Budgets has no UpdateBudget; here it replaces the budget.
+If-Match, and knows no cache policies, response headers policies and monitoring subscriptions. The stand-in
+keeps documents as they came, with the defaults that AWS adds, and refuses what AWS documents as refused: a
+stale ETag, a quantity that is not its list's, an unknown id, a name twice. What AWS really does may differ;
+tests that lean on it say "stub" in their names. moto's Budgets has no UpdateBudget; here it replaces the
+budget.
 """
 
 import copy

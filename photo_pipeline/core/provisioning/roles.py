@@ -33,7 +33,7 @@ def policy(config: PipelineConfig, role: Role, *, distribution_arn: str | None =
     """
     arn = distribution_arn or f"arn:aws:cloudfront::*:distribution/{config.cdn.distribution_id or '*'}"
     statements = _STATEMENTS[role](_Names(config, arn))
-    return {"Version": "2012-10-17", "Statement": [*statements, *_key_statements(config, role)]}
+    return {"Version": "2012-10-17", "Statement": [*statements, *_optional(config, role)]}
 
 
 class _Names:
@@ -45,7 +45,12 @@ class _Names:
         self.logs = f"arn:aws:s3:::{store.bucket}-logs"
         self.distribution = distribution
         self.served = self.below(store.prefix)
-        self.probes = self.below(f"{store.prefix}/.probe")
+        # What the store probe and the doctor store, and take away again.
+        self.probes = [
+            self.below(f"{prefix}/{folder}")
+            for prefix in (store.prefix, store.originals_prefix)
+            for folder in (".probe", ".doctor")
+        ]
         self.originals = self.below(store.originals_prefix)
         self.backups = self.below(f"{store.originals_prefix}-backups")
         self.incoming = self.below(config.provision.lifecycle.incoming_prefix)
@@ -73,20 +78,18 @@ def _bucket(names: _Names, *more: str) -> _Statement:
 _STORE = ("s3:PutObject", "s3:AbortMultipartUpload")
 # HeadObject needs GetObject too.
 _READ = ("s3:GetObject",)
+_INVALIDATE = ("cloudfront:CreateInvalidation", "cloudfront:GetInvalidation")
 
 
 def _migrator(names: _Names) -> list[_Statement]:
     return [
-        _bucket(names),
+        # The doctor looks at both settings.
+        _bucket(names, "s3:GetBucketVersioning", "s3:GetBucketPublicAccessBlock"),
         # Variants and originals; the backups of rows and the copies of the catalog.
         _allow("Objects", (*_READ, *_STORE), names.served, names.originals, names.backups),
-        # The store probe takes its own test objects away again.
-        _allow("Probe", ("s3:DeleteObject",), names.probes),
-        _allow(
-            "Invalidations",
-            ("cloudfront:CreateInvalidation", "cloudfront:GetInvalidation"),
-            names.distribution,
-        ),
+        # Of the versions that test objects leave behind, too.
+        _allow("Probes", ("s3:DeleteObject", "s3:DeleteObjectVersion"), *names.probes),
+        _allow("Cdn", ("cloudfront:GetDistribution", *_INVALIDATE), names.distribution),
     ]
 
 
@@ -94,7 +97,7 @@ def _uploader(names: _Names) -> list[_Statement]:
     return [
         _bucket(names),
         _allow("Objects", (*_READ, *_STORE), names.served, names.originals, names.incoming),
-        _allow("TemporaryObjects", ("s3:DeleteObject",), names.incoming, names.probes),
+        _allow("TemporaryObjects", ("s3:DeleteObject",), names.incoming, *names.probes),
     ]
 
 
@@ -105,21 +108,20 @@ def _cleaner(names: _Names) -> list[_Statement]:
         _bucket(names, "s3:ListBucketVersions", "s3:GetBucketVersioning"),
         # Each object is looked at once more before it is deleted.
         _allow("Read", _READ, *photos, names.backups),
+        # The store probe: whether deletions here are conditional.
+        _allow("Probes", ("s3:PutObject",), *names.probes),
         # A deletion sets a delete marker. To undo it, that marker, which is a version, is deleted.
         _allow("Delete", ("s3:DeleteObject", "s3:DeleteObjectVersion"), *photos),
-        _allow(
-            "Invalidations",
-            ("cloudfront:CreateInvalidation", "cloudfront:GetInvalidation"),
-            names.distribution,
-        ),
+        # A deleted photo is to leave the CDN too.
+        _allow("Cdn", _INVALIDATE, names.distribution),
     ]
 
 
 def _reader(names: _Names) -> list[_Statement]:
     return [
-        _bucket(names),
+        _bucket(names, "s3:GetBucketVersioning", "s3:GetBucketPublicAccessBlock"),
         _allow("Read", _READ, names.served, names.originals, names.backups),
-        _allow("Invalidations", ("cloudfront:GetInvalidation",), names.distribution),
+        _allow("Cdn", ("cloudfront:GetDistribution", "cloudfront:GetInvalidation"), names.distribution),
     ]
 
 
@@ -141,6 +143,7 @@ def _provisioner(names: _Names) -> list[_Statement]:
         ),
         # These have no names before they exist, or AWS lets nobody name them.
         _allow("Cdn", (f"cloudfront:{action}" for action in _CLOUDFRONT), "*"),
+        _allow("RoutingFunction", (f"cloudfront:{action}Function" for action in _FUNCTION), "*"),
         _allow("Certificates", (f"acm:{action}" for action in _ACM), "*"),
         _allow("Alerts", (*_SNS, *_CLOUDWATCH), "*"),
         _allow("Budget", ("budgets:ViewBudget", "budgets:ModifyBudget", "budgets:TagResource"), "*"),
@@ -154,9 +157,10 @@ _CLOUDFRONT = (
     *("ListResponseHeadersPolicies", "GetResponseHeadersPolicy"),
     *("CreateResponseHeadersPolicy", "UpdateResponseHeadersPolicy"),
     *("ListDistributions", "GetDistribution", "GetDistributionConfig", "ListTagsForResource"),
-    *("CreateDistribution", "UpdateDistribution", "TagResource", "DescribeFunction"),
+    *("CreateDistribution", "UpdateDistribution", "TagResource"),
     *("GetMonitoringSubscription", "CreateMonitoringSubscription"),
 )
+_FUNCTION = ("Create", "Describe", "Get", "Update", "Test", "Publish")
 _ACM = (
     *("ListCertificates", "ListTagsForCertificate", "DescribeCertificate"),
     *("RequestCertificate", "AddTagsToCertificate"),
@@ -179,10 +183,17 @@ _STATEMENTS: Mapping[Role, Callable[[_Names], list[_Statement]]] = {
 }
 
 
-def _key_statements(config: PipelineConfig, role: Role) -> list[_Statement]:
-    """Return what the bucket's own KMS key takes: S3 uses it in the name of whoever reads or stores."""
+def _optional(config: PipelineConfig, role: Role) -> list[_Statement]:
+    """Return what a KMS key of one's own and replication take.
+
+    S3 uses the key in the name of whoever reads or stores.
+    """
     key = config.provision.kms_key
-    if key is None or role == "provisioner":
+    replication = config.provision.replication
+    if role == "provisioner":
+        # Whoever sets up replication hands S3 the role by which it copies.
+        return [_allow("ReplicationRole", ("iam:PassRole",), replication.role_arn)] if replication else []
+    if key is None:
         return []
     stores = role in ("migrator", "uploader")
     return [_allow("Key", ("kms:Decrypt", *(("kms:GenerateDataKey",) if stores else ())), key)]
