@@ -26,6 +26,7 @@ JOBS = {
     "repoint": set(),
     "revalidate": set(),
     "rehearse_rollback": set(),
+    "provision_storage": set(),
 }
 CHECKS = {
     "every_reference_and_file_has_one_class": "local_inventory",

@@ -69,7 +69,7 @@ def _log(context: dg.OpExecutionContext, plan: Plan) -> None:
     context.log.info("\n".join(plan_lines(plan)))
 
 
-def _facts(plan: Plan) -> dict[str, dg.MetadataValue]:  # type: ignore[type-arg]
+def _facts(plan: Plan) -> dict[str, dg.MetadataValue]:
     text = "\n".join(plan_lines(plan))
     return {
         "plan_digest": dg.MetadataValue.text(plan.digest),

@@ -70,7 +70,7 @@ class TopicPolicy:
     def desired(self, world: World, reading: Reading) -> Document | None:
         """Return our statement."""
         account = {"StringEquals": {"aws:SourceAccount": world.aws.account}}
-        statements = [
+        statements: list[Document] = [
             {
                 "Sid": f"{_SID}{name}",
                 "Effect": "Allow",
@@ -88,7 +88,6 @@ class TopicPolicy:
 
     def write(self, world: World, reading: Reading, desired: Document) -> None:
         """Set our statement behind those of others."""
-        # At the time of the plan there may have been no topic to read.
         policy = reading.raw
         statements = with_items(policy["Statement"], desired, "Sid")
         world.aws.sns.set_topic_attributes(
@@ -116,7 +115,7 @@ class Subscriptions:
             for each in items
             if each["SubscriptionArn"] == "PendingConfirmation"
         )
-        return Reading({each["Endpoint"]: "email" for each in items} or None, notes=notes)
+        return Reading({str(each["Endpoint"]): "email" for each in items} or None, notes=notes)
 
     def desired(self, world: World, reading: Reading) -> Document | None:
         """Return the configured addresses."""

@@ -16,7 +16,11 @@ GLOBAL_REGION = "us-east-1"
 """Where CloudFront keeps its metrics and takes certificates from, and where billing and budgets are."""
 
 # A call fails over in < 30 s: three tries of at most 3 + 6 s.
-_LIMITS = {"connect_timeout": 3, "read_timeout": 6, "retries": {"mode": "standard", "total_max_attempts": 3}}
+_LIMITS: dict[str, Any] = {
+    "connect_timeout": 3,
+    "read_timeout": 6,
+    "retries": {"mode": "standard", "total_max_attempts": 3},
+}
 _DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation", "403"}
 _CREDENTIALS = {
     *("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidClientTokenId", "ExpiredToken"),
@@ -31,7 +35,8 @@ class Aws:
 
     def __init__(self, store: StoreSettings, *, session: boto3.Session | None = None) -> None:
         try:
-            self._session = session or boto3.Session(region_name=store.region)
+            # Its overloads know services by their literal names only.
+            self._session: Any = session or boto3.Session(region_name=store.region)
         except ProfileNotFound as error:
             raise ConfigurationError(
                 "$AWS_PROFILE", cause=str(error), fix="name an existing profile"
@@ -46,12 +51,12 @@ class Aws:
     @cached_property
     def s3(self) -> Any:
         """S3, in the bucket's region."""
-        style = "auto" if self.is_amazon else "path"
+        options: Any = {"addressing_style": "auto" if self.is_amazon else "path"}
         return self._session.client(
             "s3",
             region_name=self._store.region,
             endpoint_url=self._store.endpoint_url,
-            config=Config(**_LIMITS, s3={"addressing_style": style}),  # type: ignore[arg-type]
+            config=Config(**_LIMITS, s3=options),
         )
 
     @cached_property
@@ -85,7 +90,7 @@ class Aws:
         return str(self._global("sts").get_caller_identity()["Account"])
 
     def _global(self, service: str) -> Any:
-        return self._session.client(service, region_name=GLOBAL_REGION, config=Config(**_LIMITS))  # type: ignore[arg-type]
+        return self._session.client(service, region_name=GLOBAL_REGION, config=Config(**_LIMITS))
 
 
 def code_of(error: ClientError) -> str:

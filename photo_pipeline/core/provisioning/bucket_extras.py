@@ -30,7 +30,7 @@ class Cors:
     def desired(self, world: World, reading: Reading) -> Document | None:
         """Return our rule, where pages may upload at all."""
         origins = world.config.provision.upload_origins
-        rule = {
+        rule: Document = {
             "ID": f"{RULE_PREFIX}uploads",
             "AllowedOrigins": list(origins),
             "AllowedMethods": ["POST", "PUT"],
@@ -100,7 +100,7 @@ class Replication:
         settings = world.config.provision.replication
         if settings is None:
             return wanted_items(reading.actual, {})
-        rule = {
+        rule: Document = {
             "ID": f"{RULE_PREFIX}replica",
             # Priorities must differ; one that another rule has is taken by somebody.
             "Priority": _free_priority(reading.raw["Rules"]),

@@ -67,7 +67,7 @@ class Lifecycle:
 def photo_rules(config: PipelineConfig) -> list[Document]:
     """Return the rules of the main bucket."""
     settings, store = config.provision.lifecycle, config.store
-    colder = {"Days": settings.cold_after_days, "StorageClass": settings.cold_class}
+    colder: Document = {"Days": settings.cold_after_days, "StorageClass": settings.cold_class}
     if settings.intelligent_tiering:
         colder = {"Days": 0, "StorageClass": "INTELLIGENT_TIERING"}
     kept = {"Transitions": [colder]}

@@ -1,7 +1,7 @@
 """The policies of the roles, on a server that enforces IAM (moto), and the provisioner's against the code.
 
 What moto judges in its own way is told to it here: it names the permission of HeadBucket after the call (AWS
-wants s3:ListBucket), and knows no resources outside S3. Which calls each role may make is written down by hand.
+wants s3:ListBucket), and knows no resources outside S3. Which calls a role may make is written down by hand.
 """
 
 import json
