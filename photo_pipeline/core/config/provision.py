@@ -40,6 +40,12 @@ class LifecycleSettings(Settings):
         default=7, ge=1, description="Days until an upload in parts that was never completed is dropped."
     )
 
+    @model_validator(mode="after")
+    def _s3_takes_it(self) -> Self:
+        if self.cold_class == "STANDARD_IA" and self.cold_after_days < 30:
+            raise ValueError("cold_after_days must be at least 30 for STANDARD_IA, which S3 insists on")
+        return self
+
 
 class AccessLogSettings(Settings):
     """S3 server access logs of the bucket."""

@@ -5,11 +5,14 @@ access logs is made by us, or it is the user's own business.
 """
 
 from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import ClientError
 
 from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError
-from photo_pipeline.core.provisioning.aws import found
+from photo_pipeline.core.provisioning.aws import code_of, found
 from photo_pipeline.core.provisioning.difference import Document
-from photo_pipeline.core.provisioning.resource import Reading, World, is_ours, tag_map
+from photo_pipeline.core.provisioning.resource import Reading, World, is_ours, shortened, tag_map
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,8 @@ class BucketKind:
 
     def name(self, world: World) -> str:
         """Return the bucket's name."""
-        return world.bucket + self.suffix
+        # A bucket's name has at most 63 characters.
+        return shortened(world.bucket, most=63 - len(self.suffix)) + self.suffix
 
 
 MAIN = BucketKind("bucket", "")
@@ -42,7 +46,7 @@ class Bucket:
     def read(self, world: World) -> Reading:
         """Return whether it is there, and where."""
         name = self.kind.name(world)
-        head = found(lambda: world.aws.s3.head_bucket(Bucket=name), "404", "NoSuchBucket")
+        head = self._head(world, name)
         if head is None:
             return Reading(None)
         region = head.get("BucketRegion") or head["ResponseMetadata"]["HTTPHeaders"].get(
@@ -56,6 +60,18 @@ class Bucket:
             )
         self._require_ours(world, name)
         return Reading({"name": name})
+
+    def _head(self, world: World, name: str) -> Any:
+        try:
+            return found(lambda: world.aws.s3.head_bucket(Bucket=name), "404")
+        except ClientError as error:
+            if code_of(error) != "403":
+                raise
+            raise ConfigurationError(
+                f"bucket {name!r}",
+                cause="it belongs to another account, or these credentials may not look at it (HTTP 403)",
+                fix="take another store.bucket, or the policy of `provision policies --role provisioner`",
+            ) from error
 
     def _require_ours(self, world: World, name: str) -> None:
         """Check that a bucket whose name we chose is not somebody else's; the main one's is the user's."""

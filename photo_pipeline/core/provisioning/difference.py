@@ -41,7 +41,7 @@ def _walk(actual: Mapping[str, Any], desired: Mapping[str, Any], path: str) -> I
     for name, wanted in desired.items():
         found = actual.get(name)
         where = f"{path}.{name}" if path else name
-        if isinstance(wanted, Mapping) and isinstance(found, Mapping) and found and wanted:
+        if isinstance(wanted, Mapping) and isinstance(found, Mapping) and found:
             yield from _walk(found, wanted, where)
         elif plain(found) != plain(wanted):
             yield Difference(where, found, wanted)

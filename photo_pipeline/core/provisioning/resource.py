@@ -1,5 +1,6 @@
 """What a resource type is: how it is read, what it should be, how it is changed. The engine is `plan`."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -9,6 +10,8 @@ from photo_pipeline.core.provisioning.aws import Aws
 from photo_pipeline.core.provisioning.difference import UNKNOWN, Document, exactly, pruned
 
 MANAGED_BY = "photo_pipeline"
+# Of an origin access control, the shortest limit of all.
+_LONGEST_NAME = 64
 RULE_PREFIX = "photo-pipeline-"
 """Rules and configurations inside a bucket whose id begins so are ours; all others are left alone."""
 
@@ -48,7 +51,7 @@ class World:
     @property
     def name(self) -> str:
         """What things outside the bucket are called that are made for it."""
-        return f"photo-pipeline-{self.bucket.replace('.', '-')}"
+        return shortened(f"photo-pipeline-{self.bucket.replace('.', '-')}", most=_LONGEST_NAME)
 
     @property
     def tags(self) -> dict[str, str]:
@@ -63,6 +66,14 @@ class World:
     def known(self, output: str) -> str:
         """Return another resource's id or ARN, or `UNKNOWN` while that is yet to be created."""
         return self.outputs.get(output, UNKNOWN)
+
+
+def shortened(name: str, *, most: int) -> str:
+    """Return the name, or where it has more than `most` characters, its beginning and a digest of all."""
+    if len(name) <= most:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: most - len(digest) - 1]}-{digest}"
 
 
 class ResourceType(Protocol):

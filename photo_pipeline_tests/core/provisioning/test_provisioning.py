@@ -10,6 +10,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError, InfrastructureError
+from photo_pipeline.core.provisioning.aws import aws_errors
+from photo_pipeline.core.provisioning.bucket import LOGS
+from photo_pipeline.core.provisioning.distribution import Distribution
 from photo_pipeline.core.provisioning.plan import apply_plan, make_plan, require_digest
 from photo_pipeline.core.provisioning.resource import World
 from photo_pipeline_tests.core.provisioning.breaks import (
@@ -429,6 +432,27 @@ def test_the_cdn_may_read_only_what_is_served(standing: World) -> None:
 
 
 # --- other servers, other troubles
+
+
+def test_a_change_by_somebody_else_between_reading_and_writing_is_refused_on_a_cloudfront_stub(
+    standing: World,
+) -> None:
+    resource = Distribution()
+    with aws_errors(resource.name):
+        reading = resource.read(standing)
+        desired = resource.desired(standing, reading)
+    assert desired is not None
+    distribution(lambda config: config.update(WebACLId="theirs"))(standing)
+    with pytest.raises(GuardRefusedError, match="somebody else is changing it"), aws_errors(resource.name):
+        resource.write(standing, reading, desired)
+
+
+def test_names_fit_into_what_aws_takes() -> None:
+    long = make_world("b" * 63)
+    assert len(long.name) <= 64
+    assert len(LOGS.name(long)) <= 63
+    assert long.name != make_world("b" * 62 + "c").name
+    assert make_world("my.photos").name == "photo-pipeline-my-photos"
 
 
 def test_with_an_s3_compatible_server_only_the_bucket_is_set_up(pretend_aws: PretendAws) -> None:
