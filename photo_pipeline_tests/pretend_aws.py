@@ -213,6 +213,8 @@ class PretendAws:
     def __init__(self) -> None:
         self.cloudfront = CloudFrontStub()
         self.requests: list[str] = []
+        self.unknown: set[str] = set()
+        """Requests (as `PUT encryption`) that are answered as by a server that does not know them."""
         self._moto: WSGIApplication = DomainDispatcherApplication(create_backend_app)
         self._lock = threading.Lock()
         listener = listening_socket()
@@ -231,6 +233,9 @@ class PretendAws:
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         self.requests.append(f"{environ['REQUEST_METHOD']} {path}?{environ.get('QUERY_STRING', '')}")
+        if f"{environ['REQUEST_METHOD']} {environ.get('QUERY_STRING', '')}" in self.unknown:
+            start_response("501 Not Implemented", [("Content-Type", "application/xml")])
+            return [b"<Error><Code>NotImplemented</Code><Message>unknown here</Message></Error>"]
         if path.startswith(_API) and not path.startswith(f"{_API}function"):
             return self._cloudfront(environ, start_response)
         if environ.get("HTTP_X_AMZ_TARGET") == "AWSBudgetServiceGateway.UpdateBudget":

@@ -261,7 +261,7 @@ class Budget:
             )
             return
         if any(reading.actual[name] != desired[name] for name in ("Amount", "TimeUnit")):
-            kept = {k: v for k, v in reading.raw.items() if k not in ("CalculatedSpend", "LastUpdatedTime")}
+            kept = {name: each for name, each in reading.raw.items() if name not in _TOLD_BY_AWS}
             budgets.update_budget(AccountId=account, NewBudget={**kept, **budget})
         for each in _NOTIFICATIONS:
             if _label(each) not in reading.actual["Notifications"]:
@@ -270,6 +270,8 @@ class Budget:
                 )
 
 
+# Of a budget; it cannot be set.
+_TOLD_BY_AWS = ("CalculatedSpend", "LastUpdatedTime", "HealthStatus")
 _NOTIFICATIONS: tuple[Document, ...] = tuple(
     {
         "NotificationType": kind,

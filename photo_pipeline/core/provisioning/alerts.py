@@ -16,7 +16,7 @@ from photo_pipeline.core.provisioning.resource import (
 )
 
 _SID = "PhotoPipeline"
-_MISSING = ("NotFound", "NotFoundException", "ResourceNotFound")
+_MISSING = ("NotFound", "NotFoundException", "ResourceNotFound", "ResourceNotFoundException")
 
 
 @dataclass(frozen=True)

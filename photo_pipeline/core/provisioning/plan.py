@@ -7,7 +7,7 @@ in an apply each resource is read and compared again at its turn, when everythin
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from botocore.exceptions import ClientError
 
@@ -123,6 +123,7 @@ def apply_plan(
     """
     planned = {change.resource for change in plan.changes}
     done: list[Change] = []
+    refused: list[str] = []
     world.outputs = dict(plan.outputs)
     for resource in resources_for(world):
         if resource.name not in planned:
@@ -131,12 +132,14 @@ def apply_plan(
             compared = _compare(world, resource)
             if compared is None or compared.change is None:
                 continue
-            _write(world, resource, compared)
+            if not _write(world, resource, compared):
+                refused.append(resource.name)
+                continue
         except PhotoPipelineError as error:
             raise _after(error, len(done), len(plan.changes)) from error
         done.append(compared.change)
         changed(compared.change)
-    return Applied(tuple(done), make_plan(world))
+    return Applied(tuple(done), _without(refused, make_plan(world)))
 
 
 def require_digest(plan: Plan, digest: str) -> None:
@@ -178,12 +181,25 @@ def _compare(world: World, resource: ResourceType) -> _Compared | None:
     return _Compared(reading, desired, Change(resource.name, action, found) if found else None)
 
 
-def _write(world: World, resource: ResourceType, compared: _Compared) -> None:
+def _write(world: World, resource: ResourceType, compared: _Compared) -> bool:
+    """Make the change; return whether the server knows how to."""
     assert compared.desired is not None  # it has a change
     with aws_errors(resource.name):
-        resource.write(world, compared.reading, compared.desired)
+        try:
+            resource.write(world, compared.reading, compared.desired)
+        except ClientError as error:
+            if is_unsupported(error):
+                return False
+            raise
         # Read again for what AWS has given it.
         world.outputs.update(resource.read(world).outputs)
+    return True
+
+
+def _without(refused: list[str], plan: Plan) -> Plan:
+    """Return the plan with what the server has just refused to know among the unsupported."""
+    changes = tuple(change for change in plan.changes if change.resource not in refused)
+    return replace(plan, changes=changes, unsupported=(*plan.unsupported, *refused))
 
 
 def _after(error: PhotoPipelineError, done: int, planned: int) -> PhotoPipelineError:

@@ -86,12 +86,11 @@ def _alarm(name: str, **changes: Any) -> Callable[[World], object]:
 
 
 def _public_access(switch: str) -> Break:
-    switches = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
-
     def act(world: World) -> object:
-        settings = {**dict.fromkeys(switches, True), switch: False}
-        return world.aws.s3.put_public_access_block(
-            Bucket=world.bucket, PublicAccessBlockConfiguration=settings
+        s3, bucket = world.aws.s3, world.bucket
+        present = s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
+        return s3.put_public_access_block(
+            Bucket=bucket, PublicAccessBlockConfiguration=present | {switch: False}
         )
 
     return Break("bucket.public_access", switch, act)
@@ -426,10 +425,13 @@ ON_CLOUDFRONT = (
 """Of CloudFront, on the stub."""
 
 
-def rounds() -> list[tuple[Break, ...]]:
-    """Return all of them in rounds, in each of which no resource is broken twice."""
+def rounds(at_once: int = 3) -> list[tuple[Break, ...]]:
+    """Return all of them in rounds, in each of which every resource is broken in a few places at most."""
     waiting: dict[str, list[Break]] = {}
     for each in (*ON_THE_BUCKET, *ON_ALERTS, *ON_CLOUDFRONT):
         waiting.setdefault(each.resource, []).append(each)
     longest = max(map(len, waiting.values()))
-    return [tuple(each[n] for each in waiting.values() if n < len(each)) for n in range(longest)]
+    return [
+        tuple(broken for each in waiting.values() for broken in each[start : start + at_once])
+        for start in range(0, longest, at_once)
+    ]

@@ -1,6 +1,10 @@
 """Provisioning as its users meet it: `photo-pipeline provision`, and the job `provision_storage`."""
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +65,18 @@ def test_plan_apply_and_drift_with_their_exit_codes(pretend_aws: PretendAws, con
     assert drifted.exit_code == 1
     assert "~ update bucket.versioning\n    ~ Status: Suspended -> Enabled" in drifted.output
     assert run("plan").exit_code == 0
+
+
+def test_somebody_at_a_terminal_is_asked(pretend_aws: PretendAws, configured: Any) -> None:
+    configured("asked-photos", provision=BUCKET_ALONE)
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "wb", buffering=0) as keyboard:
+        keyboard.write(b"yes\n")
+        command = [sys.executable, "-m", "photo_pipeline.cli", "provision", "apply"]
+        done = subprocess.run(command, stdin=theirs, capture_output=True, text=True, timeout=120, check=False)
+        os.close(theirs)
+    assert "Make these changes?" in done.stdout + done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 def test_json_is_one_document_and_its_digest_is_what_apply_takes(
@@ -129,10 +145,8 @@ def test_the_job_applies_only_what_was_agreed_to(pretend_aws: PretendAws, config
     digest = facts["plan_digest"].value
     assert "+ create bucket" in facts["plan"].value
     assert "nobody has agreed" in failure(launch(action="apply"))
-    assert "another plan" in failure(launch(action="apply", plan_digest="0" * 16))
     assert launch(action="apply", plan_digest=digest).success
-    assert launch(action="drift").success
     suspend("job-photos")
     assert "1 things are not as configured: bucket.versioning" in failure(launch(action="drift"))
+    assert "another plan" in failure(launch(action="apply", plan_digest=digest))
     assert launch(action="apply", confirm=True).success
-    assert launch(action="drift").success

@@ -103,7 +103,7 @@ def test_only_the_agreed_plan_is_applied(standing: World) -> None:
 
 
 def test_an_apply_that_was_cut_off_is_completed_by_the_next(pretend_aws: PretendAws) -> None:
-    world = make_world("cut-off", provision=EVERYTHING)
+    world = make_world("cut-off", provision={**EVERYTHING, **QUIET, "access_logs": {}})
 
     def cut(_: object) -> None:
         raise InfrastructureError("the network", cause="it is gone")
@@ -463,6 +463,21 @@ def test_with_an_s3_compatible_server_only_the_bucket_is_set_up(pretend_aws: Pre
     assert done.after.is_clean
     with pytest.raises(ClientError, match="NoSuchBucketPolicy"):
         world.aws.s3.get_bucket_policy(Bucket="own-server")
+
+
+def test_what_a_server_does_not_know_is_left_out_and_named(pretend_aws: PretendAws) -> None:
+    store = {"bucket": "small-server", "region": "us-east-1", "endpoint_url": pretend_aws.url}
+    world = make_world("small-server", store=store)
+    pretend_aws.unknown |= {"GET versioning", "PUT encryption"}
+    try:
+        plan = make_plan(world)
+        assert plan.unsupported == ("bucket.versioning",)
+        done = apply_plan(world, plan)
+    finally:
+        pretend_aws.unknown.clear()
+    assert done.after.unsupported == ("bucket.versioning", "bucket.encryption")
+    assert done.after.is_clean
+    assert "bucket.lifecycle" in {change.resource for change in done.changes}
 
 
 def test_a_key_of_aws_own_that_the_cdn_cannot_use_is_refused(pretend_aws: PretendAws) -> None:
