@@ -7,6 +7,7 @@ of them that would delete photos is a warning.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.provisioning.aws import found
@@ -120,11 +121,15 @@ def _dangers(rules: list[Document], config: PipelineConfig) -> Iterator[str]:
         for kept in (store.prefix, store.originals_prefix, f"{store.originals_prefix}-backups"):
             # Tags and sizes narrow a rule, but nothing says which photos are outside.
             if f"{kept}/".startswith(prefix) or prefix.startswith(f"{kept}/"):
-                moment = f"{when} days after they were stored" if isinstance(when, int) else f"on {when}"
-                yield (
-                    f"the lifecycle rule {rule.get('ID', '(without an id)')!r} deletes objects below {kept}/ "
-                    f"{moment}; remove it or narrow its prefix"
-                )
+                yield _danger(rule, kept, when)
+
+
+def _danger(rule: Document, prefix: str, when: Any) -> str:
+    name = str(rule.get("ID", "(without an id)"))
+    moment = f"{when} days after they were stored" if isinstance(when, int) else f"on {when}"
+    is_ours = name.startswith(RULE_PREFIX)
+    fix = "`provision apply` mends it" if is_ours else "remove it or narrow its prefix"
+    return f"the lifecycle rule {name!r} deletes objects below {prefix}/ {moment}; {fix}"
 
 
 def _prefix_of(rule: Document) -> str:

@@ -90,7 +90,7 @@ def make_plan(world: World) -> Plan:
         notes += compared.reading.notes
         if compared.change is not None:
             changes.append(compared.change)
-        elif compared.desired is not None:
+        elif compared.desired:
             unchanged.append(resource.name)
     return Plan(
         tuple(changes),

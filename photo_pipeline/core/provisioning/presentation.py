@@ -7,6 +7,7 @@ from typing import Any
 from photo_pipeline.core.provisioning.difference import Difference
 from photo_pipeline.core.provisioning.plan import Change, Plan
 
+_IDENTITIES = ("ID", "Sid", "AlarmName")
 _SIGNS = {"create": "+", "update": "~"}
 
 
@@ -32,11 +33,22 @@ def change_lines(change: Change) -> Iterator[str]:
 
 def _difference_lines(difference: Difference) -> Iterator[str]:
     if difference.actual in (None, [], {}):
-        yield f"    + {difference.path}: {_shown(difference.desired)}"
+        yield from _added_lines(difference.path, difference.desired)
     elif difference.desired is None:
         yield f"    - {difference.path}: {_shown(difference.actual)}"
     else:
         yield f"    ~ {difference.path}: {_shown(difference.actual)} -> {_shown(difference.desired)}"
+
+
+def _added_lines(path: str, value: Any) -> Iterator[str]:
+    """Yield a line for each value of what is new, however deep."""
+    if not isinstance(value, Mapping):
+        yield f"    + {path}: {_shown(value)}"
+        return
+    for name, each in value.items():
+        is_in_path = name in _IDENTITIES and path.endswith(str(each))
+        if each is not None and not is_in_path:
+            yield from _added_lines(f"{path}.{name}", each)
 
 
 def _shown(value: Any) -> str:
