@@ -248,11 +248,11 @@ _NAMED = {
 }
 
 
-def _called() -> set[str]:
-    """Return the API calls that the package's source makes."""
-    text = "".join(each.read_text() for each in Path(provisioning.__path__[0]).glob("*.py"))
+def _called(*folders: Path, services: tuple[str, ...] = _SERVICES) -> set[str]:
+    """Return the API calls that the source below the folders makes."""
+    text = "".join(each.read_text() for folder in folders for each in folder.rglob("*.py"))
     calls = set()
-    for service in _SERVICES:
+    for service in services:
         client = boto3.client(
             service, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
         )
@@ -268,9 +268,37 @@ def test_the_provisioner_may_do_what_its_code_calls_and_nothing_else() -> None:
     config = PipelineConfig.model_validate(document(BUCKET, provision={"replication": copy}))
     statements = policy(config, "provisioner")["Statement"]
     allowed = {action for each in statements for action in each["Action"] if each["Sid"] != "RoutingFunction"}
-    needed = set().union(*(_NAMED.get(call, {call}) for call in _called()))
+    calls = _called(Path(provisioning.__path__[0]))
+    needed = set().union(*(_NAMED.get(call, {call}) for call in calls))
     assert needed - allowed <= {"cloudfront:DescribeFunction"}  # it is with those of the routing function
     assert allowed - needed == set()
+
+
+# Permissions of calls on objects, where they are not called like the call.
+_ON_OBJECTS = {
+    "s3:HeadObject": {"s3:GetObject"},
+    "s3:ListObjectsV2": {"s3:ListBucket"},
+    "s3:ListObjectVersions": {"s3:ListBucketVersions"},
+    "s3:CopyObject": {"s3:GetObject", "s3:PutObject"},
+    "s3:CreateMultipartUpload": {"s3:PutObject"},
+    "s3:UploadPart": {"s3:PutObject"},
+    "s3:CompleteMultipartUpload": {"s3:PutObject"},
+    "s3:ListMultipartUploads": {"s3:ListBucketMultipartUploads"},
+    "s3:ListParts": {"s3:ListMultipartUploadParts"},
+    "s3:DeleteObjects": {"s3:DeleteObject"},
+}
+
+
+def test_every_call_of_the_core_is_allowed_to_somebody() -> None:
+    core = Path(provisioning.__path__[0]).parent
+    folders = [each for each in core.iterdir() if each.is_dir() and each.name != "provisioning"]
+    calls = _called(*folders, services=("s3", "cloudfront"))
+    assert "s3:HeadBucket" in calls
+    needed = set().union(*(_ON_OBJECTS.get(call, _NAMED.get(call, {call})) for call in calls))
+    allowed = {
+        action for role in ROLES for each in policy(CONFIG, role)["Statement"] for action in each["Action"]
+    }
+    assert needed - allowed == set()
 
 
 def test_no_role_may_do_everything_or_name_everything_of_s3() -> None:
