@@ -116,7 +116,9 @@ def found(call: Callable[[], _T], *missing: str) -> _T | None:
 def is_unsupported(error: ClientError) -> bool:
     """Return whether the server does not know this kind of request (an S3-compatible one, say)."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return status in (405, 501) or code_of(error) in ("NotImplemented", "MethodNotAllowed")
+    # rclone takes every PUT on a bucket for its creation.
+    mistaken = code_of(error) == "BucketAlreadyExists" and error.operation_name != "CreateBucket"
+    return status in (405, 501) or mistaken or code_of(error) in ("NotImplemented", "MethodNotAllowed")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError
-from photo_pipeline.core.provisioning.aws import code_of, found
+from photo_pipeline.core.provisioning.aws import code_of, found, is_unsupported
 from photo_pipeline.core.provisioning.difference import Document
 from photo_pipeline.core.provisioning.resource import Reading, World, is_ours, shortened, tag_map
 
@@ -98,7 +98,11 @@ class Bucket:
         name = desired["name"]
         world.aws.s3.create_bucket(Bucket=name, ObjectOwnership="BucketOwnerEnforced", **configuration)
         # At once: what is not tagged is not recognised as ours if we are interrupted here.
-        world.aws.s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": world.tag_list})
+        try:
+            world.aws.s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": world.tag_list})
+        except ClientError as error:
+            if not is_unsupported(error):
+                raise
 
 
 def bucket_tags(world: World, name: str) -> dict[str, str]:

@@ -172,6 +172,11 @@ def _compare(world: World, resource: ResourceType) -> _Compared | None:
             if is_unsupported(error):
                 return None
             raise
+        except (LookupError, ValueError):
+            if world.aws.is_amazon:
+                raise
+            # Some compatible servers (rclone) answer every question about a bucket with its listing.
+            return None
         world.outputs.update(reading.outputs)
         desired = resource.desired(world, reading)
     if desired is None:

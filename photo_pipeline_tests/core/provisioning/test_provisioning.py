@@ -4,6 +4,7 @@ S3, SNS, CloudWatch, ACM and Budgets are moto's over HTTP, CloudFront is a stub'
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,8 +24,10 @@ from photo_pipeline_tests.core.provisioning.breaks import (
     distribution,
     rounds,
 )
+from photo_pipeline_tests.core.provisioning.conftest import ENVIRONMENT
 from photo_pipeline_tests.core.provisioning.worlds import EVERYTHING, applied, found, make_world
 from photo_pipeline_tests.pretend_aws import PretendAws
+from photo_pipeline_tests.rclone_server import RcloneServer
 
 
 @pytest.fixture(scope="module")
@@ -478,6 +481,23 @@ def test_what_a_server_does_not_know_is_left_out_and_named(pretend_aws: PretendA
     assert done.after.unsupported == ("bucket.versioning", "bucket.encryption")
     assert done.after.is_clean
     assert "bucket.lifecycle" in {change.resource for change in done.changes}
+
+
+def test_on_rclone_which_knows_no_settings_there_is_only_the_bucket(
+    pretend_aws: PretendAws, tmp_path: Path
+) -> None:
+    keys = ENVIRONMENT["AWS_ACCESS_KEY_ID"], ENVIRONMENT["AWS_SECRET_ACCESS_KEY"]
+    server = RcloneServer.start(tmp_path, bucket="other", access_key=keys[0], secret_key=keys[1])
+    try:
+        store = {"bucket": "on-rclone", "region": "us-east-1", "endpoint_url": server.servers.s3_url}
+        world = make_world("on-rclone", store=store)
+        done = applied(world)
+        assert [change.resource for change in done.changes] == ["bucket"]
+        assert done.after.is_clean
+        assert "bucket.lifecycle" in done.after.unsupported
+        assert (tmp_path / "on-rclone").is_dir()
+    finally:
+        server.stop()
 
 
 def test_a_key_of_aws_own_that_the_cdn_cannot_use_is_refused(pretend_aws: PretendAws) -> None:
