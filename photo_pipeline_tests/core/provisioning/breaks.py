@@ -54,7 +54,7 @@ def _statement(statements: list[dict[str, Any]], sid: str) -> dict[str, Any]:
 def _cors(change: Callable[[dict[str, Any]], object]) -> Callable[[World], object]:
     def act(world: World) -> object:
         rules = world.aws.s3.get_bucket_cors(Bucket=world.bucket)["CORSRules"]
-        change(rules[0])
+        change(_rule(rules, "uploads"))
         return world.aws.s3.put_bucket_cors(Bucket=world.bucket, CORSConfiguration={"CORSRules": rules})
 
     return act
