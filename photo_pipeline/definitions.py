@@ -23,6 +23,7 @@ from photo_pipeline.jobs.inventory import inventory
 from photo_pipeline.jobs.local_cleanup import local_cleanup
 from photo_pipeline.jobs.migrate import migrate
 from photo_pipeline.jobs.orphan_cleanup import orphan_cleanup
+from photo_pipeline.jobs.provision_storage import provision_storage
 from photo_pipeline.jobs.rehearse_rollback import rehearse_rollback
 from photo_pipeline.jobs.repoint import repoint
 from photo_pipeline.jobs.report import report
@@ -57,7 +58,7 @@ defs = dg.Definitions(
     ],
     jobs=[
         *(inventory, migrate, pause, resume, abort, rollback, report),
-        *(repoint, revalidate, rehearse_rollback),
+        *(repoint, revalidate, rehearse_rollback, provision_storage),
         *(orphan_cleanup, local_cleanup, delete_photos),
     ],
     schedules=[revalidation, orphan_sweep],

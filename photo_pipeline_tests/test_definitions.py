@@ -29,6 +29,7 @@ JOBS = {
     "orphan_cleanup": set(),
     "local_cleanup": set(),
     "delete_photos": set(),
+    "provision_storage": set(),
 }
 CHECKS = {
     "every_reference_and_file_has_one_class": "local_inventory",

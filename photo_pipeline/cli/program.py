@@ -70,6 +70,11 @@ COMMANDS = (
         "Prove that rollback restores exact rows, in a transaction that is undone. Nothing is changed.",
     ),
     Listed(
+        "provision",
+        "provision",
+        "Set up bucket, CDN, alarms and budget as configured, and see what was changed since.",
+    ),
+    Listed(
         "orphans",
         "orphans",
         "Find objects that nothing refers to, and rows whose object is gone; mark, delete, bring back.",

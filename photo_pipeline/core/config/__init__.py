@@ -22,6 +22,7 @@ from photo_pipeline.core.config.inventory import BatchSettings, InventorySetting
 from photo_pipeline.core.config.limits import Limits, PlanLimits
 from photo_pipeline.core.config.orphans import OrphanSettings
 from photo_pipeline.core.config.pipeline import PipelineConfig
+from photo_pipeline.core.config.provision import ProvisionSettings
 from photo_pipeline.core.config.quality import QualitySettings
 from photo_pipeline.core.config.size import SizeBytes, parse_size
 from photo_pipeline.core.config.state import StateSettings
@@ -44,6 +45,7 @@ __all__ = [
     "OrphanSettings",
     "PipelineConfig",
     "PlanLimits",
+    "ProvisionSettings",
     "QualitySettings",
     "RewriteSettings",
     "SizeBytes",

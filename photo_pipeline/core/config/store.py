@@ -1,11 +1,10 @@
 """The bucket: where objects go, and how they travel."""
 
-import re
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from photo_pipeline.core.config.base import Settings
+from photo_pipeline.core.config.base import Settings, is_key_prefix
 from photo_pipeline.core.config.size import SizeBytes
 
 
@@ -37,7 +36,7 @@ class StoreSettings(Settings):
     def _prefixes_are_apart(self) -> Self:
         for name in ("prefix", "originals_prefix"):
             value = getattr(self, name)
-            if not re.fullmatch(r"(?!\.+(/|$))[A-Za-z0-9._-]+(/(?!\.+(/|$))[A-Za-z0-9._-]+)*", value):
+            if not is_key_prefix(value):
                 raise ValueError(
                     f"{name} {value!r} must be plain path segments without a slash at either end"
                 )
