@@ -54,13 +54,15 @@ class RowValues:
             return [each.key for each in self._naming.variants(shown) if each.variant == variant]
         return [self._naming.variant_key(shown, variant, self._extension)]
 
-    def named(self, photo: Photo, primary: Photo | None) -> tuple[str, list[str]]:
-        """Return `field_value` and `named_keys` at once."""
-        if self._extension == "auto":
-            return self.field_value(photo, primary), self.named_keys(photo, primary)
+    def named(self, photo: Photo, primary: Photo | None) -> tuple[str, list[str], str]:
+        """Return `field_value` and `named_keys` at once, and the recipe of those objects."""
         shown = primary if primary is not None and photo.is_copy else photo
-        key = self._naming.variant_key(shown, self._variant(photo), self._extension)
-        return self._spelled(key), [key]
+        recipe = self._naming.recipe_digest(shown)
+        if self._extension == "auto":
+            return self.field_value(photo, primary), self.named_keys(photo, primary), recipe
+        urls, variant = self._naming.urls, self._variant(photo)
+        key = urls.variant_key(shown.sha256, recipe, variant, self._extension)
+        return self._spelled(key), [key], recipe
 
     def write_back(self, primary: Photo, objects: ObjectRows) -> dict[str, RawValue]:
         """Return the value of each write-back column, taken from the row's primary photo."""
