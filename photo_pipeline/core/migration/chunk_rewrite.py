@@ -16,10 +16,11 @@ from sqlalchemy.exc import DBAPIError
 
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.faults import Fault, fault_of
+from photo_pipeline.core.catalog.raw import RawValue
 from photo_pipeline.core.catalog.tables import PhotoState, utc_now
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.migration.chunk_ledger import ChunkLedger
-from photo_pipeline.core.migration.ledger_audit import WrittenEntries
+from photo_pipeline.core.migration.ledger_audit import WrittenEntries, last_ledger_id
 from photo_pipeline.core.migration.many_rows import ManyRows, can_do_many, findable_keys
 from photo_pipeline.core.migration.photos import LocalFiles, ObjectNaming, Photo
 from photo_pipeline.core.migration.plain_rows import PlainRow, PlainRows
@@ -40,10 +41,17 @@ class _UnusualError(Exception):
 
 @dataclass
 class RewrittenChunk:
-    """What became of a chunk, and the ledger entries of its plain rows, written before any others."""
+    """What became of a chunk, and what it wrote to the ledger.
+
+    Attributes:
+        counts: What became of the rows.
+        written: The ledger entries of its plain rows.
+        others_above: Above this id are the entries of rows that were rewritten by themselves, if any were.
+    """
 
     counts: RowCounts = field(default_factory=RowCounts)
     written: WrittenEntries = field(default_factory=WrittenEntries)
+    others_above: int | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,8 @@ class ChunkRewriter:
             if photos[0].row_id not in done:
                 if stopped() is not None:
                     break
+                if outcome.others_above is None:
+                    outcome.others_above = last_ledger_id(connection)
                 outcome.counts.add(self._single.rewrite(connection, photos, leading.get(photos[0].row_id)))
         return outcome
 
@@ -207,11 +217,20 @@ class ChunkRewriter:
             ]
             if many.swap(connection, names, cells) != len(group):
                 raise _UnusualError
+            if many.hold(connection, names, [(*row.key, *row.changed.values()) for row in group]):
+                for row in group:
+                    row.stored = {name: _as_text(value) for name, value in row.changed.items()}
+                continue
             stored = many.read(connection, names, [row.key for row in group], lock=False)
             for row in group:
                 row.stored = dict(zip(names, stored.get(row.key, ()), strict=False))
                 if row.stored != row.changed and not _is_converted(row):
                     raise _UnusualError
+
+
+def _as_text(value: RawValue) -> RawValue:
+    """Return the value in the form in which PostgreSQL would give it back, letter for letter."""
+    return value if value is None or type(value) is str else str(value)
 
 
 def _is_converted(row: PlainRow) -> bool:

@@ -108,9 +108,9 @@ def audit_rewrites(
     *,
     batch: str,
     run: str,
-    above: int,
+    above: int | None,
     counts: Mapping[str, int],
-    known: WrittenEntries | None = None,
+    known: WrittenEntries,
 ) -> None:
     """Record what this transaction has added to the ledger. Call it last.
 
@@ -118,13 +118,14 @@ def audit_rewrites(
         connection: In the chunk's write transaction.
         batch: The batch whose rows were changed.
         run: The run that did it.
-        above: `last_ledger_id` at the transaction's beginning.
+        above: `last_ledger_id` when it had written what is `known`; None: it wrote nothing else.
         counts: What became of the rows, for people.
         known: What it added first, which need not be read again.
     """
+    if above is None:
+        _record_entries(connection, REWRITE, known, batch=batch, run=run, counts=counts)
+        return
     columns = rewrite_table.c
-    if known is not None and known.ids:
-        above = known.ids[-1]
     mine = (columns.id > above, columns.batch == batch, columns.run == run)
     query = sa.select(*(columns[name] for name in WRITTEN)).where(*mine).order_by(columns.id)
     _record(connection, REWRITE, query, batch=batch, run=run, counts=counts, known=known)
@@ -194,6 +195,18 @@ def _record(
     if known is not None:
         entries.add(known)
     entries.add(WrittenEntries.of([tuple(row) for row in connection.execute(query)]))
+    _record_entries(connection, action, entries, batch=batch, run=run, counts=counts)
+
+
+def _record_entries(
+    connection: Connection,
+    action: str,
+    entries: WrittenEntries,
+    *,
+    batch: str,
+    run: str,
+    counts: Mapping[str, Any],
+) -> None:
     if not entries.ids:
         return
     details = dict(counts) | {

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog.bulk import Row
-from photo_pipeline.core.catalog.column_types import is_text, misfit, text_limit
+from photo_pipeline.core.catalog.column_types import declared_type, is_text, misfit, text_limit
 from photo_pipeline.core.catalog.raw import RawValue
 from photo_pipeline.core.migration.photos import Photo
 from photo_pipeline.core.migration.proof import is_proven_row
@@ -21,6 +21,9 @@ from photo_pipeline.core.migration.touch import touched
 from photo_pipeline.core.migration.values import RowValues
 from photo_pipeline.core.sources.fields.base import SinglePhotoField
 from photo_pipeline.core.sources.mapping import Source
+
+# What every integer column takes: 16 bits; each other number is judged by `misfit`.
+_SMALL = 2**15
 
 
 @dataclass(slots=True)
@@ -75,6 +78,9 @@ class PlainRows:
         }
         self._literals = values.literals(is_sqlite=is_sqlite)
         self._has_facts = bool(self._literals or source.rewrite.write_back or source.rewrite.touch)
+        self._whole_numbers = {
+            name for name in self.columns if isinstance(declared_type(table.columns[name]), sa.Integer)
+        }
         self._limits = {
             name: text_limit(table.columns[name]) for name in self.columns if is_text(table.columns[name])
         }
@@ -164,4 +170,6 @@ class PlainRows:
         if isinstance(value, str) and name in self._limits:
             limit = self._limits[name]
             return limit is None or len(value) <= limit
+        if type(value) is int and -_SMALL <= value < _SMALL and name in self._whole_numbers:
+            return True
         return misfit(self._table.columns[name], value, is_sqlite=self._is_sqlite) is None

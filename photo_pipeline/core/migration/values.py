@@ -66,10 +66,16 @@ class RowValues:
 
     def write_back(self, primary: Photo, objects: ObjectRows) -> dict[str, RawValue]:
         """Return the value of each write-back column, taken from the row's primary photo."""
-        return {
-            column: self._quantity(quantity, primary, objects)
-            for column, quantity in self._source.rewrite.write_back.items()
-        }
+        variant = self._variant(primary)
+        key = self._naming.variant_key(primary, variant, self._format.extension)
+        found: dict[str, RawValue] = {}
+        for column, quantity in self._source.rewrite.write_back.items():
+            fact = _FACTS.get(quantity)
+            if fact is not None:
+                found[column] = fact(primary, objects[key], key, self._bucket)
+            else:
+                found[column] = self._document(quantity, primary, variant, objects)
+        return found
 
     def addresses(self, column: str, primary: Photo) -> list[str]:
         """Return the URLs, key or bucket that a write-back column names; none if it holds another fact."""
@@ -101,17 +107,13 @@ class RowValues:
     def _spelled(self, key: str) -> str:
         return key if self._names_keys else self._naming.urls.url(key)
 
-    def _quantity(self, quantity: str, primary: Photo, objects: ObjectRows) -> RawValue:
-        variant = self._variant(primary)
+    def _document(self, quantity: str, primary: Photo, variant: str, objects: ObjectRows) -> RawValue:
+        """Return what is written back that is no single fact: another variant's value, or all of them."""
         if quantity.startswith("url."):
             return self._value(primary, quantity.removeprefix("url."))
         if quantity == "formats_json":
             return self._formats(primary)
-        if quantity == "formats_strapi":
-            return self._strapi_formats(primary, variant, objects)
-        key = self._naming.variant_key(primary, variant, self._format.extension)
-        shown = objects[key]
-        return _FACTS[quantity](primary, shown, key, self._bucket)
+        return self._strapi_formats(primary, variant, objects)
 
     def _formats(self, primary: Photo) -> str:
         document: dict[str, dict[str, str]] = {}
