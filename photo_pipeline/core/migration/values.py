@@ -81,12 +81,12 @@ class RowValues:
         """Return the URLs, key or bucket that a write-back column names; none if it holds another fact."""
         quantity, variant = self._source.rewrite.write_back[column], self._variant(primary)
         if quantity.startswith("url."):
-            return [self._value(primary, quantity.removeprefix("url."))]
+            return [self._url(primary, quantity.removeprefix("url."))]
         if quantity == "formats_json":
             return [self._naming.urls.url(each.key) for each in self._naming.variants(primary)]
         if quantity == "formats_strapi":
             made = (each for each in self._naming.variants(primary) if each.format == self._format.value)
-            return [self._value(primary, each.variant) for each in made if each.variant != variant]
+            return [self._url(primary, each.variant) for each in made if each.variant != variant]
         if quantity == "s3_key":
             return [self._naming.variant_key(primary, variant, self._format.extension)]
         return [self._bucket] if quantity == "bucket" else []
@@ -104,13 +104,17 @@ class RowValues:
     def _value(self, photo: Photo, variant: str) -> str:
         return self._spelled(self._naming.variant_key(photo, variant, self._extension))
 
+    def _url(self, photo: Photo, variant: str) -> str:
+        """Return the URL of a variant, also in mode key: what is called a URL is one."""
+        return self._naming.urls.url(self._naming.variant_key(photo, variant, self._extension))
+
     def _spelled(self, key: str) -> str:
         return key if self._names_keys else self._naming.urls.url(key)
 
     def _document(self, quantity: str, primary: Photo, variant: str, objects: ObjectRows) -> RawValue:
         """Return what is written back that is no single fact: another variant's value, or all of them."""
         if quantity.startswith("url."):
-            return self._value(primary, quantity.removeprefix("url."))
+            return self._url(primary, quantity.removeprefix("url."))
         if quantity == "formats_json":
             return self._formats(primary)
         return self._strapi_formats(primary, variant, objects)
@@ -141,6 +145,6 @@ class RowValues:
                 "width": int(made.width),
                 "height": int(made.height),
                 "size": round(int(made.bytes) / 1000, 2),
-                "url": self._value(primary, each.variant),
+                "url": self._url(primary, each.variant),
             }
         return json.dumps(document, separators=(",", ":"))
