@@ -19,6 +19,6 @@ class RewriteSettings(Settings):
         gt=0,
         description=(
             "Rows per database transaction, at most a batch's. They stay locked until it ends: 1,000 rows "
-            "for about 0.1 s. Fewer are slower in all and hold each lock for less time."
+            "for 0.1 to 0.3 s. Fewer are slower in all and hold each lock for less time."
         ),
     )
