@@ -190,7 +190,8 @@ photo_table = sa.Table(
     sa.Column("scan", sa.String(32), nullable=False),  # the last inventory that saw it
     sa.Column("validated_at", UtcDateTime),
     sa.Column("updated_at", UtcDateTime, nullable=False),
-    sa.Index(None, "batch", "state"),
+    # Not the state as well: then PostgreSQL would write all six indexes again for each photo that moves on.
+    sa.Index(None, "batch"),
     sa.Index(None, "row_id"),
     # Both columns: else SQLite prefers the index on scan, and looks at all photos for each file.
     sa.Index(None, "file_id", "scan"),
@@ -318,7 +319,7 @@ rewrite_table = sa.Table(
     metadata,
     sa.Column("id", _Id, primary_key=True, autoincrement=True),
     sa.Column("batch", sa.String(32), nullable=False),
-    # Null for write-back and touched columns; the first, where the cell's text names several photos.
+    # Null for write-back and touched columns; the first, where the cell names several (pp_rewrite_photo).
     sa.Column("photo_id", sa.BigInteger),
     sa.Column("source", sa.String(128), nullable=False),
     sa.Column("row_id", _Sha, nullable=False, index=True),  # digest of source and row_key
@@ -336,6 +337,7 @@ rewrite_table = sa.Table(
     sa.Index(None, "batch", "outcome"),
 )
 
+# The photos of a cell that names several; the one photo of any other is in `pp_rewrite.photo_id`.
 rewrite_photo_table = sa.Table(
     "pp_rewrite_photo",
     metadata,

@@ -237,7 +237,10 @@ def _insert_rewrites(connection: Connection, copies: Sequence[BackupFile]) -> in
     rows = [row for file in copies for row in file.rows]
     entries = [_known(rewrite_table, row) for row in rows]
     links = [
-        {"rewrite_id": row["id"], "photo_id": photo_id} for row in rows for photo_id in row["photos"] or ()
+        {"rewrite_id": row["id"], "photo_id": photo_id}
+        for row in rows
+        if len(row["photos"] or ()) > 1
+        for photo_id in row["photos"]
     ]
     for start in range(0, len(entries), _ROWS_PER_INSERT):
         insert_or_update(connection, rewrite_table, entries[start : start + _ROWS_PER_INSERT])
