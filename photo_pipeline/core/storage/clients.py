@@ -19,16 +19,16 @@ _CONNECT_TIMEOUT_S = 5
 
 
 def control_client(
-    session: boto3.Session, settings: StoreSettings, *, read_timeout_s: int = CONTROL_TIMEOUTS_S[0]
+    session: boto3.Session, settings: StoreSettings, *, read_timeout_s: int | None = None
 ) -> Any:
-    """Return a boto3 S3 client that waits so many seconds for an answer.
+    """Return a boto3 S3 client that waits so many seconds for an answer; as control requests do, by default.
 
     Raises:
         botocore.exceptions.BotoCoreError, ValueError: the settings cannot be used.
     """
     config = Config(
         connect_timeout=_CONNECT_TIMEOUT_S,
-        read_timeout=read_timeout_s,
+        read_timeout=read_timeout_s or CONTROL_TIMEOUTS_S[0],
         retries={"mode": "standard", "total_max_attempts": 1},
         max_pool_connections=64,
         # Presigned URLs would otherwise be of version 2, which newer regions refuse.
