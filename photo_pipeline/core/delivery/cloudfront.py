@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ProfileNotFound
 
+from photo_pipeline.core.aws_session import aws_session
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import ConfigurationError, InfrastructureError
 
@@ -28,7 +28,7 @@ def open_cloudfront() -> Any:
         ConfigurationError: there are no AWS credentials in the environment.
     """
     try:
-        session = boto3.Session()
+        session = aws_session()
         if session.get_credentials() is None:
             raise NoCredentialsError()
         # CloudFront is a global service whose API lives in us-east-1.

@@ -15,6 +15,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from photo_pipeline.core.aws_session import aws_session
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.config import PipelineConfig, StoreSettings, find_config, load_config
 from photo_pipeline.core.delivery.cdn import Cdn
@@ -48,7 +49,7 @@ class Patient:
     @cached_property
     def session(self) -> boto3.Session:
         """The AWS session of the environment."""
-        return boto3.Session(region_name=self.config.store.region)
+        return aws_session(self.config.store.region)
 
     @cached_property
     def s3(self) -> Any:

@@ -61,7 +61,7 @@ class ChunkLedger:
         if self._mark(connection, marks, now) != len(marks):
             return None
         entries = self._ledger_entries(connection, rows)
-        common = (self._batch, source, self._run, RewriteOutcome.APPLIED.value)
+        common: tuple[Any, ...] = (self._batch, source, self._run, RewriteOutcome.APPLIED.value)
         if self._is_sqlite:
             common = (*common, bound(rewrite_table.c.applied_at, now, connection))
             _Ones.of(connection.dialect).entry.run(connection, [(*entry, *common) for entry in entries])

@@ -9,6 +9,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ProfileNotFound
 
+from photo_pipeline.core.aws_session import aws_session
 from photo_pipeline.core.config import StoreSettings
 from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError, InfrastructureError
 
@@ -36,7 +37,7 @@ class Aws:
     def __init__(self, store: StoreSettings, *, session: boto3.Session | None = None) -> None:
         try:
             # Its overloads know services by their literal names only.
-            self._session: Any = session or boto3.Session(region_name=store.region)
+            self._session: Any = session or aws_session(store.region)
         except ProfileNotFound as error:
             raise ConfigurationError(
                 "$AWS_PROFILE", cause=str(error), fix="name an existing profile"

@@ -15,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionEr
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
+from photo_pipeline.core.aws_session import aws_session
 from photo_pipeline.core.config import StoreSettings
 from photo_pipeline.core.storage.bandwidth import Bandwidth
 from photo_pipeline.core.storage.checksum import checksum_from_base64, sha256_hex
@@ -66,7 +67,7 @@ class PhotoStore:
             StoreError: the server does not answer.
         """
         with opening_errors(settings):
-            session = boto3.Session(region_name=settings.region)
+            session = aws_session(settings.region)
             store = cls(settings, s3=control_client(session, settings), session=session)
             store.control(
                 lambda: store.s3.head_bucket(Bucket=settings.bucket), unless=EndpointConnectionError
