@@ -73,7 +73,9 @@ def rclone() -> str:
 
 def environment(server: Server, **more: str) -> dict[str, str]:
     """Return a child's environment: the credentials, and the server as rclone's remote `bench:`."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RCLONE_"))}
+    # With bytecode, as an installed program has it.
+    left_out = ("AWS_", "RCLONE_", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     remote = {
         "TYPE": "s3",
         "PROVIDER": "Other",

@@ -2,7 +2,7 @@
 
 Each request has a budget of its own. The client libraries' own retries are off: boto3's share one quota per
 client, so that some requests' failures become others' (FACTS, "S3, CloudFront and their doubles"). Which
-errors are worth another try is decided in `store`.
+errors are worth another try is decided in `faults`.
 """
 
 from collections.abc import Callable, Sequence
