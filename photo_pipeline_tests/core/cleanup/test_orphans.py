@@ -17,6 +17,7 @@ from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError, Le
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.cleanup.scene import Scene, opened
+from photo_pipeline_tests.core.cleanup.worlds import POSTS
 from photo_pipeline_tests.core.migration.quick import migrated, upload, uploaded
 
 HOURS = 25
@@ -373,3 +374,20 @@ def test_postgres_is_searched_everywhere_too(make_site: MakeSite) -> None:
             BatchLease(scene.project.database, "batch-000001", run="b"),
         ):
             pass
+
+
+def test_a_rollback_does_not_miss_what_went_with_a_deleted_row(make_site: MakeSite) -> None:
+    """The row of a text is gone, then its objects, and its local file: nothing is left to set back."""
+    site = make_site(photos=1, rows=[], sources=[POSTS])
+    site.execute("CREATE TABLE posts (id INTEGER PRIMARY KEY, body TEXT)")
+    site.execute("""INSERT INTO posts VALUES (1, '<img src="/uploads/items/0.jpg">')""")
+    site.execute("INSERT INTO posts VALUES (2, 'nothing')")
+    migrated(site)
+    with opened(site) as scene:
+        site.execute("DELETE FROM posts WHERE id = 1")
+        ripe(scene)
+        assert scene.delete().deleted == 7
+    (site.uploads / "items/0.jpg").unlink()
+    (done,) = site.roll_back()
+    assert done.failed == 0
+    assert site.execute("SELECT DISTINCT outcome FROM pp_rewrite") != [("applied",)]
