@@ -168,6 +168,7 @@ def photos_again(tmp_path_factory: pytest.TempPathFactory, photos: DemoPhotos) -
         return make_photos(folder)
 
 
+@pytest.mark.slow
 def test_making_the_photos_again_gives_the_same_bytes(photos: DemoPhotos, photos_again: DemoPhotos) -> None:
     assert len(photos_again.good) == len(photos.good) - 3
     assert set(photos_again.good) < set(photos.good)
@@ -175,5 +176,6 @@ def test_making_the_photos_again_gives_the_same_bytes(photos: DemoPhotos, photos
         assert (photos_again.uploads / path).read_bytes() == (photos.uploads / path).read_bytes(), path
 
 
+@pytest.mark.slow
 def test_the_missing_photo_is_missing_even_if_it_had_come_back(photos_again: DemoPhotos) -> None:
     assert not (photos_again.uploads / photos_again.missing).exists()

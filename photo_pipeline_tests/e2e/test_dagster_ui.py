@@ -299,6 +299,7 @@ def test_a_backfill_migrates_batches_and_another_takes_one_of_them_back(ui: Dags
     assert {FIRST, SECOND} <= passed_checks(ui, "validation_report", "every_photo_is_delivered_intact")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_run_whose_worker_is_killed_is_retried_and_finishes(ui: DagsterUi) -> None:
     run_id = ui.launch("migrate", THIRD)

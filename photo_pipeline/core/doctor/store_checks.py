@@ -286,8 +286,11 @@ def verification(patient: Patient) -> Iterator[Finding]:
         probe = ask_store(PhotoStore.open(patient.config.store))
     finally:
         patient.forget_versions(f"{patient.config.store.prefix}/.probe/")
-    is_full = probe.verification == "read_back"
-    cost = "full: each object is read back" if is_full else "cheap: one HEAD an object"
+    cost = {
+        "checksum": "cheap: one HEAD an object, by its SHA-256",
+        "etag": "cheap: one HEAD an object just sent, by its MD5; others are read back",
+        "read_back": "full: each object is read back",
+    }[probe.verification]
     lacks = [
         text
         for lacking, text in (

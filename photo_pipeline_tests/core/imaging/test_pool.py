@@ -66,6 +66,7 @@ def outcomes(workers: ImageWorkers, tasks: list[PhotoTask]) -> dict[str, MadePho
     return dict(results)
 
 
+@pytest.mark.slow
 def test_the_largest_preset_fits_into_the_default_limits(photos: Path, tmp_path: Path) -> None:
     """16 megapixels of AVIF within the 512 MB that a photo may take."""
     with Image.open(photos / "real" / "immich-app_craft-beer.jpg") as image:

@@ -121,6 +121,7 @@ def test_a_row_that_names_another_proven_object_does_not_pass(make_site: MakeSit
     assert problem.startswith("the row's original_url says 'http")
 
 
+@pytest.mark.slow
 def test_bodies_are_judged_as_they_come_and_not_kept(make_site: MakeSite) -> None:
     site = small_site(make_site, photos=12)
     alive: list[int] = []

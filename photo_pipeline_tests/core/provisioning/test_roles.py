@@ -23,7 +23,7 @@ from photo_pipeline.core import provisioning
 from photo_pipeline.core.config import PipelineConfig, StoreSettings
 from photo_pipeline.core.errors import StoreRefusedError
 from photo_pipeline.core.provisioning.roles import ROLES, Role, policy
-from photo_pipeline.core.storage.probe import _ask
+from photo_pipeline.core.storage.probe import ask_store
 from photo_pipeline.core.storage.store import PhotoStore
 from photo_pipeline.demo.http_serving import serve_in_background
 from photo_pipeline_tests.core.provisioning.worlds import document
@@ -203,7 +203,7 @@ def test_the_migrators_own_code_works_with_its_policy(
         assert store.put_new(f"{prefix}/migrated", b"bytes", content_type="image/jpeg")
         assert store.read(f"{prefix}/migrated") == b"bytes"
     assert store.head("photos/nothing-here") is None
-    assert _ask(store)  # the store probe
+    assert ask_store(store)  # the store probe
     assert ("photos/migrated", 5) in list(store.list("photos/"))
     with pytest.raises(StoreRefusedError):
         store.delete("photos/migrated")
