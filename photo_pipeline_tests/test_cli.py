@@ -43,7 +43,7 @@ from photo_pipeline_tests.sockets import free_port, listening_socket
 PROGRAM = Path(sys.executable).with_name("photo-pipeline")
 COMMANDS = (
     *("demo", "init", "plan", "migrate", "status", "pause", "resume", "abort", "rollback"),
-    *("validate", "report", "restore", "rebuild", "repoint", "rehearse", "audit", "mapping"),
+    *("validate", "report", "restore", "rebuild", "repoint", "rehearse", "cost", "audit", "mapping"),
 )
 SUBCOMMANDS = ("audit verify", "audit show", "mapping suggest")
 BATCH = "batch-000001"

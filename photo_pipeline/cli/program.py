@@ -64,6 +64,11 @@ COMMANDS = (
         "rehearse",
         "Prove that rollback restores exact rows, in a transaction that is undone. Nothing is changed.",
     ),
+    Listed(
+        "cost",
+        "cost",
+        "Show what was used this month, the limits, and the forecast; or override the limits on purpose.",
+    ),
     Listed("audit", "audit", "Show who did what, and prove that the log of it is unbroken."),
     Listed("mapping", "mapping", "Help with the source mapping."),
 )

@@ -419,7 +419,7 @@ breaker_table = sa.Table(
     sa.Column("opened_at", UtcDateTime),
     sa.Column("opened_for", sa.String(64)),  # digest of the month and the limits then
     sa.Column("reason", sa.Text),
-    sa.Column("alerted_for", sa.String(64)),  # what the last alert was about
+    sa.Column("alerted_for", sa.Text),  # what the last alert was about
     sa.Column("override_until", UtcDateTime),
     sa.Column("override_reason", sa.Text),
     sa.Column("override_by", sa.String(255)),

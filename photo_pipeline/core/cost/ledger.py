@@ -54,7 +54,7 @@ def used_by_month(connection: Connection) -> Mapping[str, Amounts]:
 
 
 def stored_bytes(connection: Connection) -> int:
-    """Return how many bytes we have in the bucket, by our own records (backups of rows are not among them)."""
+    """Return how many bytes we have in the bucket, by our own records (which leave out backups of rows)."""
     columns = object_table.c
     there = (columns.uploaded_at.is_not(None), columns.deleted_at.is_(None))
     total = connection.execute(sa.select(sa.func.sum(columns.bytes)).where(*there)).scalar_one()

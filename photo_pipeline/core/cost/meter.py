@@ -140,7 +140,7 @@ class Meter:
             self._month = month
 
     def _claim(self, unit: Unit, amount: int) -> None:
-        """Count a block ahead: also of the other units that run low, so that it is one transaction for all."""
+        """Count a block ahead, of the other units that run low too: one transaction for all."""
         if not self._is_written():
             self._owed[unit] = self._owed.get(unit, 0) + amount
             self._rest[unit] = self._rest.get(unit, 0) + amount

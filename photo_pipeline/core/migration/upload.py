@@ -17,8 +17,10 @@ import sqlalchemy as sa
 from photo_pipeline.core.catalog.database import Database, insert_or_update
 from photo_pipeline.core.catalog.tables import PhotoState, object_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.cost.guard import CostGuard, Spending
 from photo_pipeline.core.delivery.caching import CACHE_CONTROL, NOT_SERVED
 from photo_pipeline.core.errors import (
+    BudgetError,
     NotStoredError,
     PausedError,
     PhotoChangedError,
@@ -47,6 +49,7 @@ from photo_pipeline.core.migration.process import (
     process_batch,
 )
 from photo_pipeline.core.migration.proof import is_proven, is_proven_row, ready_photos
+from photo_pipeline.core.migration.spending import needed_for
 from photo_pipeline.core.migration.watch import ControlWatch
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.checksum import sha256_hex
@@ -117,6 +120,7 @@ def upload_batch(
         StoreError: the store is down, refuses us or fails photo after photo; what was proven until then is
             recorded. An object that fails while others pass costs its photo only.
         PausedError: a person stopped the migration; what was proven until then is recorded, too.
+        BudgetError: the cost guard did; the same.
         LeaseLostError: another run has taken the batch over.
     """
     if _staging_has_gaps(database, config, lease.batch):
@@ -145,6 +149,7 @@ class _BatchUploader:
         self._outcome = Uploaded()
         self._by_content: dict[str, list[Photo]] = defaultdict(list)
         self._watch = ControlWatch(database)
+        self._spending = Spending()
         self._failure: StoreError | PausedError | None = None
         # By content: the first store failure of one of its objects.
         self._failed: dict[str, StoreError] = {}
@@ -158,9 +163,13 @@ class _BatchUploader:
         for photo in photos:
             self._by_content[photo.sha256].append(photo)
         if jobs:
-            probe = probe_store(self._database, self._store)
-            self._outcome.verification = probe.verification
-            self._transfer(jobs, probe, progress)
+            guard = CostGuard.of(self._database, self._config)
+            sizes = [self._size(job) for job in jobs]
+            with guard.spending(self._store.meter, needed_for(sizes), batch=self._lease.batch) as spending:
+                self._spending = spending
+                probe = probe_store(self._database, self._store)
+                self._outcome.verification = probe.verification
+                self._transfer(jobs, probe, progress)
         self._advance(photos)
         return self._outcome
 
@@ -197,7 +206,7 @@ class _BatchUploader:
                     progress("objects", done, len(jobs))
                 if len(proven) >= _RECORD_EVERY:
                     self._record(proven)
-                self._failure = self._failure or self._watch.stopped()
+                self._failure = self._failure or self._watch.stopped() or self._spending.stopped()
                 if self._failure is None:
                     for job in islice(self._worthwhile(queue), len(finished)):
                         running[pool.submit(self._try, job, probe)] = job
@@ -224,6 +233,8 @@ class _BatchUploader:
             proven.append(future.result())
             self._any_proven = True
             self._in_a_row.clear()
+        except BudgetError as error:
+            self._failure = self._failure or error
         except PausedError:
             pass  # `_try` was told to start nothing more; `_transfer` raises it when everything has ended.
         except StoreError as error:

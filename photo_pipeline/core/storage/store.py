@@ -37,6 +37,9 @@ from obstore.exceptions import (
 from obstore.store import S3Store
 
 from photo_pipeline.core.config import StoreSettings
+from photo_pipeline.core.cost.hooks import count_boto3
+from photo_pipeline.core.cost.meter import UNCOUNTED, RequestMeter
+from photo_pipeline.core.cost.units import Unit
 from photo_pipeline.core.errors import ConfigurationError, StoreError, StoreRefusedError
 from photo_pipeline.core.storage.checksum import checksum_from_base64, sha256_hex
 from photo_pipeline.core.storage.retries import CONTROL_TIMEOUTS_S, Patience, data_timeouts_s
@@ -44,6 +47,8 @@ from photo_pipeline.core.storage.retries import CONTROL_TIMEOUTS_S, Patience, da
 _CONNECT_TIMEOUT_S = 5
 # Bytes that came damaged are asked for again this often.
 _READS = 3
+# S3 answers a listing with so many keys at most.
+_KEYS_PER_LIST = 1000
 _DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
 # Answers below 500 that say nothing of the request itself: it was damaged or held up on its way.
 _TRANSIENT_CODES = {"RequestTimeout", "BadDigest", "IncompleteBody", "SlowDown", "Throttling"}
@@ -65,17 +70,30 @@ class StoredObject:
 class PhotoStore:
     """One bucket. Thread-safe; must not cross a fork (obstore)."""
 
-    def __init__(self, settings: StoreSettings, *, s3: Any, session: boto3.Session) -> None:
+    def __init__(
+        self,
+        settings: StoreSettings,
+        *,
+        s3: Any,
+        session: boto3.Session,
+        meter: RequestMeter = UNCOUNTED,
+    ) -> None:
         self.settings = settings
         self.s3 = s3
+        self.meter = meter
+        count_boto3(s3, meter)
         self._session = session
         self._data: dict[int, S3Store] = {}
         # The first one is made here, where missing credentials are looked for.
         self._data_client(data_timeouts_s(0)[0])
 
     @classmethod
-    def open(cls, settings: StoreSettings) -> "PhotoStore":
+    def open(cls, settings: StoreSettings, *, meter: RequestMeter = UNCOUNTED) -> "PhotoStore":
         """Connect with the standard AWS credentials and check that the bucket answers.
+
+        Args:
+            settings: The bucket.
+            meter: Counts every request from this one on.
 
         Raises:
             ConfigurationError: no credentials, refused credentials, or no such bucket.
@@ -83,7 +101,7 @@ class PhotoStore:
         """
         try:
             session = boto3.Session(region_name=settings.region)
-            store = cls(settings, s3=_control_client(session, settings), session=session)
+            store = cls(settings, s3=_control_client(session, settings), session=session, meter=meter)
             store.control(
                 lambda: store.s3.head_bucket(Bucket=settings.bucket), unless=EndpointConnectionError
             )
@@ -140,16 +158,22 @@ class PhotoStore:
 
         try:
             with _store_errors(f"s3://{self.bucket}/{key}"):
-                self._transfer(put, len(data))
+                self._transfer(put, len(data), Unit.PUTS, Unit.BYTES_IN)
         except AlreadyExistsError:
             return False
         return True
 
-    def _transfer(self, request: Callable[[S3Store], _T], size: int) -> _T:
-        """Return what the data request returns, tried again as its size allows."""
+    def _transfer(self, request: Callable[[S3Store], _T], size: int, unit: Unit, way: Unit) -> _T:
+        """Return what the data request returns, tried again as its size allows; each try is counted."""
         patience = Patience(data_timeouts_s(size), timed_out=_timed_out)
         tries = patience.tries(_is_worth_a_retry)
-        return tries(lambda: request(self._data_client(patience.timeout_s)))
+
+        def attempt() -> _T:
+            self.meter.count(unit)
+            self.meter.count(way, size)
+            return request(self._data_client(patience.timeout_s))
+
+        return tries(attempt)
 
     def _data_client(self, timeout_s: int) -> S3Store:
         """Return the data client with that time limit (obstore has one a client)."""
@@ -224,7 +248,13 @@ class PhotoStore:
         try:
             with _store_errors(f"s3://{self.bucket}/{key}"):
                 for _ in range(_READS):
-                    data = self._transfer(lambda client: obstore.get(client, key).bytes().to_bytes(), size)
+                    data = self._transfer(
+                        lambda client: obstore.get(client, key).bytes().to_bytes(),
+                        size,
+                        Unit.GETS,
+                        Unit.BYTES_OUT,
+                    )
+                    self.meter.count(Unit.BYTES_OUT, len(data) - size)
                     if sha256 is None or sha256_hex(data) == sha256:
                         break
                 return data
@@ -247,8 +277,13 @@ class PhotoStore:
             StoreError: the store failed or refused the request.
         """
         with _store_errors(f"s3://{self.bucket}/{prefix}"):
+            listed = 0
+            self.meter.count(Unit.PUTS)
             for page in obstore.list(self._data_client(data_timeouts_s(0)[-1]), prefix=prefix):
                 for item in page:
+                    listed += 1
+                    if listed % _KEYS_PER_LIST == 0:  # what comes next is another request
+                        self.meter.count(Unit.PUTS)
                     yield item["path"], item["size"]
 
 

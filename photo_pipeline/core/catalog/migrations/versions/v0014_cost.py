@@ -43,7 +43,7 @@ def upgrade() -> None:
         sa.Column("opened_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("opened_for", sa.String(length=64), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
-        sa.Column("alerted_for", sa.String(length=64), nullable=True),
+        sa.Column("alerted_for", sa.Text(), nullable=True),
         sa.Column("override_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("override_reason", sa.Text(), nullable=True),
         sa.Column("override_by", sa.String(length=255), nullable=True),
