@@ -165,9 +165,13 @@ class Breaker:
         row, storage = read_breaker(connection), SqlBreakerStorage(connection)
         if row.is_overridden(now) or (row.state == STATE_OPEN and not self._is_due(row, now)):
             return None if row.is_overridden(now) else _suspended(row)
-        # Its own time-out has been judged by `_is_due` already, which also knows what else opens it again.
-        breaker = CircuitBreaker(fail_max=1, reset_timeout=0, state_storage=storage, name=BREAKER)
-        used = read_used(connection, now)
+        breaker = CircuitBreaker(
+            fail_max=1, reset_timeout=RESET.total_seconds(), state_storage=storage, name=BREAKER
+        )
+        if row.state == STATE_OPEN:
+            # pybreaker's own time-out knows nothing of the lock-out, months and limits: `_is_due` does.
+            breaker.half_open()
+        used = read_used(connection, now, history=self._budget.needs_history)
         try:
             breaker.call(self._require_room, used)
         except CircuitBreakerError:
@@ -193,11 +197,12 @@ class Breaker:
         return hashlib.sha256(f"{month_of(now)} {self._budget.digest}".encode()).hexdigest()[:32]
 
     def _used(self, connection: Connection, now: datetime) -> Used:
+        history = self._budget.needs_history
         if self._stored is None or now >= self._stored[0] + _STORED_FOR:
-            used = read_used(connection, now)
+            used = read_used(connection, now, history=history)
             self._stored = (now, used.month_stored)
             return used
-        return read_used(connection, now, stored=self._stored[1])
+        return read_used(connection, now, stored=self._stored[1], history=history)
 
 
 def read_breaker(connection: Connection) -> BreakerRow:

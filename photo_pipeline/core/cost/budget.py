@@ -126,6 +126,11 @@ class Budget:
         """Whether anything can be refused."""
         return bool(self.monthly or self.usd_a_month or self.usd_in_all)
 
+    @property
+    def needs_history(self) -> bool:
+        """Whether earlier months count too."""
+        return self.usd_in_all is not None
+
     @cached_property
     def digest(self) -> str:
         """Stands for the limits: other limits, another digest."""

@@ -73,7 +73,7 @@ class Reservation:
         connection.execute(
             sa.delete(reservation_table).where(sa.or_(columns.expires_at <= now, columns.owner == owner))
         )
-        standing = read_standing(connection, now)
+        standing = read_standing(connection, now, history=self._budget.needs_history)
         self._stored = standing.used.month[Unit.STORED_BYTES]
         used = standing.used.plus(standing.reserved)
         granted = dict(amounts)
@@ -105,7 +105,7 @@ class Reservation:
         left = self._left(connection, now)
         drawn = {unit: min(amount, left.get(unit, 0)) for unit, amount in wanted.items()}
         granted = {unit: max(amount, needed.get(unit, 0)) for unit, amount in drawn.items()}
-        standing = read_standing(connection, now, stored=self._stored)
+        standing = read_standing(connection, now, stored=self._stored, history=self._budget.needs_history)
         beyond = {unit: granted[unit] - drawn[unit] for unit in granted if granted[unit] > drawn[unit]}
         limited = {unit: amount for unit, amount in beyond.items() if unit not in _NEVER_LIMITED}
         if limited:

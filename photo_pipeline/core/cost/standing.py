@@ -33,22 +33,28 @@ def take_turns(connection: Connection) -> None:
     )
 
 
-def read_used(connection: Connection, now: datetime, *, stored: int | None = None) -> Used:
+def read_used(
+    connection: Connection, now: datetime, *, stored: int | None = None, history: bool = True
+) -> Used:
     """Return what is used.
 
     Args:
         connection: In any transaction.
         now: In UTC; says which month it is.
         stored: How many bytes are stored, as far as the caller knows; None: they are summed up.
+        history: Whether earlier months are needed too.
     """
-    months = dict(ledger.used_by_month(connection))
-    this = dict(months.pop(month_of(now), {}))
+    month = month_of(now)
+    months = dict(ledger.used_by_month(connection)) if history else {}
+    this = dict(months.pop(month, {})) if history else ledger.used_in(connection, month)
     this[Unit.STORED_BYTES] = ledger.stored_bytes(connection) if stored is None else stored
     return Used(this, months)
 
 
-def read_standing(connection: Connection, now: datetime, *, stored: int | None = None) -> Standing:
-    """Return what is used and reserved; reservations that have expired do not count."""
+def read_standing(
+    connection: Connection, now: datetime, *, stored: int | None = None, history: bool = True
+) -> Standing:
+    """Return what is used and reserved (see `read_used`); expired reservations do not count."""
     columns = reservation_table.c
     query = (
         sa.select(columns.unit, sa.func.sum(columns.amount))
@@ -56,4 +62,4 @@ def read_standing(connection: Connection, now: datetime, *, stored: int | None =
         .group_by(columns.unit)
     )
     reserved = {Unit(row[0]): int(row[1]) for row in connection.execute(query)}
-    return Standing(read_used(connection, now, stored=stored), reserved)
+    return Standing(read_used(connection, now, stored=stored, history=history), reserved)
