@@ -75,14 +75,13 @@ class Reservation:
         )
         standing = read_standing(connection, now, history=self._budget.needs_history)
         self._stored = standing.used.month[Unit.STORED_BYTES]
-        used = standing.used.plus(standing.reserved)
         granted = dict(amounts)
-        over = _over(self._budget, used, amounts, share)
+        over = _over(self._budget, standing.used, _sum(standing.reserved, amounts), share)
         if over is not None:
             month = Used({Unit.STORED_BYTES: self._stored}, standing.used.earlier)
             if _over(self._budget, month, amounts, share) is None:
                 raise _refusal(owner, over, share)
-            granted = _what_fits(self._budget, used, amounts, share)
+            granted = _what_fits(self._budget, standing.used.plus(standing.reserved), amounts, share)
             if not granted.get(Unit.PUTS):
                 raise _refusal(owner, over, share)
         made = {"id": self.id, "owner": owner, "created_at": now, "expires_at": now + LIFETIME}
@@ -109,7 +108,7 @@ class Reservation:
         beyond = {unit: granted[unit] - drawn[unit] for unit in granted if granted[unit] > drawn[unit]}
         limited = {unit: amount for unit, amount in beyond.items() if unit not in _NEVER_LIMITED}
         if limited:
-            over = _over(self._budget, standing.used.plus(standing.reserved), limited, 1.0)
+            over = _over(self._budget, standing.used, _sum(standing.reserved, limited), 1.0)
             if over is not None:
                 raise _refusal("the upload", over, 1.0)
         self._take(connection, drawn, now)
@@ -143,6 +142,10 @@ class Reservation:
 
 # Free of charge in any amount: counted, but nothing to reserve.
 _NEVER_LIMITED = frozenset({Unit.DELETES, Unit.BYTES_IN, Unit.BYTES_OUT})
+
+
+def _sum(one: Amounts, other: Amounts) -> dict[Unit, int]:
+    return {unit: one.get(unit, 0) + other.get(unit, 0) for unit in one.keys() | other.keys()}
 
 
 def _over(budget: Budget, used: Used, more: Amounts, share: float) -> LimitState | None:

@@ -1,4 +1,4 @@
-"""A migration under limits: it stops by itself within one photo, says why, and goes on without a repeated PUT."""
+"""A migration under limits: it stops within one photo, says why, and goes on without a repeated PUT."""
 
 import json
 from collections import Counter
@@ -74,7 +74,7 @@ def test_the_breaker_stops_a_batch_within_one_photo_and_it_goes_on_next_month_wi
     first = site.puts(s3_access_log)
     # A block may have been counted ahead; what was on its way when the breaker opened is at most a photo's.
     assert 40 - 2 * 16 <= len(first) <= 40 + OBJECTS
-    assert 1_800 <= used_puts(site) <= 1_800 + 16 + OBJECTS
+    assert 1_800 - 16 <= used_puts(site) <= 1_800 + OBJECTS
     shown = status(site)
     assert shown["status"] == "paused"
     assert shown["cost"]["breaker"] == "open"
@@ -96,12 +96,10 @@ def test_the_breaker_stops_a_batch_within_one_photo_and_it_goes_on_next_month_wi
 def test_a_batch_whose_forecast_is_too_much_is_refused_before_its_first_put(
     make_site: MakeSite, s3_access_log: Path
 ) -> None:
-    site = make_site(photos=8, limits=FREE_TIER)
-    use(site, 1_790)
-    site.execute("UPDATE pp_usage SET amount = 19500 WHERE unit = 'gets'")
-    use(site, 1_900 - 1_790 - 8 * OBJECTS)
+    site = make_site(photos=20, limits=FREE_TIER)
+    use(site, 1_770)  # 88 %: the breaker is closed
     said = stop(site)
-    assert "the cost guard refuses it" in said or "suspends" in said
+    assert "batch-000001: the cost guard refuses it: with it 96% of a limit would be used" in said
     assert site.puts(s3_access_log) == []
 
 
@@ -116,7 +114,7 @@ def test_the_forecast_counts_what_other_batches_have_reserved(
     )
     said = stop(site)
     assert "1,000 of 2,000" in said
-    assert "950 reserved (50%), with this" in said
+    assert "950 reserved (50%)" in said
     assert site.puts(s3_access_log) == []
     assert status(site)["status"] == "paused"
     site.execute("DELETE FROM pp_reservation")
