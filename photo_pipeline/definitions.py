@@ -31,6 +31,7 @@ from photo_pipeline.resources.image_workers import ImageWorkersResource
 from photo_pipeline.resources.photo_store import PhotoStoreResource
 from photo_pipeline.resources.settings import PipelineSettings
 from photo_pipeline.schedules import revalidation
+from photo_pipeline.sensors.cost_guard import cost_guard
 
 settings = PipelineSettings()
 
@@ -57,6 +58,7 @@ defs = dg.Definitions(
         *(repoint, revalidate, rehearse_rollback),
     ],
     schedules=[revalidation],
+    sensors=[cost_guard],
     resources={
         "settings": settings,
         "database": ApplicationDatabase(settings=settings),
