@@ -1,6 +1,7 @@
 """The sensor that carries the breaker's verdict over to Dagster, on a real instance's storage."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -10,10 +11,12 @@ from photo_pipeline.core.catalog.schema import ensure_schema
 from photo_pipeline.core.catalog.tables import utc_now
 from photo_pipeline.core.cost import ledger
 from photo_pipeline.core.cost.units import Unit, month_of
+from photo_pipeline.definitions import defs
 from photo_pipeline.resources.database import ApplicationDatabase
 from photo_pipeline.resources.settings import PipelineSettings
 from photo_pipeline.sensors.cost_guard import cost_guard
 from photo_pipeline_tests.conftest import MakeSite
+from photo_pipeline_tests.core.migration.quick import migrated
 from photo_pipeline_tests.sites import Site
 
 LIMITS = {"plan": "aws-legacy-free-tier"}
@@ -60,7 +63,7 @@ def use(site: Site, puts: int) -> None:
 
 
 def room_again(site: Site) -> None:
-    site.execute("UPDATE pp_usage SET month = '2001-01'")
+    site.execute("DELETE FROM pp_usage")
     site.execute("UPDATE pp_breaker SET opened_at = '2001-01-01 00:00:00'")
 
 
@@ -105,3 +108,20 @@ def test_without_limits_or_state_it_does_nothing(make_site: MakeSite, sensor: Se
     assert "no limits" in sensor.tick()
     site.configure(limits=LIMITS)
     assert sensor.tick() == "nothing has been migrated yet"
+
+
+def test_a_dagster_run_counts_its_requests_and_gives_back_what_it_counted_ahead_also_if_it_fails(
+    make_site: MakeSite, s3_access_log: Path
+) -> None:
+    site = make_site(photos=2)
+    migrated(site)  # with variants that are no pictures, which the job will find
+    site.configure(validation={"sample": 1})
+    site.execute("DELETE FROM pp_usage")
+    before = s3_access_log.read_text(encoding="utf-8").count('"HEAD"')
+    with dg.instance_for_test() as instance:
+        job = defs.resolve_job_def("revalidate")
+        assert not job.execute_in_process(instance=instance, raise_on_error=False).success
+    heads = s3_access_log.read_text(encoding="utf-8").count('"HEAD"') - before
+    used = {row[0]: row[1] for row in site.execute("SELECT unit, amount FROM pp_usage")}
+    assert used["cdn_requests"] >= 2
+    assert used["gets"] == heads

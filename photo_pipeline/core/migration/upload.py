@@ -238,7 +238,10 @@ class _BatchUploader:
         except PausedError:
             pass  # `_try` was told to start nothing more; `_transfer` raises it when everything has ended.
         except StoreError as error:
-            self._note_failure(job, error)
+            try:
+                self._note_failure(job, error)
+            except BudgetError as stopped:  # it may not even ask whether the store answers
+                self._failure = stopped
         except PhotoError as error:
             self._quarantine(job.photo.sha256, error)
 
