@@ -13,6 +13,7 @@ from photo_pipeline.cli.program import app
 from photo_pipeline.core.catalog.schema import ensure_schema
 from photo_pipeline.core.catalog.tables import utc_now
 from photo_pipeline.core.cost import ledger
+from photo_pipeline.core.cost.meter import BLOCKS
 from photo_pipeline.core.cost.units import Unit, month_of
 from photo_pipeline.core.errors import BudgetError, PausedError
 from photo_pipeline.core.project import Project
@@ -73,8 +74,8 @@ def test_the_breaker_stops_a_batch_within_one_photo_and_it_goes_on_next_month_wi
 
     first = site.puts(s3_access_log)
     # A block may have been counted ahead; what was on its way when the breaker opened is at most a photo's.
-    assert 40 - 2 * 16 <= len(first) <= 40 + OBJECTS
-    assert 1_800 - 16 <= used_puts(site) <= 1_800 + OBJECTS
+    assert 40 - BLOCKS[Unit.PUTS] - OBJECTS <= len(first) <= 40 + OBJECTS
+    assert 1_800 - BLOCKS[Unit.PUTS] <= used_puts(site) <= 1_800 + OBJECTS
     shown = status(site)
     assert shown["status"] == "paused"
     assert shown["cost"]["breaker"] == "open"

@@ -102,7 +102,7 @@ def test_what_is_drawn_moves_from_reserved_to_used_and_the_rest_is_returned(
         for _ in range(20):
             meter.count(Unit.PUTS)
         used, reserved = standing(opened)
-        assert used == 2 * BLOCKS[Unit.PUTS]
+        assert 20 <= used <= 20 + BLOCKS[Unit.PUTS]
         assert used + reserved == 40
     reservation.release()
     assert standing(opened) == (20, 0)
