@@ -21,10 +21,13 @@ def add(connection: Connection, month: str, amounts: Amounts) -> None:
     """
     now = utc_now()
     # In one order: two transactions that add to the same rows must not wait for each other.
-    for unit, amount in sorted(amounts.items()):
-        if amount:
-            row = {"month": month, "unit": unit, "amount": amount, "updated_at": now}
-            connection.execute(_upsert(connection), row)
+    rows = [
+        {"month": month, "unit": unit, "amount": amount, "updated_at": now}
+        for unit, amount in sorted(amounts.items())
+        if amount
+    ]
+    if rows:
+        connection.execute(_upsert(connection), rows)
 
 
 def _upsert(connection: Connection) -> Any:

@@ -22,13 +22,13 @@ from photo_pipeline.core.cost.units import Amounts, Unit, month_of
 from photo_pipeline.core.errors import DatabaseError
 
 _BYTES: Final = 8 * 1024**2
-# The next block is claimed when half of one is left, which is as many as upload at the same time by default:
+# The next block is claimed when half of one is left, twice as many as upload at the same time by default:
 # they need not wait for it. Larger ones would cost less time, and more of a free tier of 2,000 with a kill.
 BLOCKS: Final[Mapping[Unit, int]] = {
-    Unit.PUTS: 32,
-    Unit.GETS: 32,
-    Unit.DELETES: 32,
-    Unit.CDN_REQUESTS: 32,
+    Unit.PUTS: 64,
+    Unit.GETS: 64,
+    Unit.DELETES: 64,
+    Unit.CDN_REQUESTS: 64,
     Unit.INVALIDATION_PATHS: 1,
     Unit.BYTES_IN: _BYTES,
     Unit.BYTES_OUT: _BYTES,
@@ -175,7 +175,7 @@ class Meter:
         return unit not in self._dry and self._rest.get(unit, 0) < BLOCKS[unit] // 2
 
     def _claim(self, unit: Unit, amount: int) -> None:
-        """Use `amount`, and count blocks ahead of all units that run low: one transaction for all."""
+        """Use `amount`, and fill up the blocks of all units that are used here: one transaction for all."""
         with self._lock:
             self._begin_month()
             month, rest = self._month, dict(self._rest)
@@ -183,9 +183,8 @@ class Meter:
         if not self._is_written():
             self._owed[unit] = self._owed.get(unit, 0) + amount
             return
-        low = {unit, *(each for each in rest if self._is_low(each))}
-        wanted = {each: max(BLOCKS[each] - rest.get(each, 0), 0) for each in low}
-        wanted[unit] = max(amount, wanted[unit])
+        wanted = {each: max(BLOCKS[each] - rest.get(each, 0), 0) for each in {unit, *rest} - self._dry}
+        wanted[unit] = max(amount, wanted.get(unit, 0))
         needed = {unit: amount} if amount else {}
         try:
             granted = self._database.transact(

@@ -111,7 +111,7 @@ class Reservation:
             over = _over(self._budget, standing.used, _sum(standing.reserved, limited), 1.0)
             if over is not None:
                 raise _refusal("the upload", over, 1.0)
-        self._take(connection, drawn, now)
+        self._take(connection, left, drawn, now)
         states = self._budget.states(standing.used.plus(granted))
         self.nearest = max(states, key=lambda state: state.share, default=None)
         return {unit: wanted[unit] if unit in _NEVER_LIMITED else granted[unit] for unit in granted}
@@ -121,17 +121,17 @@ class Reservation:
         mine = sa.select(columns.unit, columns.amount).where(columns.id == self.id, columns.expires_at > now)
         return {Unit(row.unit): row.amount for row in connection.execute(mine)}
 
-    def _take(self, connection: Connection, drawn: Amounts, now: datetime) -> None:
+    def _take(self, connection: Connection, left: Amounts, drawn: Amounts, now: datetime) -> None:
+        """Write what is left after the draw; all of it lives on."""
         columns = reservation_table.c
-        for unit, amount in drawn.items():
-            if amount:
-                connection.execute(
-                    sa.update(reservation_table)
-                    .where(columns.id == self.id, columns.unit == unit)
-                    .values(amount=columns.amount - amount)
-                )
-        alive = sa.update(reservation_table).where(columns.id == self.id, columns.expires_at > now)
-        connection.execute(alive.values(expires_at=now + LIFETIME))
+        rest = [{"of": unit, "rest": amount - drawn.get(unit, 0)} for unit, amount in left.items()]
+        if rest:
+            connection.execute(
+                sa.update(reservation_table)
+                .where(columns.id == self.id, columns.unit == sa.bindparam("of"))
+                .values(amount=sa.bindparam("rest"), expires_at=now + LIFETIME),
+                rest,
+            )
 
     def release(self) -> None:
         """Return what is left of it to the limits."""
