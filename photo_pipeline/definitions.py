@@ -18,8 +18,12 @@ from photo_pipeline.checks import (
     visual_quality_is_above_the_floor,
 )
 from photo_pipeline.jobs.control import abort, pause, resume
+from photo_pipeline.jobs.delete_photos import delete_photos
 from photo_pipeline.jobs.inventory import inventory
+from photo_pipeline.jobs.local_cleanup import local_cleanup
 from photo_pipeline.jobs.migrate import migrate
+from photo_pipeline.jobs.orphan_cleanup import orphan_cleanup
+from photo_pipeline.jobs.provision_storage import provision_storage
 from photo_pipeline.jobs.rehearse_rollback import rehearse_rollback
 from photo_pipeline.jobs.repoint import repoint
 from photo_pipeline.jobs.report import report
@@ -30,7 +34,7 @@ from photo_pipeline.resources.database import ApplicationDatabase
 from photo_pipeline.resources.image_workers import ImageWorkersResource
 from photo_pipeline.resources.photo_store import PhotoStoreResource
 from photo_pipeline.resources.settings import PipelineSettings
-from photo_pipeline.schedules import revalidation
+from photo_pipeline.schedules import orphan_sweep, revalidation
 from photo_pipeline.sensors.cost_guard import cost_guard
 
 settings = PipelineSettings()
@@ -55,9 +59,10 @@ defs = dg.Definitions(
     ],
     jobs=[
         *(inventory, migrate, pause, resume, abort, rollback, report),
-        *(repoint, revalidate, rehearse_rollback),
+        *(repoint, revalidate, rehearse_rollback, provision_storage),
+        *(orphan_cleanup, local_cleanup, delete_photos),
     ],
-    schedules=[revalidation],
+    schedules=[revalidation, orphan_sweep],
     sensors=[cost_guard],
     resources={
         "settings": settings,

@@ -8,6 +8,7 @@ from datetime import UTC, timedelta
 import dagster as dg
 
 from photo_pipeline.core.cron import CronTimes
+from photo_pipeline.jobs.orphan_cleanup import orphan_cleanup
 from photo_pipeline.jobs.revalidate import revalidate
 from photo_pipeline.resources.settings import PipelineSettings
 
@@ -25,8 +26,30 @@ def revalidation(
     Ticks every 15 minutes, and starts a run when the configured time has come since the last tick.
     """
     wanted = settings.load().validation.schedule
-    now = context.scheduled_execution_time.astimezone(UTC)
-    due = CronTimes.parse(wanted).last_in(now - _TICK, now)
+    due = _due(context, wanted)
     if due is None:
         return dg.SkipReason(f"validation.schedule is {wanted!r} (UTC); it is not time yet")
-    return dg.RunRequest(run_key=f"{due:%Y-%m-%dT%H:%M}")
+    return dg.RunRequest(run_key=due)
+
+
+@dg.schedule(job=orphan_cleanup, cron_schedule="*/15 * * * *", execution_timezone="UTC")
+def orphan_sweep(
+    context: dg.ScheduleEvaluationContext, settings: PipelineSettings
+) -> dg.RunRequest | dg.SkipReason:
+    """Cleans the bucket at the `orphans.schedule` (cron, UTC) of the file, as far as `schedule_does` says.
+
+    Ticks every 15 minutes, and starts a run when the configured time has come since the last tick.
+    """
+    wanted = settings.load().orphans
+    due = _due(context, wanted.schedule)
+    if due is None:
+        return dg.SkipReason(f"orphans.schedule is {wanted.schedule!r} (UTC); it is not time yet")
+    config = {"ops": {"compare_bucket_and_rows": {"config": {"do": wanted.schedule_does}}}}
+    return dg.RunRequest(run_key=due, run_config=config)
+
+
+def _due(context: dg.ScheduleEvaluationContext, schedule: str) -> str | None:
+    """Return the minute that the schedule names since the last tick, if it does."""
+    now = context.scheduled_execution_time.astimezone(UTC)
+    due = CronTimes.parse(schedule).last_in(now - _TICK, now)
+    return None if due is None else f"{due:%Y-%m-%dT%H:%M}"

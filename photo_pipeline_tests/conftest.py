@@ -50,6 +50,11 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServe
 @pytest.fixture
 def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The embedded server's credentials, and nothing of the developer's own AWS set-up."""
+    embedded_credentials(monkeypatch)
+
+
+def embedded_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set what `aws_environment` sets, for fixtures of a wider scope."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)

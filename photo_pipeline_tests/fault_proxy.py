@@ -28,6 +28,7 @@ class Fault(Enum):
     LOSE_ANSWER = auto()  # the server does its work, the connection ends before the answer
     HANG = auto()  # no answer until the proxy stops
     ERROR_500 = auto()  # 500 without asking the server
+    DENY = auto()  # 403 AccessDenied without asking the server
     RESET = auto()  # the connection is reset before the server is asked
     FORGET = auto()  # 200 without asking the server
     # The server does its work, its answer ends in the middle (of its headers, without a body).
@@ -39,6 +40,7 @@ Rule = Callable[[str, str, int], Fault | None]
 _ANSWERS = {
     Fault.SLOW_DOWN: (503, "SlowDown"),
     Fault.ERROR_500: (500, "InternalError"),
+    Fault.DENY: (403, "AccessDenied"),
     Fault.FORGET: (200, ""),
     Fault.CONFLICT: (409, "ConditionalRequestConflict"),
 }
@@ -83,6 +85,7 @@ class FaultProxy:
         self.rule = rule
         self.injected: Counter[Fault] = Counter()
         self.exchanges: list[Exchange] = []
+        self.received_bytes = 0  # of the requests' bodies
         self._netloc = urlsplit(server_url).netloc
         self._seen: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
@@ -109,6 +112,10 @@ class FaultProxy:
                 self.injected[fault] += 1
         return fault
 
+    def received(self, size: int) -> None:
+        with self._lock:
+            self.received_bytes += size
+
     def hang(self) -> None:
         self._stopping.wait()
 
@@ -132,6 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.proxy.received(len(body))
         fault = self.proxy.fault(self.command, self.path.partition("?")[0])
         self.close_connection = fault is not None
         if fault is Fault.HANG:

@@ -43,9 +43,13 @@ from photo_pipeline_tests.sockets import free_port, listening_socket
 PROGRAM = Path(sys.executable).with_name("photo-pipeline")
 COMMANDS = (
     *("demo", "init", "plan", "migrate", "status", "pause", "resume", "abort", "rollback"),
-    *("validate", "report", "restore", "rebuild", "repoint", "rehearse", "cost", "audit", "mapping"),
+    *("validate", "report", "restore", "rebuild", "repoint", "rehearse", "provision", "audit", "mapping"),
+    *("routing", "invalidate", "sign", "warm", "doctor", "orphans", "cleanup", "delete", "cost"),
 )
-SUBCOMMANDS = ("audit verify", "audit show", "mapping suggest")
+SUBCOMMANDS = (
+    *("audit verify", "audit show", "mapping suggest", "routing publish", "routing show"),
+    *("provision plan", "provision apply", "provision drift", "provision policies"),
+)
 BATCH = "batch-000001"
 
 

@@ -26,6 +26,10 @@ JOBS = {
     "repoint": set(),
     "revalidate": set(),
     "rehearse_rollback": set(),
+    "orphan_cleanup": set(),
+    "local_cleanup": set(),
+    "delete_photos": set(),
+    "provision_storage": set(),
 }
 CHECKS = {
     "every_reference_and_file_has_one_class": "local_inventory",
@@ -90,8 +94,11 @@ def test_the_cost_guard_looks_by_itself() -> None:
 
 def test_the_schedules_are_off_until_they_are_switched_on() -> None:
     schedules = {schedule.name: schedule for schedule in defs.schedules or []}
-    assert set(schedules) == {"revalidation"}
-    assert schedules["revalidation"].default_status is dg.DefaultScheduleStatus.STOPPED  # type: ignore[union-attr]
+    assert set(schedules) == {"revalidation", "orphan_sweep"}
+    assert all(
+        each.default_status is dg.DefaultScheduleStatus.STOPPED  # type: ignore[union-attr]
+        for each in schedules.values()
+    )
 
 
 def test_there_are_no_other_jobs() -> None:

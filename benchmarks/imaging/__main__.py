@@ -1,10 +1,10 @@
 """Our image engine beside its rivals, in one run: `make bench-imaging`.
 
 Every contender makes the same six variants (full: inside 1200x1200, at most 102,400 bytes; thumb: cover
-150x150; each in AVIF, WebP and JPEG) of the same photos, each in one process over the whole list. CPU is
-measured on one pinned core with one thread, wall time on all cores; rounds are interleaved in rotated
-order, and a figure is the median of the rounds' ratios. Quality is judged after all timing. Prints a table
-with the target beside each figure and writes `benchmarks/results/imaging.json`.
+150x150; each in AVIF, WebP and JPEG) of the same photos. CPU is measured on one pinned core with one thread,
+the contenders taking turns every few photos; wall time on all cores, over the whole list. The order rotates,
+and a figure is the median of the rounds' ratios. Quality is judged after all timing. Prints a table with the
+target beside each figure and writes `benchmarks/results/imaging.json`.
 
 Linux only: it pins processes and reads /proc.
 """
@@ -45,6 +45,7 @@ def as_values(bench: Bench, results: Results) -> dict[str, Any]:
         "quality": [each.as_row() for each in results.qualities],
         "hostile": [asdict(each) for each in results.hostile],
         "part_seconds": bench.seconds,
+        "load_before_wall": bench.load_before_wall,
     }
 
 
@@ -93,6 +94,9 @@ def options() -> argparse.Namespace:
     )
     parser.add_argument("--only", type=lambda text: text.split(","), help="contenders, comma-separated")
     parser.add_argument("--skip-quality", action="store_true", help="no ssimulacra2, which takes minutes")
+    parser.add_argument(
+        "--patience", type=float, default=0, help="minutes to wait for an idle machine before wall time"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the result is written (%(default)s)")
     chosen = parser.parse_args()
     chosen.photos, chosen.cache = chosen.photos.resolve(), chosen.cache.resolve()

@@ -58,6 +58,7 @@ def s3_objects(
             "quarantined": sent.quarantined,
             "bytes_sent": sent.bytes,
             "proven_by": sent.verification or "earlier run",
+            "store": sent.store or "not asked: everything was proven by an earlier run",
             "requests": count_table(sent.requests, name="request"),
         }
     )

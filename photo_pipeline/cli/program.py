@@ -16,6 +16,11 @@ COMMANDS = (
     Listed("demo", "demo", "Migrate sample photos with an embedded S3, CDN and SQLite database."),
     Listed("init", "init", "Write a commented configuration file to start from."),
     Listed(
+        "doctor",
+        "doctor",
+        "Check every prerequisite, and say how to mend what is wrong. Leaves nothing behind.",
+    ),
+    Listed(
         "plan",
         "plan",
         "Show what `migrate` would do and cost. Writes nothing: no table, no state, no object.",
@@ -69,6 +74,30 @@ COMMANDS = (
         "cost",
         "Show what was used this month, the limits, and the forecast; or override the limits on purpose.",
     ),
+    Listed(
+        "provision",
+        "provision",
+        "Set up bucket, CDN, alarms and budget as configured, and see what was changed since.",
+    ),
+    Listed(
+        "orphans",
+        "orphans",
+        "Find objects that nothing refers to, and rows whose object is gone; mark, delete, bring back.",
+    ),
+    Listed(
+        "cleanup",
+        "cleanup",
+        "Move local files of validated photos to the trash, and delete them later. Dry run by default.",
+    ),
+    Listed(
+        "delete",
+        "delete",
+        "Delete photos: their rows' references and what is theirs alone in S3. Plans first, then confirms.",
+    ),
+    Listed("warm", "warm", "Fetch stored files through the CDN, so that it has them when visitors come."),
+    Listed("routing", "routing", "The CloudFront function that chooses the format of .auto URLs."),
+    Listed("invalidate", "invalidate", "Let the CDN forget files whose bytes change under the same name."),
+    Listed("sign", "sign", "Print a URL (or cookies) that opens a private file of the CDN for a while."),
     Listed("audit", "audit", "Show who did what, and prove that the log of it is unbroken."),
     Listed("mapping", "mapping", "Help with the source mapping."),
 )

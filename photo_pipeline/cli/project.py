@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from photo_pipeline.core.catalog.schema import ensure_schema, schema_exists
-from photo_pipeline.core.config import find_config
+from photo_pipeline.core.config import PipelineConfig, find_config, load_config
 from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.project import Project
 
@@ -17,6 +17,11 @@ def choose(config: Path | None) -> None:
     _Chosen.config = config
 
 
+def chosen_config() -> Path | None:
+    """Return the path that the option gave, or None."""
+    return _Chosen.config
+
+
 def open_project() -> Project:
     """Return the project of the chosen configuration file.
 
@@ -24,6 +29,15 @@ def open_project() -> Project:
         ConfigurationError: there is no such file, or it does not validate.
     """
     return Project.load(find_config(_Chosen.config))
+
+
+def open_config() -> PipelineConfig:
+    """Return the chosen configuration alone; its CDN's URL may be empty, since the CDN may be yet to come.
+
+    Raises:
+        ConfigurationError: there is no such file, or it does not validate.
+    """
+    return load_config(find_config(_Chosen.config), needs_cdn=False)
 
 
 def require_state(project: Project) -> None:

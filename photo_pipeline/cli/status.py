@@ -9,6 +9,7 @@ from photo_pipeline.core.cost.guard import cost_status
 from photo_pipeline.core.migration.delta import zero_delta
 from photo_pipeline.core.migration.state import batch_statuses, migration_row, unbatched_states
 from photo_pipeline.core.migration.watch import wish
+from photo_pipeline.core.report.measures import store_answers
 from photo_pipeline.terminal import Terminal
 
 
@@ -30,6 +31,8 @@ def status(json_: AsJson = False) -> int:
         stopped = wish(project.database)
         delta = zero_delta(project.database)
         spending = cost_status(project.database, project.config)
+        with project.database.read() as connection:
+            stores = store_answers(connection)
     if spending is not None and spending.sentence:
         terminal.say(f"{spending.sentence} More: photo-pipeline cost")
     if stopped.sentence:
@@ -38,6 +41,8 @@ def status(json_: AsJson = False) -> int:
     terminal.say(delta.sentence)
     if inventory is not None:
         terminal.inventory(inventory)
+    for store in stores:
+        terminal.say(f"Store {store.bucket} at {store.endpoint}: {store.sentence}")
     terminal.heading("Batches")
     rows = [[b.key, b.state, _states(b.photos), b.error or ""] for b in batches]
     if unbatched:
@@ -52,6 +57,7 @@ def status(json_: AsJson = False) -> int:
             "inventory": inventory,
             "batches": batches,
             "unbatched": unbatched,
+            "stores": stores,
         }
     )
     return DONE

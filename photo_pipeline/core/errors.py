@@ -141,6 +141,12 @@ class NotStoredError(PhotoError):
     error_type = "not_stored"
 
 
+class ObjectKeyError(PhotoError):
+    """A name cannot be an object's key on every S3 server; nothing was asked of the store."""
+
+    error_type = "unusable_key"
+
+
 class PhotoChangedError(PhotoError):
     """The local file is no longer the one that was catalogued (or is gone); re-run the inventory."""
 

@@ -21,3 +21,11 @@ class PipelineSettings(dg.ConfigurableResource):  # type: ignore[type-arg]
             ConfigurationError: there is no such file, or it does not validate.
         """
         return load_config(find_config(self.config_path or None))
+
+    def load_before_delivery(self) -> PipelineConfig:
+        """Return the configuration, whose CDN URL may be empty, since the CDN may be yet to come.
+
+        Raises:
+            ConfigurationError: there is no such file, or it does not validate.
+        """
+        return load_config(find_config(self.config_path or None), needs_cdn=False)

@@ -56,9 +56,13 @@ def test_the_probe_finds_out_that_the_server_checks_nothing(make_site: MakeSite)
     with site.project() as project:
         probe = probe_store(project.database, project.store)
     assert probe == StoreProbe(
-        rejects_wrong_checksum=False, reports_checksum=False, honours_if_none_match=False
+        rejects_wrong_checksum=False,
+        reports_checksum=False,
+        honours_if_none_match=False,
+        reports_md5=True,
+        honours_if_match=False,
     )
-    assert probe.verification == "read_back"
+    assert probe.verification == "etag"
 
 
 def test_the_probe_leaves_nothing_behind(make_site: MakeSite, rclone: RcloneServer) -> None:
@@ -70,18 +74,20 @@ def test_the_probe_leaves_nothing_behind(make_site: MakeSite, rclone: RcloneServ
     assert rclone.stored() == {}
 
 
-def test_rows_point_to_urls_that_deliver_the_picture_and_every_object_was_read_back(
+def test_rows_point_to_urls_that_deliver_the_picture_and_every_object_was_proven(
     make_site: MakeSite,
 ) -> None:
     site = make_site(photos=3)
     (outcome,) = site.migrate()
-    assert (outcome.state, outcome.uploaded.verification) == ("completed", "read_back")
+    assert (outcome.state, outcome.uploaded.verification) == ("completed", "etag")
     assert (outcome.uploaded.uploaded, outcome.validated.passed) == (3 * 7, 3)
     for url, size, mime in site.execute("SELECT original_url, file_size, mime_type FROM item_photos"):
         answer = urllib3.request("GET", url)
         assert (answer.status, len(answer.data)) == (200, size)
         assert answer.headers["Content-Type"] == mime == "image/jpeg"
-    assert site.execute("SELECT DISTINCT verified_by FROM pp_object") == [("read_back",)]
+    assert site.execute("SELECT DISTINCT verified_by FROM pp_object") == [("etag",)]
+    # A look before (it would overwrite) and one after, each with the MD5 that it was never told.
+    assert outcome.uploaded.requests == {"HEAD": 2 * 3 * 7, "PUT": 3 * 7}
 
 
 def test_a_second_run_sends_nothing_and_changes_nothing(make_site: MakeSite, rclone: RcloneServer) -> None:
@@ -112,7 +118,7 @@ def test_objects_whose_record_was_lost_are_read_back_and_not_sent_again(
         site.execute("UPDATE pp_object SET verified_at = NULL, uploaded_at = NULL, verified_by = NULL")
         outcome = migrate(project)
     assert (outcome.uploaded.uploaded, outcome.uploaded.adopted) == (0, 2 * 7)
-    assert outcome.uploaded.requests == {"GET": 2 * 7}
+    assert outcome.uploaded.requests == {"HEAD": 2 * 7, "GET": 2 * 7}
     assert outcome.state == "completed"
     assert (rclone.stored(), len(rclone.puts())) == (stored, puts)
 
@@ -131,7 +137,7 @@ def test_objects_are_adopted_even_when_every_row_about_them_is_gone(
     assert (rclone.stored(), len(rclone.puts())) == (stored, puts)
 
 
-def test_a_bit_that_flips_on_the_way_is_stored_but_caught_by_reading_back_and_mended(
+def test_a_bit_that_flips_on_the_way_is_stored_but_caught_by_the_servers_md5_and_mended(
     make_site: MakeSite, rclone: RcloneServer
 ) -> None:
     def first_original(method: str, path: str, earlier: int) -> Fault | None:

@@ -15,7 +15,8 @@ from photo_pipeline.core.cost.meter import UNCOUNTED, RequestMeter
 from photo_pipeline.core.delivery.cdn import Cdn, Delivered
 from photo_pipeline.core.project import Project
 from photo_pipeline.core.storage.checksum import sha256_hex
-from photo_pipeline.core.storage.store import PhotoStore, StoredObject
+from photo_pipeline.core.storage.objects import StoredObject
+from photo_pipeline.core.storage.store import PhotoStore
 
 
 @dataclass

@@ -22,10 +22,13 @@ import sqlalchemy as sa
 from botocore.client import BaseClient
 from sqlalchemy import event
 
+from photo_pipeline.core.cleanup import trash
+
 Kind = Literal["commit", "PUT", "DELETE", "fsync", "rename", "unlink", "end"]
 _CHANGES: dict[str, Kind] = {"PutObject": "PUT", "CopyObject": "PUT", "DeleteObject": "DELETE"}
 _WRITES = re.compile(r"\s*(?:INSERT INTO|UPDATE|DELETE FROM)\s+\W?(\w+)", re.IGNORECASE)
 _FSYNC, _REPLACE, _UNLINK, _MKDIR = os.fsync, os.replace, os.unlink, os.mkdir
+_RENAME_NEW = trash.rename_new
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,11 @@ class Steps:
         self._counts: Counter[str] = Counter()
         self._doomed = False
         self.taken: list[str] = []
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How often each kind of step was taken, by every name that a `Death` may give it."""
+        return dict(self._counts)
 
     def begin(self) -> None:
         """Watch this process from now on; it is not undone."""
@@ -177,14 +185,21 @@ class Steps:
             self._disk.published.append(_Published(Path(target), inode, was_there))
 
         def counted_unlink(path: Any, **options: Any) -> None:
-            if Path(path).exists():
+            if "dir_fd" in options or Path(path).exists():
                 self.about_to("unlink")
             _UNLINK(path, **options)
 
+        def counted_rename(*arguments: Any) -> None:
+            self.about_to("rename")
+            _RENAME_NEW(*arguments)
+
         def noted_mkdir(path: Any, *args: Any, **options: Any) -> None:
             _MKDIR(path, *args, **options)
+            if "dir_fd" in options:
+                return
             self._disk.folders[Path(path)] = False
 
+        trash.rename_new = counted_rename
         os.fsync, os.replace, os.unlink, os.mkdir = (
             counted_fsync,
             counted_replace,

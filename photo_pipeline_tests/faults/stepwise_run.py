@@ -115,6 +115,12 @@ def pause_and_resume(project: Project) -> None:
     control.resume(project.database, reason="a test", run=new_run_id())
 
 
+def abort_roll_back_and_resume(project: Project) -> None:
+    control.abort(project.database, reason="a test", run=new_run_id())
+    roll_back(project)
+    control.resume(project.database, reason="a test", run=new_run_id())
+
+
 def command_migrate(_project: Project) -> None:
     """The command itself, with its worker processes."""
     _command("migrate")
@@ -142,6 +148,7 @@ OPERATIONS: dict[str, Callable[[Project], None]] = {
         restore_from_files,
         restore_from_bucket,
         pause_and_resume,
+        abort_roll_back_and_resume,
         command_migrate,
         command_rollback,
     )

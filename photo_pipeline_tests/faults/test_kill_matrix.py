@@ -123,6 +123,7 @@ CASES = {
     "restore": Case("restore_from_files", migrated, is_restored),
     "restore from the bucket alone": Case("restore_from_bucket", migrated_and_state_lost, is_as_before),
     "pause and resume": Case("pause_and_resume", migrated, is_migrated),
+    "abort": Case("abort_roll_back_and_resume", migrated, is_rolled_back),
 }
 
 

@@ -18,7 +18,7 @@ from photo_pipeline.core.migration.process import process_batch
 from photo_pipeline.core.migration.run import new_run_id
 from photo_pipeline.core.migration.upload import Uploaded, upload_batch
 from photo_pipeline.core.project import Project
-from photo_pipeline.core.storage import retries
+from photo_pipeline.core.storage import clients, retries
 from photo_pipeline.core.storage import store as store_module
 from photo_pipeline.core.storage.checksum import sha256_hex
 from photo_pipeline.core.storage.retries import Patience
@@ -52,7 +52,8 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "_BUDGET_S", 6)
     monkeypatch.setattr(retries, "_LONGEST_WAIT_S", 0.2)
     monkeypatch.setattr(retries, "_JITTER_S", 0.02)
-    monkeypatch.setattr(store_module, "CONTROL_TIMEOUTS_S", (1, 1, 1))
+    for module in (store_module, clients):
+        monkeypatch.setattr(module, "CONTROL_TIMEOUTS_S", (1, 1, 1))
 
 
 def tiny_photos(site: Site, count: int) -> None:
@@ -143,7 +144,7 @@ def _one_try(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _no_second_question(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("photo_pipeline.core.migration.proof._ASKED", 1)
+    monkeypatch.setattr("photo_pipeline.core.storage.proof._ASKED", 1)
 
 
 def _overwrite(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +203,9 @@ def test_a_store_that_keeps_nothing_of_what_it_took_is_not_believed(
 def test_without_the_proof_it_would_be_believed(
     make_site: MakeSite, servers: RunningServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("photo_pipeline.core.migration.upload.is_proven", lambda *_args, **_options: True)
+    monkeypatch.setattr(
+        "photo_pipeline.core.migration.one_object.proven_by", lambda *_args, **_options: "checksum"
+    )
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         assert_is_not_believed(make_site, servers)
 

@@ -1,5 +1,6 @@
 """The scanned files as the reconciler meets them: found by any spelling, their content looked at once."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +8,10 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from photo_pipeline.core.beneath import file_within
 from photo_pipeline.core.catalog.scan import file_id
 from photo_pipeline.core.catalog.tables import PhotoClass, file_table
-from photo_pipeline.core.imaging.header import describe_content, is_supported, sniff
+from photo_pipeline.core.imaging.header import describe_content, family_of, is_supported
 from photo_pipeline.core.sources.spelling import path_key
 
 _HEAD_BYTES = 4_096
@@ -32,15 +34,18 @@ class KnownFile:
     detail: str | None
     sniffed_now: bool = False
 
-    def look_inside(self, location: Path) -> None:
-        """Decide the format from the content, whatever the extension says; may set a problem instead."""
+    def look_inside(self, root: Path) -> None:
+        """Decide the format from the content, whatever the extension says; may set a problem instead.
+
+        Nothing is read if the file was swapped for a link out of `root`, the folder of its root, meanwhile.
+        """
         try:
-            family = sniff(location)
+            with file_within(root, self.path) as handle:
+                head = os.pread(handle, _HEAD_BYTES, 0)
+            family = family_of(head)
             if family is not None and is_supported(family):
                 self.format = family
             else:
-                with location.open("rb") as stream:
-                    head = stream.read(_HEAD_BYTES)
                 self.unsupported = family or describe_content(head)
             self.sniffed_now = True
         except OSError as error:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from photo_pipeline.core.catalog.tables import PhotoClass, PhotoState, photo_table
 
 # States that an inventory may take back to pending when the photo is there (again).
-_REOPENED = (PhotoState.FOUND, PhotoState.SUPERSEDED, PhotoState.CONFLICT)
+_REOPENED = (PhotoState.FOUND, PhotoState.SUPERSEDED, PhotoState.CONFLICT, PhotoState.DELETED)
 # States of photos whose new value a row may (still, or again) show.
 _WAS_MIGRATED = (PhotoState.MIGRATED, PhotoState.ROLLED_BACK, PhotoState.SUPERSEDED)
 # States in which a changed file has to be processed anew.

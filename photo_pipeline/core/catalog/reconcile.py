@@ -271,7 +271,7 @@ class Reconciler:
 
     def _file_finding(self, file: KnownFile) -> Finding:
         if file.problem is None and file.format is None and file.unsupported is None:
-            file.look_inside(self._cells.roots[file.root].directory / file.path)
+            file.look_inside(self._cells.roots[file.root].directory)
         if file.problem is not None:
             return Finding(PhotoClass(file.problem), file.detail, file)
         if file.unsupported is not None:
@@ -357,7 +357,10 @@ class Reconciler:
             self._fence.hold(connection)
             connection.execute(
                 sa.update(photo_table)
-                .where(photo.scan != self._scan, photo.state != PhotoState.SUPERSEDED)
+                .where(
+                    photo.scan != self._scan,
+                    photo.state.not_in([PhotoState.SUPERSEDED, PhotoState.DELETED]),
+                )
                 .values(state=PhotoState.SUPERSEDED, updated_at=utc_now())
             )
 

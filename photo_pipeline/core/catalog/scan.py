@@ -1,12 +1,14 @@
 """Walks the local roots and records every file in `pp_file`, whatever the application thinks of it.
 
-Only names and stat data are read here; nothing is opened and nothing is followed out of a root.
+Only names and stat data are read here; nothing is opened and nothing is followed out of a root, also when a
+folder is swapped for a link while it is walked.
 """
 
 import hashlib
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,15 +16,19 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from photo_pipeline.core.beneath import require_within
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.fence import ScanFence
-from photo_pipeline.core.catalog.tables import PhotoClass, file_table
+from photo_pipeline.core.catalog.tables import PhotoClass, TrashState, file_table, trash_table
 from photo_pipeline.core.errors import GuardRefusedError, InfrastructureError
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.sources.mapping import Root
 from photo_pipeline.core.sources.spelling import path_key
 
 _CHUNK_FILES = 2_000
+
+TRASH_FOLDER = ".photo_pipeline-trash"
+"""Directly below a root: files that the clean-up has moved away. No inventory looks into it."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +84,13 @@ def scan_roots(
 
 
 def _refuse_sudden_emptiness(database: Database, root: Root) -> None:
+    file, trash = file_table.c, trash_table.c
+    moved_away = sa.select(trash.file_id).where(trash.state.in_([TrashState.MOVING, TrashState.TRASHED]))
     with database.read() as connection:
         known = connection.execute(
-            sa.select(sa.func.count()).select_from(file_table).where(file_table.c.root == root.name)
+            sa.select(sa.func.count())
+            .select_from(file_table)
+            .where(file.root == root.name, file.file_id.not_in(moved_away))
         ).scalar_one()
     if known:
         raise GuardRefusedError(
@@ -109,15 +119,16 @@ def require_listable(roots: tuple[Root, ...]) -> None:
 
 
 def walk(root: Root, *, max_file_bytes: int) -> Iterator[ScannedFile]:
-    """Yield every file below the root, depth first, in constant memory (one open folder per level)."""
-    base = root.dir
+    """Yield every file below the root, depth first, in constant memory (one open folder at a time)."""
     pending = [""]
     while pending:
         folder = pending.pop()
         try:
-            with os.scandir(base / folder) as entries:
+            with _opened(root, folder) as handle, os.scandir(handle) as entries:
                 for entry in entries:
                     relative = f"{folder}/{entry.name}" if folder else entry.name
+                    if relative == TRASH_FOLDER:
+                        continue
                     if entry.is_dir(follow_symlinks=False):
                         pending.append(relative)
                     else:
@@ -125,6 +136,22 @@ def walk(root: Root, *, max_file_bytes: int) -> Iterator[ScannedFile]:
         except OSError as error:
             # The folder itself stands in the report for everything in it that cannot be seen.
             yield _problem(root, folder, PhotoClass.UNREADABLE, f"folder: {error.strerror}")
+
+
+@contextmanager
+def _opened(root: Root, folder: str) -> Iterator[int]:
+    """Yield a descriptor of a folder that was a real one below the root, unless it no longer is.
+
+    Raises:
+        OSError: it was swapped for a link, or cannot be opened.
+    """
+    links = os.O_NOFOLLOW if folder else 0  # the root itself may be reached by one
+    handle = os.open(root.dir / folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | links)
+    try:
+        require_within(handle, root.dir)
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def _scanned(root: Root, relative: str, entry: os.DirEntry[str], max_file_bytes: int) -> ScannedFile:

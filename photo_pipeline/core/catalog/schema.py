@@ -48,13 +48,17 @@ def stored_version(connection: Connection) -> str | None:
 
 def _refuse_newer(connection: Connection) -> None:
     revision = stored_version(connection)
-    known = {script.revision for script in ScriptDirectory.from_config(_config(None)).walk_revisions()}
-    if revision is not None and revision not in known:
+    if revision is not None and revision not in known_versions():
         raise ConfigurationError(
             "the pp_* state tables",
             cause=f"they have version {revision}, which this photo_pipeline does not know",
             fix="use the newer photo_pipeline that made them",
         )
+
+
+def known_versions() -> set[str]:
+    """Return every version that this code can bring up to date."""
+    return {script.revision for script in ScriptDirectory.from_config(_config(None)).walk_revisions()}
 
 
 def expected_version() -> str | None:

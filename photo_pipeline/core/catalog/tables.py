@@ -39,6 +39,7 @@ class PhotoState(StrEnum):
     CONFLICT = "conflict"
     QUARANTINED = "quarantined"
     SUPERSEDED = "superseded"
+    DELETED = "deleted"  # by `delete`, with what was its own in the store
 
 
 class BatchState(StrEnum):
@@ -59,6 +60,28 @@ class Control(StrEnum):
     RUNNING = "running"
     PAUSED = "paused"
     ABORTED = "aborted"
+
+
+class TrashState(StrEnum):
+    """Where a local file is that was cleaned up; those that end in -ing are under way, or were cut off."""
+
+    MOVING = "moving"
+    TRASHED = "trashed"
+    RESTORING = "restoring"
+    PURGING = "purging"
+    RESTORED = "restored"
+    PURGED = "purged"
+    REFUSED = "refused"  # never in the trash, or put back at once
+
+
+class DeletionState(StrEnum):
+    """How far a deletion of photos has come, as a whole or for one of its parts."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    KEPT = "kept"  # left, with the reason
+    UNDONE = "undone"
 
 
 class RewriteOutcome(StrEnum):
@@ -167,7 +190,8 @@ photo_table = sa.Table(
     sa.Column("scan", sa.String(32), nullable=False),  # the last inventory that saw it
     sa.Column("validated_at", UtcDateTime),
     sa.Column("updated_at", UtcDateTime, nullable=False),
-    sa.Index(None, "batch", "state"),
+    # Not the state as well: then PostgreSQL would write all six indexes again for each photo that moves on.
+    sa.Index(None, "batch"),
     sa.Index(None, "row_id"),
     # Both columns: else SQLite prefers the index on scan, and looks at all photos for each file.
     sa.Index(None, "file_id", "scan"),
@@ -261,9 +285,10 @@ object_table = sa.Table(
     sa.Column("made_at", UtcDateTime, nullable=False),
     sa.Column("uploaded_at", UtcDateTime),
     sa.Column("verified_at", UtcDateTime),
-    sa.Column("verified_by", sa.String(16)),  # checksum | read_back
+    sa.Column("verified_by", sa.String(16)),  # checksum | etag | read_back
     sa.Column("marked_at", UtcDateTime),
     sa.Column("deleted_at", UtcDateTime),
+    sa.Column("etag", sa.String(255)),  # what the store called these bytes when they were last proven
     sa.Index(None, "source_sha256", "recipe"),
 )
 
@@ -294,7 +319,7 @@ rewrite_table = sa.Table(
     metadata,
     sa.Column("id", _Id, primary_key=True, autoincrement=True),
     sa.Column("batch", sa.String(32), nullable=False),
-    # Null for write-back and touched columns; the first, where the cell's text names several photos.
+    # Null for write-back and touched columns; the first, where the cell names several (pp_rewrite_photo).
     sa.Column("photo_id", sa.BigInteger),
     sa.Column("source", sa.String(128), nullable=False),
     sa.Column("row_id", _Sha, nullable=False, index=True),  # digest of source and row_key
@@ -312,6 +337,7 @@ rewrite_table = sa.Table(
     sa.Index(None, "batch", "outcome"),
 )
 
+# The photos of a cell that names several; the one photo of any other is in `pp_rewrite.photo_id`.
 rewrite_photo_table = sa.Table(
     "pp_rewrite_photo",
     metadata,
@@ -384,7 +410,109 @@ store_table = sa.Table(
     sa.Column("rejects_wrong_checksum", sa.Boolean, nullable=False),
     sa.Column("reports_checksum", sa.Boolean, nullable=False),
     sa.Column("honours_if_none_match", sa.Boolean, nullable=False),
+    sa.Column("reports_md5", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("honours_if_match", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("probed_at", UtcDateTime, nullable=False),
+)
+
+# What the clean-up of the bucket has marked or deleted; also objects that pp_object does not know.
+orphan_table = sa.Table(
+    "pp_orphan",
+    metadata,
+    sa.Column("id", _Sha, primary_key=True),  # digest of bucket and key, which may be 1,024 bytes long
+    sa.Column("bucket", sa.String(255), nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("reason", sa.String(16), nullable=False),  # unknown | unreferenced | foreign
+    sa.Column("state", sa.String(16), nullable=False),  # marked | deleting | deleted | restored
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("etag", sa.String(255), nullable=False),
+    sa.Column("version_id", sa.String(1024)),  # null in a bucket without versions
+    sa.Column("stored_at", UtcDateTime, nullable=False),  # when the store received it
+    sa.Column("marked_at", UtcDateTime, nullable=False),  # by the store's clock
+    sa.Column("deleted_at", UtcDateTime),
+    sa.Column("marker_id", sa.String(1024)),  # the delete marker that an undo removes
+    sa.Column("restored_at", UtcDateTime),
+    sa.Column("run", sa.String(64), nullable=False),  # the last one that changed this row
+    sa.Index(None, "state"),
+)
+
+# One row per kind of work that must be alone in the bucket; batches are not begun meanwhile.
+lease_table = sa.Table(
+    "pp_lease",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("owner", sa.String(255)),
+    sa.Column("token", sa.BigInteger, nullable=False),
+    sa.Column("expires_at", UtcDateTime),
+)
+
+ORPHAN_LEASE = "orphan_cleanup"
+"""The row of `pp_lease` that the clean-up of the bucket holds."""
+
+# Local files that were cleaned up. Says of each where it is, and what is known of its content.
+trash_table = sa.Table(
+    "pp_trash",
+    metadata,
+    sa.Column("id", _Id, primary_key=True, autoincrement=True),
+    sa.Column("file_id", _Sha, nullable=False, index=True),
+    sa.Column("root", sa.String(128), nullable=False),
+    sa.Column("path", sa.Text, nullable=False),  # where it was
+    sa.Column("name", sa.String(64), nullable=False),  # in the root's trash folder
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("mtime_ns", sa.BigInteger, nullable=False),
+    sa.Column("inode", sa.BigInteger, nullable=False),
+    sa.Column("sha256", _Sha, nullable=False),
+    sa.Column("original_key", sa.String(512)),  # in the bucket; null for a file that nobody referred to
+    sa.Column("batches", sa.JSON, nullable=False),  # keys of the batches whose photos show it
+    sa.Column("photos", sa.JSON, nullable=False),  # ids
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("reason", sa.Text),
+    sa.Column("run", sa.String(64), nullable=False),
+    sa.Column("trashed_at", UtcDateTime, nullable=False),
+    sa.Column("ended_at", UtcDateTime),
+)
+
+# One row per confirmed deletion of photos: what was confirmed, word for word.
+deletion_table = sa.Table(
+    "pp_deletion",
+    metadata,
+    sa.Column("token", sa.String(64), primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("plan", sa.JSON, nullable=False),
+    sa.Column("run", sa.String(64), nullable=False),
+    sa.Column("started_at", UtcDateTime, nullable=False),
+    sa.Column("ended_at", UtcDateTime),
+)
+
+deleted_row_table = sa.Table(
+    "pp_deleted_row",
+    metadata,
+    sa.Column("token", sa.String(64), primary_key=True),
+    sa.Column("row_id", _Sha, primary_key=True),
+    sa.Column("source", sa.String(128), nullable=False),
+    sa.Column("row_key", sa.Text, nullable=False),
+    sa.Column("act", sa.String(16), nullable=False),  # set_null | delete_row | leave
+    sa.Column("before", sa.JSON, nullable=False),  # column: [value, storage class], as the ledger has them
+    sa.Column("photos", sa.JSON, nullable=False),  # id: state before
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("at", UtcDateTime),
+)
+
+deleted_object_table = sa.Table(
+    "pp_deleted_object",
+    metadata,
+    sa.Column("token", sa.String(64), primary_key=True),
+    sa.Column("bucket", sa.String(255), primary_key=True),
+    sa.Column("key", sa.String(512), primary_key=True),
+    sa.Column("checksum", _Sha, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("source_sha256", _Sha, nullable=False),
+    sa.Column("version_id", sa.String(1024)),  # of what was deleted; null where the bucket keeps no versions
+    sa.Column("marker_id", sa.String(1024)),  # of the delete marker
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("at", UtcDateTime),
 )
 
 # Written by core.cost only. Requests and bytes by the UTC month that they are billed in.

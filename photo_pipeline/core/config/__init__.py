@@ -7,8 +7,9 @@ live in `core.sources.mapping`; opening databases or stores does not belong here
 A new part is one module, one field of `PipelineConfig`, and its names below.
 """
 
+from photo_pipeline.core.config.cleanup import CleanupSettings
 from photo_pipeline.core.config.database import DatabaseSettings, RewriteSettings
-from photo_pipeline.core.config.delivery import CdnSettings
+from photo_pipeline.core.config.delivery import CacheSettings, CdnSettings
 from photo_pipeline.core.config.environment import database_url
 from photo_pipeline.core.config.file import CONFIG_ENV, DEFAULT_CONFIG_NAME, find_config, load_config
 from photo_pipeline.core.config.images import (
@@ -19,7 +20,9 @@ from photo_pipeline.core.config.images import (
 )
 from photo_pipeline.core.config.inventory import BatchSettings, InventorySettings
 from photo_pipeline.core.config.limits import Limits, PlanLimits
+from photo_pipeline.core.config.orphans import OrphanSettings
 from photo_pipeline.core.config.pipeline import PipelineConfig
+from photo_pipeline.core.config.provision import ProvisionSettings
 from photo_pipeline.core.config.quality import QualitySettings
 from photo_pipeline.core.config.size import SizeBytes, parse_size
 from photo_pipeline.core.config.state import StateSettings
@@ -32,13 +35,17 @@ __all__ = [
     "DEFAULT_CONFIG_NAME",
     "DEFAULT_VARIANTS",
     "BatchSettings",
+    "CacheSettings",
     "CdnSettings",
+    "CleanupSettings",
     "DatabaseSettings",
     "ImageSettings",
     "InventorySettings",
     "Limits",
+    "OrphanSettings",
     "PipelineConfig",
     "PlanLimits",
+    "ProvisionSettings",
     "QualitySettings",
     "RewriteSettings",
     "SizeBytes",

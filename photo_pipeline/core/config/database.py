@@ -14,4 +14,11 @@ class DatabaseSettings(Settings):
 class RewriteSettings(Settings):
     """How rows are changed."""
 
-    rows_per_transaction: int = Field(default=100, gt=0, description="Rows per database transaction.")
+    rows_per_transaction: int = Field(
+        default=1000,
+        gt=0,
+        description=(
+            "Rows per database transaction, at most a batch's. They stay locked until it ends: 1,000 rows "
+            "for 0.1 to 0.3 s. Fewer are slower in all and hold each lock for less time."
+        ),
+    )

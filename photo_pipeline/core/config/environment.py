@@ -21,8 +21,10 @@ def load_dotenv(path: Path) -> None:
                 os.environ.setdefault(name, value)
 
 
-def with_environment(config: PipelineConfig) -> PipelineConfig:
+def with_environment(config: PipelineConfig, *, needs_cdn: bool = True) -> PipelineConfig:
     """Fill in what the environment may provide: bucket, region and CDN domain.
+
+    With `needs_cdn` False the CDN's URL may stay empty.
 
     Raises:
         ConfigurationError: neither the file nor the environment names the bucket or the CDN.
@@ -36,7 +38,7 @@ def with_environment(config: PipelineConfig) -> PipelineConfig:
         raise ConfigurationError(
             "store.bucket", cause="no bucket is named", fix="set it in the file or set $AWS_S3_BUCKET_NAME"
         )
-    if not re.match(r"^https?://[^/]+", base_url):
+    if not re.match(r"^https?://[^/]+", base_url) and (base_url or needs_cdn):
         raise ConfigurationError(
             "cdn.base_url",
             cause=f"{base_url!r} is not an http(s) URL" if base_url else "no CDN URL is named",

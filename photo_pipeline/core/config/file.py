@@ -32,8 +32,10 @@ def find_config(explicit: str | Path | None = None) -> Path:
     return path.resolve()
 
 
-def load_config(path: Path) -> PipelineConfig:
+def load_config(path: Path, *, needs_cdn: bool = True) -> PipelineConfig:
     """Read, validate and complete the configuration at `path`.
+
+    With `needs_cdn` False it may leave the CDN's URL out, which is not known before the CDN is set up.
 
     Relative folders are taken relative to the file. Variables of a `.env` beside the file are added to the
     environment where they are not set already (so the demo's credentials need no shell set-up).
@@ -48,7 +50,7 @@ def load_config(path: Path) -> PipelineConfig:
         config = PipelineConfig.model_validate(document)
     except ValidationError as error:
         raise _as_configuration_error(path, error) from error
-    return _with_absolute_paths(with_environment(config), base=path.parent)
+    return _with_absolute_paths(with_environment(config, needs_cdn=needs_cdn), base=path.parent)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

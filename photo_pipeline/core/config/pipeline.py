@@ -6,11 +6,14 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from photo_pipeline.core.config.base import Settings
+from photo_pipeline.core.config.cleanup import CleanupSettings
 from photo_pipeline.core.config.database import DatabaseSettings, RewriteSettings
 from photo_pipeline.core.config.delivery import CdnSettings
 from photo_pipeline.core.config.images import DEFAULT_VARIANTS, ImageSettings, VariantSettings
 from photo_pipeline.core.config.inventory import BatchSettings, InventorySettings
 from photo_pipeline.core.config.limits import Limits
+from photo_pipeline.core.config.orphans import OrphanSettings
+from photo_pipeline.core.config.provision import ProvisionSettings
 from photo_pipeline.core.config.quality import QualitySettings
 from photo_pipeline.core.config.state import StateSettings
 from photo_pipeline.core.config.store import StoreSettings, UploadSettings
@@ -42,7 +45,10 @@ class PipelineConfig(Settings):
     upload: UploadSettings = UploadSettings()
     rewrite: RewriteSettings = RewriteSettings()
     validation: ValidationSettings = ValidationSettings()
+    orphans: OrphanSettings = OrphanSettings()
+    cleanup: CleanupSettings = CleanupSettings()
     limits: Limits | None = None
+    provision: ProvisionSettings = ProvisionSettings()
     state: StateSettings = StateSettings()
 
     @model_validator(mode="after")
@@ -55,6 +61,20 @@ class PipelineConfig(Settings):
             raise ValueError(f"images: preset {unknown[0]!r} is not among {sorted(self.variants)}")
         for source in self.sources:
             source.check_against(roots=roots, presets=self.variants)
+        return self
+
+    @model_validator(mode="after")
+    def _what_expires_is_apart_from_what_stays(self) -> Self:
+        lifecycle, store = self.provision.lifecycle, self.store
+        kept = (store.prefix, store.originals_prefix, f"{store.originals_prefix}-backups")
+        for name in ("incoming_prefix", "documents_prefix"):
+            expiring = getattr(lifecycle, name)
+            for prefix in kept:
+                if _overlap(expiring, prefix):
+                    raise ValueError(
+                        f"provision.lifecycle.{name} {expiring!r} and {prefix!r} must not contain each "
+                        "other: what is below the one is deleted by age, what is below the other never"
+                    )
         return self
 
     def image_settings(self, preset: str) -> ImageSettings:
@@ -85,3 +105,7 @@ def _require_unique(where: str, names: list[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"{where}: the name {twice[0]!r} is used twice")
+
+
+def _overlap(one: str, other: str) -> bool:
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")

@@ -1,11 +1,11 @@
 """The bucket: where objects go, and how they travel."""
 
-import re
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from photo_pipeline.core.config.base import Settings
+from photo_pipeline.core.config.base import Settings, is_key_prefix
+from photo_pipeline.core.config.size import SizeBytes
 
 
 class StoreSettings(Settings):
@@ -27,11 +27,16 @@ class StoreSettings(Settings):
         default="AES256", description="Server-side encryption; null leaves it to the bucket's default."
     )
 
+    max_bandwidth: SizeBytes | None = Field(
+        default=None,
+        description="Bytes a second to and from the store, per process, e.g. 5 MB; null means no cap.",
+    )
+
     @model_validator(mode="after")
     def _prefixes_are_apart(self) -> Self:
         for name in ("prefix", "originals_prefix"):
             value = getattr(self, name)
-            if not re.fullmatch(r"(?!\.+(/|$))[A-Za-z0-9._-]+(/(?!\.+(/|$))[A-Za-z0-9._-]+)*", value):
+            if not is_key_prefix(value):
                 raise ValueError(
                     f"{name} {value!r} must be plain path segments without a slash at either end"
                 )
@@ -47,3 +52,7 @@ class UploadSettings(Settings):
     """How objects travel."""
 
     concurrency: int = Field(default=16, gt=0, le=128, description="Parallel uploads.")
+    multipart_above: SizeBytes = Field(
+        default=32 * 1024**2,
+        description="Larger files are sent in parts of 16 MB, each read and checked by itself, e.g. 32 MB.",
+    )

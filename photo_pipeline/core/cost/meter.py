@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog.database import Database
-from photo_pipeline.core.catalog.tables import usage_table, utc_now
+from photo_pipeline.core.catalog.tables import reservation_table, utc_now
 from photo_pipeline.core.cost import ledger
 from photo_pipeline.core.cost.units import Amounts, Unit, month_of
 from photo_pipeline.core.errors import DatabaseError
@@ -227,7 +227,8 @@ class Meter:
     def _is_written(self) -> bool:
         if not self._has_ledger:
             with self._database.read() as connection:
-                self._has_ledger = sa.inspect(connection).has_table(usage_table.name)
+                # An earlier version's `pp_usage` has other columns; this table came with the present ones.
+                self._has_ledger = sa.inspect(connection).has_table(reservation_table.name)
         return self._has_ledger
 
 

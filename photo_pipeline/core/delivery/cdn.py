@@ -34,6 +34,12 @@ class Delivered:
     body: bytes
     content_type: str
     cache_control: str
+    x_cache: str = ""
+
+    @property
+    def is_from_cache(self) -> bool:
+        """Whether CloudFront says that it had the file already: Hit or RefreshHit from cloudfront."""
+        return "hit" in self.x_cache.lower()
 
     @property
     def sha256(self) -> str:
@@ -72,6 +78,7 @@ class Cdn:
             body=answer.data,
             content_type=answer.headers.get("Content-Type", ""),
             cache_control=answer.headers.get("Cache-Control", ""),
+            x_cache=answer.headers.get("X-Cache", ""),
         )
 
     def close(self) -> None:

@@ -37,10 +37,33 @@ class UrlScheme:
             value.rsplit(f"{self.prefix}/", 1)[-1]
         )
 
+    def is_immutable(self, key: str) -> bool:
+        """Return whether the key is a content-addressed one, whose bytes never change."""
+        return key.startswith(f"{self.prefix}/") and _looks_like_key(key.removeprefix(f"{self.prefix}/"))
+
+    def may_begin_immutable(self, stem: str) -> bool:
+        """Return whether content-addressed keys may begin like that, and every such key is one of ours."""
+        if not stem.startswith(f"{self.prefix}/"):
+            return False
+        first, *later = stem.removeprefix(f"{self.prefix}/").split("/")
+        sha256 = later[0] if later else ""
+        return (
+            _is_hex(first + sha256)
+            and len(first) <= 2
+            and len(sha256) <= 64
+            and len(later) <= 3
+            and (not later or (len(first) == 2 and sha256.startswith(first[: len(sha256)])))
+            and (len(later) < 2 or len(sha256) == 64)
+        )
+
+
+def _is_hex(text: str) -> bool:
+    return all(char in "0123456789abcdef" for char in text)
+
 
 def _looks_like_key(rest: str) -> bool:
     """Return whether `rest` is `<aa>/<sha256>/<recipe>/<variant>.<ext>`; an app may use our prefix too."""
     parts = rest.split("/")
     if len(parts) != 4 or len(parts[1]) != 64 or parts[0] != parts[1][:2]:
         return False
-    return all(char in "0123456789abcdef" for char in parts[1])
+    return _is_hex(parts[1])

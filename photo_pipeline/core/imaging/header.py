@@ -116,7 +116,22 @@ def sniff(path: Path) -> str | None:
         OSError: The file is gone or cannot be read.
     """
     with path.open("rb") as file:
-        return _family(file.read(SNIFF_BYTES))
+        return family_of(file.read(SNIFF_BYTES))
+
+
+def family_of(head: bytes) -> str | None:
+    """Names the format family of a file whose first SNIFF_BYTES bytes (or more) are `head`; see `sniff`."""
+    head = head[:SNIFF_BYTES]
+    for signature, family in _SIGNATURES:
+        if head.startswith(signature):
+            return family
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head[4:8] == b"ftyp":
+        return _isobmff_family(head)
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
+        return "BMP"
+    return None
 
 
 def is_supported(family: str) -> bool:
@@ -249,19 +264,6 @@ def _head(path: Path) -> bytes:
         raise PhotoError(path.name, cause=cause, fix="Check its permissions and the disk") from error
 
 
-def _family(head: bytes) -> str | None:
-    for signature, family in _SIGNATURES:
-        if head.startswith(signature):
-            return family
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "WEBP"
-    if head[4:8] == b"ftyp":
-        return _isobmff_family(head)
-    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
-        return "BMP"
-    return None
-
-
 def _webp_size(head: bytes) -> tuple[int, int]:
     """Canvas size from the first chunk (RFC 9649, sections 2.5 to 2.7); 0x0 when it is not there."""
     kind, field = head[12:16], head[20:30]
@@ -296,7 +298,7 @@ def _supported_family(path: Path, head: bytes) -> str:
     if not head:
         cause = "the file is empty (0 bytes)"
         raise CorruptPhotoError(path.name, cause=cause, fix="Restore the file from a backup")
-    family = _family(head)
+    family = family_of(head)
     if family is None:
         cause = f"its content is {describe_content(head)}, not a photo that can be decoded"
         raise UnsupportedFormatError(path.name, cause=cause, fix="Convert it to JPEG or PNG")

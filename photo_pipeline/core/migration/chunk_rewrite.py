@@ -8,19 +8,19 @@ cause are left over.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from photo_pipeline.core.catalog.bulk import array
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.faults import Fault, fault_of
-from photo_pipeline.core.catalog.tables import PhotoState, photo_table, utc_now
+from photo_pipeline.core.catalog.raw import RawValue
+from photo_pipeline.core.catalog.tables import PhotoState, utc_now
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.migration.chunk_ledger import ChunkLedger
-from photo_pipeline.core.migration.ledger_audit import WrittenEntries
+from photo_pipeline.core.migration.ledger_audit import WrittenEntries, last_ledger_id
 from photo_pipeline.core.migration.many_rows import ManyRows, can_do_many, findable_keys
 from photo_pipeline.core.migration.photos import LocalFiles, ObjectNaming, Photo
 from photo_pipeline.core.migration.plain_rows import PlainRow, PlainRows
@@ -41,10 +41,17 @@ class _UnusualError(Exception):
 
 @dataclass
 class RewrittenChunk:
-    """What became of a chunk, and the ledger entries of its plain rows, written before any others."""
+    """What became of a chunk, and what it wrote to the ledger.
+
+    Attributes:
+        counts: What became of the rows.
+        written: The ledger entries of its plain rows.
+        others_above: Above this id are the entries of rows that were rewritten by themselves, if any were.
+    """
 
     counts: RowCounts = field(default_factory=RowCounts)
     written: WrittenEntries = field(default_factory=WrittenEntries)
+    others_above: int | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +119,8 @@ class ChunkRewriter:
             if photos[0].row_id not in done:
                 if stopped() is not None:
                     break
+                if outcome.others_above is None:
+                    outcome.others_above = last_ledger_id(connection)
                 outcome.counts.add(self._single.rewrite(connection, photos, leading.get(photos[0].row_id)))
         return outcome
 
@@ -146,8 +155,8 @@ class ChunkRewriter:
     ) -> list[PlainRow]:
         """Rewrite those rows of one source that are plain; return them."""
         source, now = self._source(rows[0][0].source), utc_now()
-        current = {photos[0].row_key: photos for photos in self._current(connection, rows)}
-        keys = findable_keys(list(current), is_sqlite=self._database.is_sqlite)
+        by_key = {photos[0].row_key: photos for photos in rows if not self._lost_file(photos)}
+        keys = findable_keys(list(by_key), is_sqlite=self._database.is_sqlite)
         if not keys:
             return []
         found = source.many.read(connection, source.plain.columns, list(keys.values()))
@@ -155,17 +164,30 @@ class ChunkRewriter:
         for row_key, key in keys.items():
             cells = found.get(key)
             if cells is not None:
-                photos = current[row_key]
+                photos = by_key[row_key]
                 primary = leading.get(photos[0].row_id)
                 row = source.plain.plan(connection, photos, primary, key, cells, now)
                 if row is not None:
                     plain.append(row)
         if plain:
             self._swap(connection, source.many, plain)
-            if self._ledger is None:
-                self._ledger = ChunkLedger(connection, self._naming, batch=self._batch, run=self._run)
-            written.add(self._ledger.record(connection, source.name, plain, now))
+            self._record(connection, source.name, plain, now, written)
         return plain
+
+    def _record(
+        self,
+        connection: Connection,
+        source: str,
+        plain: list[PlainRow],
+        now: datetime,
+        written: WrittenEntries,
+    ) -> None:
+        if self._ledger is None:
+            self._ledger = ChunkLedger(connection, batch=self._batch, run=self._run, expected=self._expected)
+        entries = self._ledger.record(connection, source, plain, now)
+        if entries is None:
+            raise _UnusualError
+        written.add(entries)
 
     def _source(self, name: str) -> _Source:
         if name not in self._sources:
@@ -179,23 +201,10 @@ class ChunkRewriter:
             )
         return self._sources[name]
 
-    def _current(self, connection: Connection, rows: Rows) -> list[list[Photo]]:
-        """Return the rows whose photos are all as they were when they were proven, and lock those photos."""
-        ids = [photo.id for photos in rows for photo in photos]
-        query, listed = (
-            (_PHOTOS_IN_JSON, str(ids)) if self._database.is_sqlite else (_PHOTOS_IN_ARRAY, array(ids))
-        )
-        found = connection.execute(query, {"ids": listed, "state": self._expected.value})
-        live = {row[0]: row[1] for row in found.all()}
+    def _lost_file(self, photos: list[Photo]) -> bool:
+        """Return whether another file is there now for one of the row's photos."""
         # Once a row shows the store its file may go: the objects are those of the file that it had.
-        looks = self._expected is not PhotoState.MIGRATED
-        lost = {
-            photo.row_id
-            for photos in rows
-            for photo in photos
-            if live.get(photo.id) != photo.sha256 or (looks and self._files.changed(photo))
-        }
-        return [photos for photos in rows if photos[0].row_id not in lost]
+        return self._expected is not PhotoState.MIGRATED and any(map(self._files.changed, photos))
 
     def _swap(self, connection: Connection, many: ManyRows, plain: Sequence[PlainRow]) -> None:
         """Set every row, each by a compare-and-swap, and read back what the database stored."""
@@ -208,11 +217,20 @@ class ChunkRewriter:
             ]
             if many.swap(connection, names, cells) != len(group):
                 raise _UnusualError
+            if many.hold(connection, names, [(*row.key, *row.changed.values()) for row in group]):
+                for row in group:
+                    row.stored = {name: _as_text(value) for name, value in row.changed.items()}
+                continue
             stored = many.read(connection, names, [row.key for row in group], lock=False)
             for row in group:
                 row.stored = dict(zip(names, stored.get(row.key, ()), strict=False))
                 if row.stored != row.changed and not _is_converted(row):
                     raise _UnusualError
+
+
+def _as_text(value: RawValue) -> RawValue:
+    """Return the value in the form in which PostgreSQL would give it back, letter for letter."""
+    return value if value is None or type(value) is str else str(value)
 
 
 def _is_converted(row: PlainRow) -> bool:
@@ -228,17 +246,3 @@ def _sample(row: PlainRow) -> RowChange:
     column = str(first.column)
     before = str(row.before[column])
     return RowChange(first.source, first.row_key, first.field, before, str(row.changed.get(column, before)))
-
-
-_PHOTO = sa.select(photo_table.c.id, photo_table.c.sha256).where(
-    photo_table.c.state == sa.bindparam("state", type_=sa.String)
-)
-_IDS = sa.func.json_each(sa.bindparam("ids", type_=sa.Text)).table_valued("value", name="v")
-_PHOTOS_IN_JSON = _PHOTO.where(photo_table.c.id.in_(sa.select(_IDS.c.value)))
-_PHOTOS_IN_ARRAY = (
-    _PHOTO.where(
-        photo_table.c.id == sa.func.any(sa.cast(sa.bindparam("ids", type_=sa.Text), sa.ARRAY(sa.BigInteger)))
-    )
-    .order_by(photo_table.c.id)
-    .with_for_update(skip_locked=True)
-)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog.database import Database
-from photo_pipeline.core.catalog.tables import batch_table, utc_now
+from photo_pipeline.core.catalog.tables import ORPHAN_LEASE, batch_table, lease_table, utc_now
 from photo_pipeline.core.errors import (
     ConfigurationError,
     DatabaseError,
@@ -45,10 +45,11 @@ class BatchLease:
 
         Raises:
             ConfigurationError: there is no such batch.
-            GuardRefusedError: a living run holds it.
+            GuardRefusedError: a living run holds it, or objects are being deleted from the bucket.
         """
         columns = batch_table.c
         with self._database.write() as connection:
+            _refuse_during_clean_up(connection)
             row = connection.execute(
                 sa.select(batch_table).where(columns.key == self.batch).with_for_update()
             ).one_or_none()
@@ -109,6 +110,31 @@ class BatchLease:
             raise LeaseLostError(
                 self.batch, cause="another run has taken it over", fix="let that run finish; nothing was lost"
             )
+
+
+def _refuse_during_clean_up(connection: Connection) -> None:
+    """Refuse while orphans are being deleted: a batch might adopt an object that is about to go.
+
+    Locks the clean-up's row, so that of two that begin at once one sees the other. A clean-up that was killed
+    keeps others waiting until its lease runs out: its last request may still be on its way to the store.
+    """
+    columns = lease_table.c
+    row = connection.execute(
+        sa.select(columns.owner, columns.expires_at)
+        .where(columns.name == ORPHAN_LEASE)
+        .with_for_update(read=True)
+    ).one_or_none()
+    if row is not None and row.owner and row.expires_at > utc_now():
+        raise GuardRefusedError(
+            "the bucket",
+            cause=f"the orphan clean-up {row.owner!r} is deleting objects from it",
+            fix=f"wait for it to end; its lease expires at {row.expires_at:%H:%M:%S} UTC",
+        )
+
+
+def owner_name(run: str) -> str:
+    """Return what a lease of this process calls its owner."""
+    return _owner(run)
 
 
 def _owner(run: str) -> str:

@@ -122,7 +122,10 @@ def entry(
 
 
 def record(connection: Connection, entries: list[Entry]) -> None:
-    """Write ledger rows and their links to photos, in the caller's transaction."""
+    """Write ledger rows and their links to photos, in the caller's transaction.
+
+    A cell's only photo is in its ledger row: no link repeats it.
+    """
     if not entries:
         return
     statement = sa.insert(rewrite_table).returning(rewrite_table.c.id, sort_by_parameter_order=True)
@@ -130,6 +133,7 @@ def record(connection: Connection, entries: list[Entry]) -> None:
     links = [
         {"rewrite_id": rewrite_id, "photo_id": photo_id}
         for rewrite_id, entry in zip(ids, entries, strict=True)
+        if len(entry.photos) > 1
         for photo_id in entry.photos
     ]
     if links:
@@ -146,7 +150,6 @@ def photos_of(connection: Connection, entries: Sequence[Any]) -> dict[int, tuple
         query = sa.select(columns.rewrite_id, columns.photo_id).where(columns.rewrite_id.in_(chunk))
         for rewrite_id, photo_id in connection.execute(query.order_by(columns.photo_id)):
             found[rewrite_id].append(photo_id)
-    # Versions before the links had the one photo of a column in its row.
     return {
         entry.id: tuple(found[entry.id]) or ((entry.photo_id,) if entry.photo_id is not None else ())
         for entry in entries

@@ -62,8 +62,35 @@ class WrittenEntries:
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[Any]]) -> "WrittenEntries":
-        """Return the rows, each with the values of `WRITTEN`; an instant may be its `as_text`."""
+        """Return the rows, each with the values of `WRITTEN`."""
         return cls([row[0] for row in rows], [_line(row) for row in rows])
+
+    @classmethod
+    def alike(
+        cls,
+        rows: Sequence[Sequence[Any]],
+        *,
+        batch: str,
+        source: str,
+        run: str,
+        applied_at: datetime,
+    ) -> "WrittenEntries":
+        """Return rows that have these in common, each with the rest of the values of `WRITTEN`, in its order.
+
+        In a fifth of the time of `of`, for the same lines.
+        """
+        spell = encode_basestring_ascii
+        of, at = f"{spell(batch)},", f",{spell(source)},"
+        end = f",{spell(run)},{_as_json(applied_at)}]\n"
+        types = {kind: spell(kind) for kind in ("null", "text", "integer", "real", "blob")}
+        lines = [
+            f"[{number},{of}{'null' if photo is None else photo}{at}{spell(row)},{spell(key)},"
+            f"{spell(column)},"
+            f"{'null' if before is None else spell(before)},{types[was]},"
+            f"{'null' if after is None else spell(after)},{types[is_now]}{end}"
+            for number, photo, row, key, column, before, was, after, is_now in rows
+        ]
+        return cls([row[0] for row in rows], lines)
 
     def add(self, later: "WrittenEntries") -> None:
         """Add rows that were written after these."""
@@ -81,9 +108,9 @@ def audit_rewrites(
     *,
     batch: str,
     run: str,
-    above: int,
+    above: int | None,
     counts: Mapping[str, int],
-    known: WrittenEntries | None = None,
+    known: WrittenEntries,
 ) -> None:
     """Record what this transaction has added to the ledger. Call it last.
 
@@ -91,13 +118,14 @@ def audit_rewrites(
         connection: In the chunk's write transaction.
         batch: The batch whose rows were changed.
         run: The run that did it.
-        above: `last_ledger_id` at the transaction's beginning.
+        above: `last_ledger_id` when it had written what is `known`; None: it wrote nothing else.
         counts: What became of the rows, for people.
         known: What it added first, which need not be read again.
     """
+    if above is None:
+        _record_entries(connection, REWRITE, known, batch=batch, run=run, counts=counts)
+        return
     columns = rewrite_table.c
-    if known is not None and known.ids:
-        above = known.ids[-1]
     mine = (columns.id > above, columns.batch == batch, columns.run == run)
     query = sa.select(*(columns[name] for name in WRITTEN)).where(*mine).order_by(columns.id)
     _record(connection, REWRITE, query, batch=batch, run=run, counts=counts, known=known)
@@ -167,6 +195,18 @@ def _record(
     if known is not None:
         entries.add(known)
     entries.add(WrittenEntries.of([tuple(row) for row in connection.execute(query)]))
+    _record_entries(connection, action, entries, batch=batch, run=run, counts=counts)
+
+
+def _record_entries(
+    connection: Connection,
+    action: str,
+    entries: WrittenEntries,
+    *,
+    batch: str,
+    run: str,
+    counts: Mapping[str, Any],
+) -> None:
     if not entries.ids:
         return
     details = dict(counts) | {

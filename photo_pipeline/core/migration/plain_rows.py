@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog.bulk import Row
-from photo_pipeline.core.catalog.column_types import is_text, misfit, text_limit
+from photo_pipeline.core.catalog.column_types import declared_type, is_text, misfit, text_limit
 from photo_pipeline.core.catalog.raw import RawValue
 from photo_pipeline.core.migration.photos import Photo
 from photo_pipeline.core.migration.proof import is_proven_row
@@ -21,6 +21,9 @@ from photo_pipeline.core.migration.touch import touched
 from photo_pipeline.core.migration.values import RowValues
 from photo_pipeline.core.sources.fields.base import SinglePhotoField
 from photo_pipeline.core.sources.mapping import Source
+
+# What every integer column takes: 16 bits; each other number is judged by `misfit`.
+_SMALL = 2**15
 
 
 @dataclass(slots=True)
@@ -33,7 +36,9 @@ class PlainRow:
         key: Its key values.
         before: Its cells by column, of all columns that a rewrite may change.
         changed: Those that become something else, and what.
-        stored: What the database made of those.
+        named: The photo that each photo's own column names, by id.
+        recipes: For each photo, of the objects that its new value names.
+        stored: What the database made of the changed cells.
     """
 
     photos: list[Photo]
@@ -41,6 +46,8 @@ class PlainRow:
     key: Row
     before: dict[str, RawValue]
     changed: dict[str, RawValue]
+    named: dict[str, int]
+    recipes: list[str]
     stored: dict[str, RawValue] = field(default_factory=dict)
 
 
@@ -70,6 +77,10 @@ class PlainRows:
             if source.rewrite.names_photos and isinstance(each, SinglePhotoField) and each.written
         }
         self._literals = values.literals(is_sqlite=is_sqlite)
+        self._has_facts = bool(self._literals or source.rewrite.write_back or source.rewrite.touch)
+        self._whole_numbers = {
+            name for name in self.columns if isinstance(declared_type(table.columns[name]), sa.Integer)
+        }
         self._limits = {
             name: text_limit(table.columns[name]) for name in self.columns if is_text(table.columns[name])
         }
@@ -88,20 +99,25 @@ class PlainRows:
         if not self._show(photos, before) or not self._primary_stands(photos, primary, before):
             return None
         wanted: dict[str, RawValue] = {}
+        named: dict[str, int] = {}
+        recipes = []
         for photo in photos:
-            value, keys = self._values.named(photo, primary)
+            value, keys, recipe = self._values.named(photo, primary)
             for each in keys:
                 if not is_proven_row(self._objects.get(each)):
                     return None
-            wanted[str(photo.column)] = value
+            column = str(photo.column)
+            wanted[column], named[column] = value, photo.id
+            recipes.append(recipe)
         if len(wanted) != len(photos):
             return None
-        self._add_facts(connection, wanted, photos, primary, before, now)
+        if self._has_facts:
+            self._add_facts(connection, wanted, photos, primary, before, now)
         for name, new in wanted.items():
             if not self._fits(name, new):
                 return None
         changed = {name: value for name, value in wanted.items() if value != before[name]}
-        return PlainRow(photos, primary, key, before, changed) if changed else None
+        return PlainRow(photos, primary, key, before, changed, named, recipes) if changed else None
 
     def _show(self, photos: Sequence[Photo], before: Mapping[str, RawValue]) -> bool:
         """Return whether each photo is the whole value of its cell, which still stands there."""
@@ -154,4 +170,6 @@ class PlainRows:
         if isinstance(value, str) and name in self._limits:
             limit = self._limits[name]
             return limit is None or len(value) <= limit
+        if type(value) is int and -_SMALL <= value < _SMALL and name in self._whole_numbers:
+            return True
         return misfit(self._table.columns[name], value, is_sqlite=self._is_sqlite) is None

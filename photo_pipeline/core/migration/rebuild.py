@@ -34,10 +34,12 @@ from photo_pipeline.core.imaging.recipe import ImageFormat
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.backup_file import BackupFile, BackupKind
 from photo_pipeline.core.migration.photos import ORIGINAL_TYPES
-from photo_pipeline.core.migration.proof import is_proven
 from photo_pipeline.core.progress import Progress, no_progress
+from photo_pipeline.core.storage.keys import is_usable_key
+from photo_pipeline.core.storage.objects import StoredObject
 from photo_pipeline.core.storage.probe import StoreProbe, probe_store
-from photo_pipeline.core.storage.store import PhotoStore, StoredObject
+from photo_pipeline.core.storage.proof import proven_by
+from photo_pipeline.core.storage.store import PhotoStore
 
 _THREADS = 16
 _ROWS_PER_INSERT = 500
@@ -145,7 +147,8 @@ def _objects(
     keys = [key for prefix in prefixes for key, _ in store.list(prefix)]
     rows: list[dict[str, Any]] = []
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="rebuild") as pool:
-        found = pool.map(lambda key: (key, store.head(key)), keys)
+        # A stranger's key may be one that we could not have made.
+        found = pool.map(lambda key: (key, store.head(key) if is_usable_key(key) else None), keys)
         for done, (key, stored) in enumerate(found, start=1):
             row = _object_row(store, probe, stored) if stored else None
             if row is None:
@@ -163,7 +166,7 @@ def _object_row(store: PhotoStore, probe: StoreProbe, stored: StoredObject) -> d
     image_format = _format(stored.key, is_original=facts.get("variant") == "original")
     if not {"source-sha256", "sha256", "variant"} <= set(facts) or image_format is None:
         return None
-    proven = is_proven(store, probe, stored.key, facts["sha256"], size=stored.size)
+    how = proven_by(store, probe, stored.key, facts["sha256"], size=stored.size)
     now = utc_now()
     return {
         "bucket": store.bucket,
@@ -180,8 +183,8 @@ def _object_row(store: PhotoStore, probe: StoreProbe, stored: StoredObject) -> d
         "checksum": facts["sha256"],
         "made_at": now,
         "uploaded_at": now,
-        "verified_at": now if proven else None,
-        "verified_by": probe.verification if proven else None,
+        "verified_at": now if how else None,
+        "verified_by": how or None,
     }
 
 
@@ -234,7 +237,10 @@ def _insert_rewrites(connection: Connection, copies: Sequence[BackupFile]) -> in
     rows = [row for file in copies for row in file.rows]
     entries = [_known(rewrite_table, row) for row in rows]
     links = [
-        {"rewrite_id": row["id"], "photo_id": photo_id} for row in rows for photo_id in row["photos"] or ()
+        {"rewrite_id": row["id"], "photo_id": photo_id}
+        for row in rows
+        if len(row["photos"] or ()) > 1
+        for photo_id in row["photos"]
     ]
     for start in range(0, len(entries), _ROWS_PER_INSERT):
         insert_or_update(connection, rewrite_table, entries[start : start + _ROWS_PER_INSERT])

@@ -15,10 +15,10 @@ from sqlalchemy import Connection
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.tables import PhotoState, photo_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
-from photo_pipeline.core.delivery.caching import CACHE_CONTROL
-from photo_pipeline.core.delivery.canary import Expected, run_canary
+from photo_pipeline.core.delivery.canary import run_canary
 from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.migration.backup import back_up_ledger, back_up_rows
+from photo_pipeline.core.migration.expected_delivery import canary_urls
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.photos import (
     ObjectNaming,
@@ -147,17 +147,11 @@ class _Repointer:
         return [p for p in moving if all(each.key in self._objects for each in wanted[p.id])]
 
     def _run_canary(self, ready: Sequence[Photo], leading: Mapping[str, Photo]) -> None:
-        """Fetch one URL of each variant and format under the new address."""
-        seen: dict[tuple[str, str], Expected] = {}
-        for photo in ready:
-            for each in self._naming.variants(leading.get(photo.row_id, photo) if photo.is_copy else photo):
-                row = self._objects.get(each.key)
-                if row is not None:
-                    url = self._naming.urls.url(each.key)
-                    expected = Expected(url, row.checksum, row.mime, CACHE_CONTROL[each.format])
-                    seen.setdefault((each.variant, each.format), expected)
-        run_canary(self._cdn, list(seen.values()))
-        self._outcome.canary_urls = len(seen)
+        """Fetch one URL of each class under the new address."""
+        primaries = [leading.get(photo.row_id, photo) if photo.is_copy else photo for photo in ready]
+        urls = canary_urls(self._config, self._naming, primaries, self._objects)
+        run_canary(self._cdn, urls)
+        self._outcome.canary_urls = len(urls)
 
     def _rewrite(self, ready: list[Photo], leading: dict[str, Photo], progress: Progress) -> None:
         chunks = RowChunks(

@@ -18,10 +18,10 @@ from photo_pipeline.core.catalog.tables import (
     utc_now,
 )
 from photo_pipeline.core.config import PipelineConfig
-from photo_pipeline.core.delivery.caching import CACHE_CONTROL
-from photo_pipeline.core.delivery.canary import Expected, run_canary
+from photo_pipeline.core.delivery.canary import run_canary
 from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.migration.backup import back_up_ledger, back_up_rows
+from photo_pipeline.core.migration.expected_delivery import canary_urls
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.photos import (
     ObjectNaming,
@@ -151,31 +151,10 @@ class _BatchRewriter:
 
     def _run_canary(self, ready: list[Photo]) -> None:
         """Fetch one URL of each class (variant and format, and `.auto` where rows will carry it)."""
-        seen: dict[tuple[str, str], Expected] = {}
-        for photo in ready:
-            if photo.is_copy:
-                continue
-            for each in self._naming.variants(photo):
-                expected = self._expected(each.key, each.format)
-                seen.setdefault((each.variant, each.format), expected)
-                if self._config.source(photo.source).rewrite.format == "auto":
-                    auto = self._naming.variant_key(photo, each.variant, "auto")
-                    seen.setdefault(
-                        (each.variant, f"auto {each.format}"),
-                        Expected(
-                            self._naming.urls.url(auto),
-                            expected.sha256,
-                            expected.mime,
-                            expected.cache_control,
-                            accept=expected.mime,
-                        ),
-                    )
-        run_canary(self._cdn, list(seen.values()))
-        self._outcome.canary_urls = len(seen)
-
-    def _expected(self, key: str, image_format: str) -> Expected:
-        row = self._objects[key]
-        return Expected(self._naming.urls.url(key), row.checksum, row.mime, CACHE_CONTROL[image_format])
+        primaries = [photo for photo in ready if not photo.is_copy]
+        urls = canary_urls(self._config, self._naming, primaries, self._objects)
+        run_canary(self._cdn, urls)
+        self._outcome.canary_urls = len(urls)
 
     def _rewrite(self, ready: list[Photo], leading: dict[str, Photo], progress: Progress) -> None:
         chunks = RowChunks(

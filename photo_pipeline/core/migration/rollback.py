@@ -2,7 +2,7 @@
 
 Batch by batch here, row by row in `row_rollback`: a compare-and-swap on what was written (DESIGN rule 5). A
 photo column that the application has edited since is reported and left. S3 objects stay; a local file that
-is gone is restored from its original first.
+is gone comes back first, from the trash of the clean-up or else from its original.
 """
 
 import hashlib
@@ -18,15 +18,16 @@ from sqlalchemy import Connection
 from photo_pipeline.core.catalog.database import ROW_LOCK_TIMEOUT_S, Database
 from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.scan import require_listable
-from photo_pipeline.core.catalog.tables import RewriteOutcome, rewrite_table, utc_now
+from photo_pipeline.core.catalog.tables import PhotoState, RewriteOutcome, rewrite_table, utc_now
+from photo_pipeline.core.cleanup.undo import bring_back_file
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.durable import write_durably
-from photo_pipeline.core.errors import ConfigurationError, PhotoError, StoreError
+from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError, PhotoError, StoreError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.ledger_audit import audit_rewritten_again, audit_rollbacks, last_ledger_id
 from photo_pipeline.core.migration.photos import ObjectNaming, Photo, batch_photos
-from photo_pipeline.core.migration.row_parts import RowPart, part_with, whole_row
+from photo_pipeline.core.migration.row_parts import RowPart, part_with, whole_row, without
 from photo_pipeline.core.migration.row_rewrite import RowChange
 from photo_pipeline.core.migration.row_rollback import RowRollback, RowRollbackCounts
 from photo_pipeline.core.migration.watch import ControlWatch, Wish
@@ -137,13 +138,18 @@ class _BatchRollback:
                 grouped[entry.source, entry.row_key].append(entry)
             rows = list(grouped.values())
             self._links = ledger.photos_of(connection, [entry for row in rows for entry in row])
+        # What `delete` has taken from a row does not go back to it.
+        deleted = {photo.id for photo in self._photos.values() if photo.state == PhotoState.DELETED}
         if only_photos is None:
-            return [whole_row(row, self._links) for row in rows]
+            whole = (whole_row(row, self._links) for row in rows)
+            return [part for each in whole if (part := without(deleted, each, self._links)) is not None]
+        only_photos = sorted(set(only_photos) - deleted)
         sources = self._config.source
         parts = (
             part_with(only_photos, row, self._links, self._photos, sources(row[0].source)) for row in rows
         )
-        return [part for part in parts if part is not None]
+        left = (without(deleted, part, self._links) for part in parts if part is not None)
+        return [part for part in left if part is not None]
 
     def _files_are_there(self, part: RowPart) -> bool:
         """Make sure that every local file the row will point to exists again."""
@@ -153,7 +159,7 @@ class _BatchRollback:
                 if photo is not None and self._restore_file(photo):
                     self._outcome.files_restored += 1
                     self._restored.append(f"{photo.root}/{photo.path}")
-        except (PhotoError, StoreError, ConfigurationError, OSError) as error:
+        except (PhotoError, StoreError, ConfigurationError, GuardRefusedError, OSError) as error:
             if not self._is_still_ours(part.entries):
                 return True  # Nothing of it will be set back; that it was edited is what to report.
             self._give_up(part, str(error))
@@ -164,9 +170,12 @@ class _BatchRollback:
         """Return whether a photo column of the row still holds what a rewrite wrote."""
         source = self._config.source(row[0].source)
         shown = [entry for entry in row if self._links[entry.id]]
-        if any(field.embedded for entry in shown for field in source.fields_on(entry.column)):
-            return True  # A text is set back photo by photo: other batches may have written it since.
         address = RowAddress.of(self._database, source, row[0].row_key)
+        if any(field.embedded for entry in shown for field in source.fields_on(entry.column)):
+            # A text is set back photo by photo: other batches may have written it since. A row that is gone
+            # needs no file, and its original may have been cleaned up since.
+            with self._database.read() as connection:
+                return address.read(connection, [], lock=False) is not None
         names = [each.column for each in shown if each.column in address.table.columns]
         with self._database.read() as connection:
             current = address.read(connection, names, lock=False) if names else None
@@ -191,6 +200,10 @@ class _BatchRollback:
             return False
         # A root that is missing as a whole looks like an unmounted disk; nothing is restored beside it.
         require_listable((self._config.root(photo.root),))
+        if bring_back_file(self._database, self._config, photo.root, photo.path, run=self._lease.run):
+            _require_same(path, photo)
+            self._trusted.add(path)
+            return True
         original = self._naming.original(photo)
         data = self._store().read(original.key, size=photo.size, sha256=photo.sha256) if original else None
         if data is None or sha256_hex(data) != photo.sha256:

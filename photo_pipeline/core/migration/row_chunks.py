@@ -16,7 +16,7 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import PausedError
 from photo_pipeline.core.migration.chunk_rewrite import ChunkRewriter, Rows
 from photo_pipeline.core.migration.lease import BatchLease
-from photo_pipeline.core.migration.ledger_audit import audit_rewrites, last_ledger_id
+from photo_pipeline.core.migration.ledger_audit import audit_rewrites
 from photo_pipeline.core.migration.photos import ObjectNaming, Photo
 from photo_pipeline.core.migration.row_rewrite import RowCounts
 from photo_pipeline.core.migration.watch import ControlWatch
@@ -86,14 +86,13 @@ class RowChunks:
             nonlocal stopped
             stopped = None
             self._lease.hold(connection)
-            above = last_ledger_id(connection)
             done = self._rewriter.rewrite(connection, chunk, leading, stopped=wanted_to_stop)
             self._settle(connection, [photo for photos in chunk for photo in photos])
             audit_rewrites(
                 connection,
                 batch=self._lease.batch,
                 run=self._lease.run,
-                above=above,
+                above=done.others_above,
                 counts=done.counts.numbers,
                 known=done.written,
             )

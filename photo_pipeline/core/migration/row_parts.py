@@ -63,6 +63,17 @@ def part_with(
     return RowPart(chosen, going)
 
 
+def without(photos: Collection[int], part: RowPart, links: Mapping[int, Sequence[int]]) -> RowPart | None:
+    """Return the part without those photos and what is theirs alone, or None if nothing is left of it."""
+    left = part.photos.difference(photos)
+    if len(left) == len(part.photos):
+        return part
+    if not left:
+        return None
+    entries = [each for each in part.entries if not links[each.id] or left.intersection(links[each.id])]
+    return RowPart(entries, left)
+
+
 def _speaks_of_the_row(source: Source, entry: Any, links: Mapping[int, Sequence[int]]) -> bool:
     """Return whether a column that names no photo is all that tells where the entry's photos are."""
     return bool(links[entry.id]) and not source.fields_on(entry.column)

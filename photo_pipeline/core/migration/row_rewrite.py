@@ -17,7 +17,7 @@ from photo_pipeline.core.catalog.raw import RawValue
 from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.tables import PhotoState, RewriteOutcome, photo_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
-from photo_pipeline.core.errors import PhotoChangedError
+from photo_pipeline.core.errors import DatabaseError, PhotoChangedError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.ledger import RowRefusedError
 from photo_pipeline.core.migration.photos import LocalFiles, ObjectNaming, Photo, quarantine
@@ -337,11 +337,18 @@ class RowRewriter:
 
     def _mark(self, connection: Connection, photo: Photo, state: PhotoState, **values: Any) -> None:
         changes: dict[str, Any] = {"error_type": None, "error_detail": None, **values}
-        connection.execute(
+        done = connection.execute(
             sa.update(photo_table)
             .where(photo_table.c.id == photo.id)
             .values(state=state, updated_at=utc_now(), **changes)
         )
+        if done.rowcount != 1:
+            # It was there and locked a moment ago; a row without its photo's state must not be committed.
+            raise DatabaseError(
+                f"pp_photo, row {photo.id}",
+                cause="the database did not take its new state (a trigger or rule on the table?)",
+                fix="remove what was added to the pp_* tables and run again; the rows are unchanged",
+            )
 
 
 def _text(value: RawValue) -> str:

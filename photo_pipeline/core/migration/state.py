@@ -109,6 +109,9 @@ def settle_back(database: Database, lease: BatchLease) -> BatchState:
                 columns.batch == lease.batch,
                 columns.outcome == RewriteOutcome.APPLIED,
                 columns.photo_id.is_not(None),
+                columns.photo_id.not_in(
+                    sa.select(photo_table.c.id).where(photo_table.c.state == PhotoState.DELETED)
+                ),
             )
         ).scalar_one()
     state = BatchState.COMPLETED if left else BatchState.ROLLED_BACK

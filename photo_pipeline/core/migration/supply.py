@@ -15,12 +15,13 @@ import sqlalchemy as sa
 from photo_pipeline.core.catalog.database import Database, insert_or_update
 from photo_pipeline.core.catalog.tables import object_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
-from photo_pipeline.core.delivery.caching import CACHE_CONTROL, NOT_SERVED
+from photo_pipeline.core.delivery.caching import NOT_SERVED, cache_control
 from photo_pipeline.core.durable import write_durably
 from photo_pipeline.core.errors import PhotoChangedError, PhotoError, StorageConflictError
 from photo_pipeline.core.imaging.pool import PhotoTask
 from photo_pipeline.core.imaging.recipe import ImageFormat
 from photo_pipeline.core.migration.lease import BatchLease
+from photo_pipeline.core.migration.one_object import object_metadata
 from photo_pipeline.core.migration.photos import (
     ObjectNaming,
     Photo,
@@ -30,11 +31,11 @@ from photo_pipeline.core.migration.photos import (
     staged_path,
 )
 from photo_pipeline.core.migration.process import Workers, require_unchanged
-from photo_pipeline.core.migration.proof import is_proven, is_proven_row
-from photo_pipeline.core.migration.upload import object_metadata
+from photo_pipeline.core.migration.proof import is_proven_row, refuse_while_deleted
 from photo_pipeline.core.migration.watch import ControlWatch
-from photo_pipeline.core.storage.checksum import sha256_hex
+from photo_pipeline.core.storage.checksum import md5_hex, sha256_hex
 from photo_pipeline.core.storage.probe import probe_store
+from photo_pipeline.core.storage.proof import proven_by
 from photo_pipeline.core.storage.store import PhotoStore
 
 
@@ -89,6 +90,7 @@ class ObjectSupply:
         wanted = [*self._naming.variants(photo), *([original] if original else [])]
         with self._database.read() as connection:
             rows = object_rows(connection, self._store.bucket, [each.key for each in wanted])
+            refuse_while_deleted(connection, rows.values())
         return [each for each in wanted if not is_proven_row(rows.get(each.key))]
 
     def _copy(self, photo: Photo, wanted: WantedObject) -> bool:
@@ -122,17 +124,18 @@ class ObjectSupply:
             wanted.key,
             data,
             content_type=facts["mime"],
-            cache_control=CACHE_CONTROL[wanted.format] if wanted.recipe else NOT_SERVED,
+            cache_control=cache_control(self._config.cdn, wanted.format) if wanted.recipe else NOT_SERVED,
             metadata=object_metadata(wanted, photo, checksum, facts),
         )
-        if not is_proven(self._store, probe, wanted.key, checksum, size=len(data)):
+        how = proven_by(self._store, probe, wanted.key, checksum, size=len(data), md5=md5_hex(data))
+        if not how:
             raise StorageConflictError(
                 f"s3://{self._store.bucket}/{wanted.key}",
                 cause="the store holds other bytes under this content-addressed key",
                 fix="find out who else writes into this bucket; delete the foreign object, then run again",
             )
         now = utc_now()
-        proof = {"uploaded_at": now, "verified_at": now, "verified_by": probe.verification}
+        proof = {"uploaded_at": now, "verified_at": now, "verified_by": how}
         row = facts | proof | {"key": wanted.key, "checksum": checksum, "deleted_at": None, "marked_at": None}
         with self._database.write() as connection:
             self._lease.hold(connection)

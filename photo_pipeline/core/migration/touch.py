@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -32,6 +33,8 @@ def touched(connection: Connection, column: sa.Column[Any], before: RawValue, no
     return str(text.scalar_one())
 
 
+# All rows of a chunk are touched at one instant, and most of a table's times have one style.
+@lru_cache(maxsize=8)
 def _as_timestamp(now: datetime, *, with_zone: bool) -> str:
     """Return what PostgreSQL writes for that instant in a session whose time zone is UTC."""
     text = now.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
@@ -45,10 +48,13 @@ def _in_style_of(before: RawValue, now: datetime) -> RawValue:
         return int(seconds) if isinstance(before, int) else seconds
     style = _STYLE.match(before) if isinstance(before, str) else None
     if style is None:
-        return now.strftime("%Y-%m-%d %H:%M:%S")
-    digits = len(style["fraction"] or ".") - 1
+        return _spelled(now, " ", 0, "")
+    return _spelled(now, style["sep"], len(style["fraction"] or ".") - 1, style["zone"] or "")
+
+
+@lru_cache(maxsize=64)
+def _spelled(now: datetime, separator: str, digits: int, zone: str) -> str:
     fraction = f".{now.microsecond:06d}".ljust(digits + 1, "0")[: digits + 1] if digits else ""
-    zone = style["zone"] or ""
     if zone not in ("", "Z"):
         zone = "+00:00" if ":" in zone else "+0000"  # `now` is UTC
-    return f"{now:%Y-%m-%d}{style['sep']}{now:%H:%M:%S}{fraction}{zone}"
+    return f"{now:%Y-%m-%d}{separator}{now:%H:%M:%S}{fraction}{zone}"

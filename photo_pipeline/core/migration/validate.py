@@ -22,11 +22,11 @@ from photo_pipeline.core.catalog.raw import RawValue
 from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.tables import PhotoState, photo_table, utc_now, validation_table
 from photo_pipeline.core.config import PipelineConfig
-from photo_pipeline.core.delivery.caching import CACHE_CONTROL
 from photo_pipeline.core.delivery.canary import Expected, delivery_problems
 from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.delivery.routing import AUTO_SUFFIX
 from photo_pipeline.core.imaging.recipe import ImageFormat
+from photo_pipeline.core.migration.expected_delivery import expected_of, negotiated
 from photo_pipeline.core.migration.photos import (
     ObjectNaming,
     Photo,
@@ -151,6 +151,16 @@ class _Judged:
     bytes: int
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """One request to the CDN: its name among the batch's, how messages call it, what must come."""
+
+    name: str
+    title: str
+    row: Any
+    expected: Expected
+
+
 class _BatchValidator:
     def __init__(
         self,
@@ -203,33 +213,63 @@ class _BatchValidator:
         """Return the keys that the photo's new value names: one, or one per format for `.auto`."""
         if not self._config.source(photo.source).rewrite.names_photos:
             return []
-        key = our_url(photo.new_value or "").removeprefix(f"{self._naming.urls.base_url}/")
+        key = self._shown_key(photo)
         if not key.endswith(AUTO_SUFFIX):
             return [key]
         stem = key.removesuffix(AUTO_SUFFIX)
         return [f"{stem}.{each.extension}" for each in ImageFormat]
 
+    def _shown_key(self, photo: Photo) -> str:
+        return our_url(photo.new_value or "").removeprefix(f"{self._naming.urls.base_url}/")
+
+    def _auto_key(self, photo: Photo) -> str | None:
+        """Return the `.auto` key that the photo's row names, or None."""
+        key = self._shown_key(photo) if self._config.source(photo.source).rewrite.names_photos else ""
+        return key if key.endswith(AUTO_SUFFIX) else None
+
     def _fetch_all(self, photos: Sequence[Photo], progress: Progress) -> dict[str, _Judged]:
         # Each delivered file is fetched once, however many rows show it. What is not proven is never asked
         # for: a CDN keeps the error that it would answer.
         variants = (each for p in photos if not p.is_copy for each in self._naming.variants(p))
-        wanted = list({each.key: each for each in variants if each.key in self._proven}.values())
+        wanted = [
+            *{each.key: self._by_name(each) for each in variants if each.key in self._proven}.values(),
+            *self._by_accept(photos),
+        ]
         judged = {}
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="validate") as pool:
             for done, result in enumerate(pool.map(self._fetch, wanted), start=1):
-                judged[wanted[done - 1].key] = result
+                judged[wanted[done - 1].name] = result
                 progress("urls", done, len(wanted))
         self._outcome.urls_fetched = len(judged)
         self._outcome.bytes_fetched = sum(result.bytes for result in judged.values())
         return judged
 
-    def _fetch(self, wanted: WantedObject) -> _Judged:
+    def _by_name(self, wanted: WantedObject) -> _Asked:
         row = self._proven[wanted.key]
-        answer = self._cdn.fetch(self._naming.urls.url(wanted.key))
-        expected = Expected(answer.url, row.checksum, row.mime, CACHE_CONTROL[row.format])
-        problems = delivery_problems(answer, expected)
+        expected = expected_of(self._config, self._naming.urls.url(wanted.key), row)
+        return _Asked(wanted.key, f"{wanted.variant} {wanted.format}", row, expected)
+
+    def _by_accept(self, photos: Sequence[Photo]) -> list[_Asked]:
+        """Return each `.auto` URL that rows carry, once for each format that a browser may take."""
+        asked: dict[str, _Asked] = {}
+        for photo in photos:
+            if (auto := self._auto_key(photo)) is None:
+                continue
+            rows = [self._proven[key] for key in self._named(photo) if key in self._proven]
+            if len(rows) < len(ImageFormat):
+                continue  # Said of the row beside this; a CDN would keep the error for what is missing.
+            for row in rows:
+                expected = negotiated(self._config, self._naming.urls.url(auto), row)
+                asked[f"{auto} {row.format}"] = _Asked(
+                    f"{auto} {row.format}", f"{row.variant} auto for {row.format}", row, expected
+                )
+        return list(asked.values())
+
+    def _fetch(self, asked: _Asked) -> _Judged:
+        answer = self._cdn.fetch(asked.expected.url, accept=asked.expected.accept)
+        problems = delivery_problems(answer, asked.expected)
         if answer.status == 200:
-            problems += _picture_problems(f"{wanted.variant} {wanted.format}", answer.body, row)
+            problems += _picture_problems(asked.title, answer.body, asked.row)
         return _Judged(tuple(problems), len(answer.body))
 
     def _judge(self, photo: Photo, primary: Photo | None, judged: dict[str, _Judged]) -> None:
@@ -241,6 +281,9 @@ class _BatchValidator:
                 problems.append(f"{each.variant} {each.format}: the store no longer holds {each.key} intact")
             elif each.key in judged:
                 problems += judged[each.key].problems
+        if (auto := self._auto_key(photo)) is not None:
+            by_accept = (judged.get(f"{auto} {each.value}") for each in ImageFormat)
+            problems += [problem for each in by_accept if each is not None for problem in each.problems]
         self._outcome.checked += 1
         if problems:
             self._outcome.failed += 1

@@ -54,31 +54,39 @@ class RowValues:
             return [each.key for each in self._naming.variants(shown) if each.variant == variant]
         return [self._naming.variant_key(shown, variant, self._extension)]
 
-    def named(self, photo: Photo, primary: Photo | None) -> tuple[str, list[str]]:
-        """Return `field_value` and `named_keys` at once."""
-        if self._extension == "auto":
-            return self.field_value(photo, primary), self.named_keys(photo, primary)
+    def named(self, photo: Photo, primary: Photo | None) -> tuple[str, list[str], str]:
+        """Return `field_value` and `named_keys` at once, and the recipe of those objects."""
         shown = primary if primary is not None and photo.is_copy else photo
-        key = self._naming.variant_key(shown, self._variant(photo), self._extension)
-        return self._spelled(key), [key]
+        recipe = self._naming.recipe_digest(shown)
+        if self._extension == "auto":
+            return self.field_value(photo, primary), self.named_keys(photo, primary), recipe
+        urls, variant = self._naming.urls, self._variant(photo)
+        key = urls.variant_key(shown.sha256, recipe, variant, self._extension)
+        return self._spelled(key), [key], recipe
 
     def write_back(self, primary: Photo, objects: ObjectRows) -> dict[str, RawValue]:
         """Return the value of each write-back column, taken from the row's primary photo."""
-        return {
-            column: self._quantity(quantity, primary, objects)
-            for column, quantity in self._source.rewrite.write_back.items()
-        }
+        variant = self._variant(primary)
+        key = self._naming.variant_key(primary, variant, self._format.extension)
+        found: dict[str, RawValue] = {}
+        for column, quantity in self._source.rewrite.write_back.items():
+            fact = _FACTS.get(quantity)
+            if fact is not None:
+                found[column] = fact(primary, objects[key], key, self._bucket)
+            else:
+                found[column] = self._document(quantity, primary, variant, objects)
+        return found
 
     def addresses(self, column: str, primary: Photo) -> list[str]:
         """Return the URLs, key or bucket that a write-back column names; none if it holds another fact."""
         quantity, variant = self._source.rewrite.write_back[column], self._variant(primary)
         if quantity.startswith("url."):
-            return [self._value(primary, quantity.removeprefix("url."))]
+            return [self._url(primary, quantity.removeprefix("url."))]
         if quantity == "formats_json":
             return [self._naming.urls.url(each.key) for each in self._naming.variants(primary)]
         if quantity == "formats_strapi":
             made = (each for each in self._naming.variants(primary) if each.format == self._format.value)
-            return [self._value(primary, each.variant) for each in made if each.variant != variant]
+            return [self._url(primary, each.variant) for each in made if each.variant != variant]
         if quantity == "s3_key":
             return [self._naming.variant_key(primary, variant, self._format.extension)]
         return [self._bucket] if quantity == "bucket" else []
@@ -96,20 +104,20 @@ class RowValues:
     def _value(self, photo: Photo, variant: str) -> str:
         return self._spelled(self._naming.variant_key(photo, variant, self._extension))
 
+    def _url(self, photo: Photo, variant: str) -> str:
+        """Return the URL of a variant, also in mode key: what is called a URL is one."""
+        return self._naming.urls.url(self._naming.variant_key(photo, variant, self._extension))
+
     def _spelled(self, key: str) -> str:
         return key if self._names_keys else self._naming.urls.url(key)
 
-    def _quantity(self, quantity: str, primary: Photo, objects: ObjectRows) -> RawValue:
-        variant = self._variant(primary)
+    def _document(self, quantity: str, primary: Photo, variant: str, objects: ObjectRows) -> RawValue:
+        """Return what is written back that is no single fact: another variant's value, or all of them."""
         if quantity.startswith("url."):
-            return self._value(primary, quantity.removeprefix("url."))
+            return self._url(primary, quantity.removeprefix("url."))
         if quantity == "formats_json":
             return self._formats(primary)
-        if quantity == "formats_strapi":
-            return self._strapi_formats(primary, variant, objects)
-        key = self._naming.variant_key(primary, variant, self._format.extension)
-        shown = objects[key]
-        return _FACTS[quantity](primary, shown, key, self._bucket)
+        return self._strapi_formats(primary, variant, objects)
 
     def _formats(self, primary: Photo) -> str:
         document: dict[str, dict[str, str]] = {}
@@ -137,6 +145,6 @@ class RowValues:
                 "width": int(made.width),
                 "height": int(made.height),
                 "size": round(int(made.bytes) / 1000, 2),
-                "url": self._value(primary, each.variant),
+                "url": self._url(primary, each.variant),
             }
         return json.dumps(document, separators=(",", ":"))

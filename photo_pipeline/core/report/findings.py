@@ -84,6 +84,11 @@ _GUIDES: Mapping[str, _Guide] = {
         "the store failed each try for one of its objects, while it took others",
         "Migrate again with failed photos retried; if it stays so, look at the store's log for that key",
     ),
+    "unusable_key": _Guide(
+        "Names that cannot be an object's key",
+        "an S3 server would refuse or misread the key that the mapping makes of its path",
+        "Rename the file, or change rewrite.key_template, then run the inventory",
+    ),
     "changed_on_disk": _Guide(
         "Changed on disk since the inventory",
         "the file is not the one that was catalogued",

@@ -4,7 +4,7 @@ Pure reads, each one statement over an open connection. Bytes are `sizes`; what 
 attention is `findings`.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -21,7 +21,7 @@ from photo_pipeline.core.catalog.tables import (
     validation_table,
 )
 from photo_pipeline.core.config import PipelineConfig
-from photo_pipeline.core.storage.probe import StoreProbe
+from photo_pipeline.core.storage.probe import remembered_answers
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,10 @@ class StoreAnswers:
     rejects_wrong_checksum: bool
     reports_checksum: bool
     honours_if_none_match: bool
+    reports_md5: bool
+    honours_if_match: bool
     verification: str
+    sentence: str
     probed_at: datetime
 
 
@@ -142,14 +145,13 @@ def store_answers(connection: Connection) -> tuple[StoreAnswers, ...]:
 
 
 def _answers(row: Any) -> StoreAnswers:
-    probe = StoreProbe(row.rejects_wrong_checksum, row.reports_checksum, row.honours_if_none_match)
+    probe = remembered_answers(row)
     return StoreAnswers(
         endpoint=row.endpoint,
         bucket=row.bucket,
-        rejects_wrong_checksum=probe.rejects_wrong_checksum,
-        reports_checksum=probe.reports_checksum,
-        honours_if_none_match=probe.honours_if_none_match,
+        **asdict(probe),
         verification=probe.verification,
+        sentence=probe.sentence,
         probed_at=row.probed_at,
     )
 

@@ -172,6 +172,11 @@ class Source(_Model):
     fields: tuple[FieldSpec, ...] = Field(min_length=1)
     rewrite: Rewrite
     protect: tuple[str, ...] = Field(default=(), description="Columns that are never written.")
+    on_delete: Literal["set_null", "delete_row", "leave"] = Field(
+        default="set_null",
+        description="What `delete` does to a row: empty the columns that name the photo, remove the row, or "
+        "leave it (then it shows a photo that is gone).",
+    )
 
     @property
     def written_columns(self) -> tuple[str, ...]:

@@ -10,6 +10,11 @@ def sha256_hex(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def md5_hex(data: bytes) -> str:
+    """Return the MD5 of `data` as 32 hex digits, as many servers give it as a single-part object's ETag."""
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
 def checksum_from_base64(value: str | None) -> str | None:
     """Return an `x-amz-checksum-sha256` header's value as hex; None if absent or not a SHA-256."""
     if not value:

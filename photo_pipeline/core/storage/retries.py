@@ -2,7 +2,7 @@
 
 Each request has a budget of its own. The client libraries' own retries are off: boto3's share one quota per
 client, so that some requests' failures become others' (FACTS, "S3, CloudFront and their doubles"). Which
-errors are worth another try is decided in `store`.
+errors are worth another try is decided in `faults`.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,7 +37,9 @@ class Patience:
 
     def __init__(self, timeouts_s: Sequence[int], *, timed_out: Callable[[BaseException], bool]) -> None:
         self._left = list(timeouts_s)
-        self._end_s = max(_BUDGET_S, sum(timeouts_s))
+        # What may take minutes to be sent may also be refused at once: that has a budget of its own.
+        longest_s = sum(timeouts_s)
+        self._end_s = _BUDGET_S if longest_s <= _BUDGET_S else longest_s + _BUDGET_S
         self._timed_out = timed_out
 
     @property

@@ -16,12 +16,18 @@ import pytest
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.config import StoreSettings
 from photo_pipeline.core.cost import ledger
-from photo_pipeline.core.cost.hooks import count_boto3
+from photo_pipeline.core.cost.lenient import LenientMeter
 from photo_pipeline.core.cost.meter import BLOCKS, Meter
 from photo_pipeline.core.cost.units import Unit, month_of
 from photo_pipeline.core.delivery.cdn import Cdn
-from photo_pipeline.core.errors import DatabaseError, DeliveryError, StoreError
+from photo_pipeline.core.errors import DatabaseError, DeliveryError, PhotoChangedError, StoreError
 from photo_pipeline.core.project import Project
+from photo_pipeline.core.storage.checksum import sha256_hex
+from photo_pipeline.core.storage.copying import move_object
+from photo_pipeline.core.storage.files import download_file, upload_file
+from photo_pipeline.core.storage.listing import list_objects, list_versions
+from photo_pipeline.core.storage.multipart import put_parts
+from photo_pipeline.core.storage.probe import ask_store
 from photo_pipeline.core.storage.store import PhotoStore
 from photo_pipeline.demo.servers import RunningServers
 from photo_pipeline_tests.conftest import MakeSite
@@ -153,34 +159,85 @@ def test_requests_to_the_cdn_are_counted_with_their_retries(
     assert counted(opened)[Unit.CDN_REQUESTS] == 6
 
 
-def test_invalidations_are_counted_by_their_paths(
-    new_database: OpenDatabase, servers: RunningServers
+def test_the_storage_library_is_counted_as_well(
+    tmp_path: Path,
+    new_database: OpenDatabase,
+    servers: RunningServers,
+    s3_access_log: Path,
+    aws_environment: None,
 ) -> None:
-    """The server here knows no CloudFront, so it refuses: that was a request with 3 paths as well."""
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    opened = new_database()
-    with closing(Meter(opened)) as meter:
-        client = boto3.client(
-            "cloudfront",
-            endpoint_url=servers.s3_url,
-            region_name="us-east-1",
-            aws_access_key_id="x",
-            aws_secret_access_key="x",
-            config=Config(retries={"total_max_attempts": 1}),
-        )
-        count_boto3(client, meter)
-        with pytest.raises((ClientError, BotoCoreError)):
-            client.create_invalidation(
-                DistributionId="E1",
-                InvalidationBatch={
-                    "Paths": {"Quantity": 3, "Items": ["/a", "/b", "/c"]},
-                    "CallerReference": "1",
-                },
+    """Multipart uploads, downloads, copies, listings of versions and conditional deletes."""
+    opened, file = new_database(), tmp_path / "large"
+    file.write_bytes(b"x" * 6_000_000)
+    with logged(s3_access_log) as seen, closing(Meter(opened)) as meter:
+        store = PhotoStore.open(settings(servers.s3_url), meter=meter)
+        probe = ask_store(store)
+        with file.open("rb") as opened_file:
+            sent = put_parts(
+                store,
+                "meter/library/parts",
+                opened_file,
+                sha256=sha256_hex(file.read_bytes()),
+                content_type=JPEG,
+                part_bytes=5 * 1024**2,
             )
-    assert counted(opened) == {Unit.INVALIDATION_PATHS: 3}
+        assert sent.created
+        upload_file(store, file, "meter/library/whole", probe=probe)
+        download_file(store, "meter/library/whole", tmp_path / "back")
+        moved = move_object(store, "meter/library/whole", "meter/library/moved", probe=probe)
+        assert moved.copied.created
+        assert len(list(list_objects(store, "meter/library/"))) == 2
+        assert list(list_versions(store, "meter/library/"))
+    found = counted(opened)
+    assert requests(found) == seen
+    # The probe's 3; 2 parts with their beginning and end; the file; the copy; a listing of each kind.
+    assert seen[Unit.PUTS] >= 3 + 4 + 1 + 1 + 2
+    assert 2 * 6_000_000 <= found[Unit.BYTES_IN] < 2 * 6_000_000 + 10_000
+    assert found[Unit.BYTES_OUT] >= 6_000_000
+
+
+def test_what_fails_while_it_is_sent_in_parts_is_counted_too(
+    tmp_path: Path, new_database: OpenDatabase, servers: RunningServers, aws_environment: None
+) -> None:
+    opened, file = new_database(), tmp_path / "large"
+    file.write_bytes(b"x" * 6_000_000)
+
+    def rule(method: str, _path: str, earlier: int) -> Fault | None:
+        return Fault.ERROR_500 if method == "PUT" and earlier in (1, 2) else None
+
+    with FaultProxy(servers.s3_url, rule=rule) as proxy:
+        with closing(Meter(opened)) as meter, file.open("rb") as opened_file:
+            store = PhotoStore.open(settings(proxy.url), meter=meter)
+            with pytest.raises(PhotoChangedError):
+                put_parts(
+                    store,
+                    "meter/library/changed",
+                    opened_file,
+                    sha256="0" * 64,
+                    content_type=JPEG,
+                    part_bytes=5 * 1024**2,
+                )
+        seen = Counter(billed(each.method, each.path) for each in proxy.exchanges)
+    assert requests(counted(opened)) == seen
+    # Begun, two parts, the second one at three tries; then aborted, free of charge.
+    assert seen == {Unit.PUTS: 5, Unit.GETS: 2, Unit.DELETES: 1}
+
+
+def test_the_doctors_requests_are_counted_where_that_is_possible(
+    new_url: Callable[[str], str], servers: RunningServers, s3_access_log: Path, aws_environment: None
+) -> None:
+    url = new_url("sqlite")
+    with logged(s3_access_log) as seen, closing(LenientMeter(lambda: Database.open(url))) as meter:
+        PhotoStore.open(settings(servers.s3_url), meter=meter).head("meter/none")
+    with closing(Database.open(url)) as opened:
+        assert requests(counted(opened)) == seen == {Unit.GETS: 2}
+
+    def refuse() -> Database:
+        raise DatabaseError("the database", cause="it is away", fix="wait")
+
+    with logged(s3_access_log) as seen, closing(LenientMeter(refuse)) as meter:
+        PhotoStore.open(settings(servers.s3_url), meter=meter).head("meter/none")
+    assert seen == {Unit.GETS: 2}
 
 
 def test_a_whole_migration_is_counted_as_the_server_saw_it(

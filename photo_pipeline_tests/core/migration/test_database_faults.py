@@ -269,3 +269,44 @@ def test_an_error_at_the_commit_is_one_clear_sentence(make_site: MakeSite) -> No
     with pytest.raises(DatabaseError, match="foreign key"):
         rewritten(site)
     assert (site.dump(), site.states()) == (before, {"uploaded": 2})
+
+
+def test_a_trigger_that_keeps_a_photo_from_moving_on_stops_the_run_and_changes_no_row(
+    make_site: MakeSite,
+) -> None:
+    """A row that shows the store beside a photo that counts as not migrated would be rewritten again."""
+    site = make_site(photos=2)
+    uploaded(site)
+    site.execute(
+        "CREATE TRIGGER keep BEFORE UPDATE OF state ON pp_photo WHEN NEW.state = 'migrated' AND NEW.id = 2 "
+        "BEGIN SELECT RAISE(IGNORE); END"
+    )
+    before = site.dump()
+    with pytest.raises(DatabaseError, match=r"pp_photo, row 2: .*trigger.*Remove what was added"):
+        rewritten(site)
+    assert (site.dump(), site.states()) == (before, {"uploaded": 2})
+    site.execute("DROP TRIGGER keep")
+    assert rewritten(site).rewritten == 2
+
+
+def test_the_first_change_of_a_file_that_another_program_is_writing_waits_for_it(make_site: MakeSite) -> None:
+    """SQLite refuses to change the journal at that moment, without waiting; the next change does it."""
+    site = make_site(photos=0, rows=[])
+    with site.project() as project:
+        database = project.database
+        database.close()
+        site.execute("PRAGMA journal_mode = DELETE")
+        other = sqlite3.connect(site.home / "app.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+
+        def end_the_other(_c: object, _cursor: object, statement: str, *_: object) -> None:
+            if statement == "BEGIN IMMEDIATE" and other.in_transaction:
+                other.execute("COMMIT")
+
+        event.listen(database.engine, "before_cursor_execute", end_the_other)
+        modes = []
+        for _ in range(2):
+            with database.write() as connection:
+                modes.append(connection.exec_driver_sql("PRAGMA journal_mode").scalar())
+        other.close()
+    assert modes == ["delete", "wal"]

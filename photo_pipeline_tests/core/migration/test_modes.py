@@ -225,3 +225,22 @@ def test_two_photos_of_a_row_share_the_columns_that_were_set(make_site: MakeSite
     assert rolled_back(site).rolled_back == 2
     assert site.states() == {"rolled_back": 2}
     assert site.dump() == before
+
+
+def test_in_mode_key_what_is_written_back_as_a_url_is_a_url(make_site: MakeSite) -> None:
+    rewrite = {"mode": "key", "write_back": {"link": "url.thumb"}}
+    site = make_site(photos=1, rows=[], sources=[source(rewrite=rewrite)])
+    site.execute("CREATE TABLE files (id INTEGER PRIMARY KEY, path TEXT, link TEXT)")
+    site.execute("INSERT INTO files VALUES (1, 'items/0.jpg', NULL)")
+    before = site.dump()
+
+    assert migrated(site).rewritten == 1
+
+    ((path, link),) = site.execute("SELECT path, link FROM files")
+    assert path.endswith("/full.jpg")
+    assert "//" not in path, "a key"
+    with site.project() as project:
+        address = project.config.cdn.base_url
+    assert link == f"{address}/{path.removesuffix('full.jpg')}thumb.jpg"
+    assert rolled_back(site).rolled_back == 1
+    assert site.dump() == before

@@ -88,20 +88,20 @@ def test_the_ledger_has_each_changed_column_before_and_after(make_site: MakeSite
 
 
 @DATABASES
-def test_the_ledger_links_photo_columns_with_their_photos_and_no_others(
+def test_the_ledger_names_the_photo_of_a_photo_column_and_of_no_other(
     make_site: MakeSite, database: str
 ) -> None:
     site = make_site(photos=2, database=database)
     migrated(site)
     linked = site.execute(
-        'SELECT r."column", r.photo_id, p.photo_id, f.id FROM pp_rewrite r '
-        "LEFT JOIN pp_rewrite_photo p ON p.rewrite_id = r.id "
+        'SELECT r."column", r.photo_id, f.id FROM pp_rewrite r '
         'LEFT JOIN pp_photo f ON f.row_id = r.row_id AND f."column" = r."column" AND f.locator IS NULL'
     )
     assert sum(row[0] == "original_url" for row in linked) == 2
-    for column, photo, link, real in linked:
-        assert photo == link == real
-        assert (link is None) == (column != "original_url")
+    for column, photo, real in linked:
+        assert photo == real
+        assert (photo is None) == (column != "original_url")
+    assert site.execute("SELECT * FROM pp_rewrite_photo") == [], "links are for cells with several photos"
 
 
 @DATABASES

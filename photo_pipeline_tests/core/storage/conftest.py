@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -17,17 +18,18 @@ StoreAt = Callable[..., StoreSettings]
 def settings_for(servers: RunningServers, aws_environment: None) -> StoreAt:
     """Settings of the embedded store; `settings_for(endpoint_url=…)` changes some."""
 
-    def settings(**changes: object) -> StoreSettings:
-        defaults: dict[str, object] = {
-            "bucket": servers.bucket,
-            "region": servers.region,
-            "endpoint_url": servers.s3_url,
-            "prefix": f"{uuid.uuid4().hex[:8]}/photos",
-            "encryption": None,
-        }
-        return StoreSettings.model_validate(defaults | changes)
+    return partial(settings_at, servers)
 
-    return settings
+
+def settings_at(servers: RunningServers, **changes: object) -> StoreSettings:
+    defaults: dict[str, object] = {
+        "bucket": servers.bucket,
+        "region": servers.region,
+        "endpoint_url": servers.s3_url,
+        "prefix": f"{uuid.uuid4().hex[:8]}/photos",
+        "encryption": None,
+    }
+    return StoreSettings.model_validate(defaults | changes)
 
 
 @pytest.fixture

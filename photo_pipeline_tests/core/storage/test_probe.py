@@ -6,16 +6,27 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
+from photo_pipeline.cli import app
 from photo_pipeline.core.catalog.schema import ensure_schema
 from photo_pipeline.core.catalog.tables import store_table, utc_now
 from photo_pipeline.core.errors import StoreError
 from photo_pipeline.core.project import Project
+from photo_pipeline.core.report.measures import store_answers
 from photo_pipeline.core.storage.probe import StoreProbe, probe_store
 from photo_pipeline.demo.servers import RunningServers
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.fault_proxy import Fault, FaultProxy
 from photo_pipeline_tests.sites import Site
+
+STRICT = StoreProbe(
+    rejects_wrong_checksum=True,
+    reports_checksum=True,
+    honours_if_none_match=True,
+    reports_md5=True,
+    honours_if_match=True,
+)
 
 
 def probe_requests(site: Site, access_log: Path) -> int:
@@ -32,13 +43,16 @@ def test_a_strict_server_is_trusted_with_checksums(make_site: MakeSite) -> None:
     with make_site(photos=0).project() as project:
         ensure_schema(project.database)
         probe = probe_store(project.database, project.store)
-    assert probe == StoreProbe(rejects_wrong_checksum=True, reports_checksum=True, honours_if_none_match=True)
+    assert probe == STRICT
     assert probe.verification == "checksum"
 
 
 @pytest.mark.parametrize(("rejects", "reports"), [(False, True), (True, False), (False, False)])
-def test_a_server_that_lacks_either_half_is_read_back(rejects: bool, reports: bool) -> None:
+def test_a_server_that_lacks_either_half_is_asked_for_its_md5_or_read_back(
+    rejects: bool, reports: bool
+) -> None:
     assert StoreProbe(rejects, reports, honours_if_none_match=True).verification == "read_back"
+    assert StoreProbe(rejects, reports, True, reports_md5=True).verification == "etag"
 
 
 def test_a_probe_deletes_what_one_that_died_has_left_and_not_what_one_under_way_needs(
@@ -127,4 +141,23 @@ def test_an_answer_lost_on_its_way_does_not_make_a_strict_server_look_lax(
             ensure_schema(project.database)
             probe = probe_store(project.database, project.store)
         assert proxy.injected[Fault.LOSE_ANSWER] == 2
-    assert probe == StoreProbe(rejects_wrong_checksum=True, reports_checksum=True, honours_if_none_match=True)
+    assert probe == STRICT
+
+
+def test_what_a_server_lacks_is_said_to_people() -> None:
+    assert STRICT.sentence == "Objects are proven by the SHA-256 that the server checks and reports."
+    lax = StoreProbe(False, False, False, reports_md5=True)
+    for words in ("the MD5", "overwrites in spite of If-None-Match", "deletes in spite of If-Match"):
+        assert words in lax.sentence
+
+
+def test_status_and_the_upload_tell_what_was_found_out(make_site: MakeSite) -> None:
+    site = make_site(photos=1)
+    (outcome,) = site.migrate()
+    assert outcome.uploaded.store == STRICT.sentence
+    ran = CliRunner().invoke(app, ["status"])
+    assert f"Store {site.settings['store']['bucket']} at http://127.0.0.1:" in ran.output
+    assert "proven by the SHA-256" in ran.output
+    with site.project() as project, project.database.read() as connection:
+        (answers,) = store_answers(connection)
+    assert (answers.verification, answers.honours_if_match) == ("checksum", True)

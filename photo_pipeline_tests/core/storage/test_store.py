@@ -11,11 +11,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from PIL import Image
 
 from photo_pipeline.core.errors import ConfigurationError, StoreError
 from photo_pipeline.core.migration.lease import BatchLease
@@ -24,8 +27,9 @@ from photo_pipeline.core.migration.run import migrate_batch, new_run_id
 from photo_pipeline.core.migration.upload import Uploaded, upload_batch
 from photo_pipeline.core.project import Project
 from photo_pipeline.core.storage.checksum import sha256_hex
+from photo_pipeline.core.storage.objects import StoredObject
 from photo_pipeline.core.storage.retries import data_timeouts_s
-from photo_pipeline.core.storage.store import PhotoStore, StoredObject
+from photo_pipeline.core.storage.store import PhotoStore
 from photo_pipeline.demo.servers import EmbeddedServers, RunningServers
 from photo_pipeline_tests.conftest import ACCESS_KEY, SECRET_KEY, MakeSite
 from photo_pipeline_tests.core.storage.conftest import StoreAt
@@ -68,13 +72,18 @@ def test_what_was_put_is_there_with_all_its_facts(store: PhotoStore) -> None:
     )
     assert created
     assert store.read(key) == b"bytes"
-    assert store.head(key) == StoredObject(
+    found = store.head(key)
+    assert abs(datetime.now(UTC) - found.last_modified) < timedelta(minutes=10)
+    assert found == StoredObject(
         key=key,
         size=5,
         sha256=sha256_hex(b"bytes"),
         content_type=JPEG,
         cache_control="public, max-age=60",
         metadata={"photo-id": "7"},
+        etag=md5(b"bytes").hexdigest(),
+        version_id=None,
+        last_modified=found.last_modified,
     )
 
 
@@ -266,6 +275,17 @@ def test_a_large_body_gets_the_time_that_a_slow_uplink_needs() -> None:
     )
 
 
+@pytest.mark.usefixtures("quick_tries")
+def test_a_large_body_that_is_refused_at_once_is_sent_again(
+    settings_for: StoreAt, servers: RunningServers
+) -> None:
+    body = os.urandom(5 * 1024**2)
+    with FaultProxy(servers.s3_url, at_first(Fault.SLOW_DOWN)) as proxy:
+        store = PhotoStore.open(settings_for(endpoint_url=proxy.url))
+        assert store.put_new(key_of(store, "large"), body, content_type=JPEG)
+        assert proxy.injected[Fault.SLOW_DOWN] == 1
+
+
 def test_a_body_beyond_the_smallest_time_limit_arrives_whole(store: PhotoStore) -> None:
     body = b"0123456789abcdef" * 65_536
     assert store.put_new("large", body, content_type=JPEG)
@@ -319,6 +339,42 @@ def test_a_lost_answer_is_adopted_after_its_checksum_was_compared(
         prepare(site, p)
         outcome = upload(p)
     assert (outcome.uploaded, outcome.adopted, outcome.bytes) == (0, 7, 0)
+
+
+def large_original(make_site: MakeSite, **settings: Any) -> tuple[Site, str]:
+    """A site with one photo of 6 MB, and its original's key."""
+    site = make_site(photos=0, rows=[item_photo(0, "/uploads/items/0.jpg")], **settings)
+    noise = Image.frombytes("RGB", (1500, 1200), os.urandom(1500 * 1200 * 3))
+    (site.uploads / "items").mkdir(exist_ok=True)
+    noise.save(site.uploads / "items/0.jpg", quality=98)
+    assert (site.uploads / "items/0.jpg").stat().st_size > 2 * 1024**2
+    return site, original_key(site)
+
+
+def test_a_large_original_goes_in_parts_and_is_proven_by_the_parts_checksums(make_site: MakeSite) -> None:
+    site, key = large_original(make_site)
+    site.configure(upload={"multipart_above": "1 MB"})
+    with site.project() as project:
+        prepare(site, project)
+        outcome = upload(project)
+        assert project.store.look(key).etag.endswith("-1")
+        assert project.store.read(key, size=6_000_000) == (site.uploads / "items/0.jpg").read_bytes()
+        # Three requests of the dear class for the object in parts, and none to read it back.
+        assert outcome.requests == {"PUT": 6 + 3, "HEAD": 7}
+        assert site.execute("SELECT verified_by FROM pp_object WHERE variant = 'original'") == [("checksum",)]
+
+
+def test_a_large_original_that_changed_since_it_was_catalogued_makes_no_object(make_site: MakeSite) -> None:
+    site, key = large_original(make_site)
+    site.configure(upload={"multipart_above": "1 MB"})
+    with site.project() as project:
+        prepare(site, project)
+        path = site.uploads / "items/0.jpg"
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+        upload(project)
+        assert project.store.head(key) is None
+    ((error_type, _),) = site.execute("SELECT error_type, error_detail FROM pp_photo")
+    assert error_type == "changed_on_disk"
 
 
 @pytest.mark.usefixtures("quick_tries")

@@ -9,21 +9,15 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0014"
-down_revision = "0007"
+down_revision = "0013"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
-    """Create the tables; the breaker begins closed."""
-    op.create_table(
-        "pp_usage",
-        sa.Column("month", sa.String(length=7), nullable=False),
-        sa.Column("unit", sa.String(length=32), nullable=False),
-        sa.Column("amount", sa.BigInteger(), nullable=False),
-        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("month", "unit", name=op.f("pk_pp_usage")),
-    )
+    """Create the tables; the breaker begins closed. What was counted until now goes on being counted."""
+    # Alembic would copy SQLite's table for it, and SQLite (3.25 of 2018) renames by itself.
+    op.execute("ALTER TABLE pp_usage RENAME COLUMN kind TO unit")
     op.create_table(
         "pp_reservation",
         sa.Column("id", sa.String(length=32), nullable=False),
@@ -55,6 +49,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop them, and with them the count of what was spent."""
-    for name in ("pp_breaker", "pp_reservation", "pp_usage"):
+    """Drop them; what was counted stays, also the units that the earlier version does not read."""
+    for name in ("pp_breaker", "pp_reservation"):
         op.drop_table(name)
+    op.execute("ALTER TABLE pp_usage RENAME COLUMN unit TO kind")

@@ -1,0 +1,195 @@
+"""Measures, round by round in turn on one server, and writes `benchmarks/results/transfer.json`.
+
+Ours: `upload_batch` as a run calls it, whole: each file is read, hashed and compared with the catalogue,
+put with its checksum, proven in the store, and recorded in the state database under the batch's lease.
+The rival: `rclone copy --transfers 32`, which reads back nothing, and then `rclone check`, which compares
+sizes and MD5 by a listing. Both as whole processes, by the wall clock; for ours also without Python's start
+and imports, since a run does not stop after one batch (`…_without_start`).
+
+Ratios are rclone's seconds divided by ours: above 1, ours is faster.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.transfer import scene, servers
+from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.config import PipelineConfig
+
+RESULT = Path("benchmarks/results/transfer.json")
+_SQLITE_FOLDER = "/dev/shm"
+
+
+@dataclass(frozen=True)
+class Taken:
+    """One process: seconds by the wall clock, and of processor time."""
+
+    wall_s: float
+    cpu_s: float
+    output: str
+
+
+def timed(command: list[str], environment: dict[str, str]) -> Taken:
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    wall = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode != 0:
+        raise SystemExit(f"{command[0]} failed:\n{done.stdout}\n{done.stderr}")
+    cpu = (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
+    return Taken(wall, cpu, done.stdout)
+
+
+def server_cpu_s(server: servers.Server) -> float:
+    fields = Path(f"/proc/{server.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def ours(server: servers.Server, files: scene.Files, home: Path, concurrency: int) -> dict[str, Any]:
+    prefix = f"{home.name}/photos"
+    database_file = home / "app.db"
+    home.mkdir()
+    database_file.touch()
+    document = scene.configuration(home, prefix, server.url, concurrency)
+    config_file = home / "photo_pipeline.yaml"
+    config_file.write_text(yaml.safe_dump(document), encoding="utf-8")
+    database = Database.open(f"sqlite:///{database_file}")
+    scene.prepare(database, PipelineConfig.model_validate(document), files, home)
+    database.close()
+    environment = servers.environment(server, APP_DATABASE_URL=f"sqlite:///{database_file}")
+    before = server_cpu_s(server)
+    taken = timed([sys.executable, "-m", "benchmarks.transfer.ours", str(config_file)], environment)
+    answer = json.loads(taken.output)
+    if answer["uploaded"] < files.count:
+        raise SystemExit(f"only {answer['uploaded']} of {files.count} were sent")
+    server.forget(home.name)
+    return answer | {
+        "wall_s": taken.wall_s,
+        "cpu_s": taken.cpu_s,
+        "server_cpu_s": server_cpu_s(server) - before,
+    }
+
+
+def rclone(server: servers.Server, files: scene.Files, name: str, transfers: int) -> dict[str, Any]:
+    target = f"bench:{scene.BUCKET}/{name}"
+    common = ["--config", "/dev/null", "--transfers", str(transfers), "--checkers", str(transfers)]
+    environment = servers.environment(server)
+    before = server_cpu_s(server)
+    copied = timed([servers.rclone(), "copy", str(files.folder), target, *common], environment)
+    after_copy = server_cpu_s(server)
+    checked = timed([servers.rclone(), "check", str(files.folder), target, *common], environment)
+    server.forget(name)
+    return {
+        "copy_s": copied.wall_s,
+        "copy_cpu_s": copied.cpu_s,
+        "copy_server_cpu_s": after_copy - before,
+        "check_s": checked.wall_s,
+        "check_cpu_s": checked.cpu_s,
+        "check_server_cpu_s": server_cpu_s(server) - after_copy,
+    }
+
+
+def rounds(server_name: str, files: scene.Files, work: Path, options: argparse.Namespace) -> dict[str, Any]:
+    mine, theirs = [], []
+    with servers.running(server_name, work / f"server-{server_name}") as server:
+        for number in range(-options.warmup, options.rounds):
+            label = f"{server_name}-{number + options.warmup}"
+            steps = [
+                lambda name=label: ours(server, files, work / f"ours-{name}", options.concurrency),
+                lambda name=label: rclone(server, files, f"rclone-{name}", options.transfers),
+            ]
+            # In turn first, so that a machine that grows slower or faster meets both.
+            found = [step() for step in (steps if number % 2 == 0 else steps[::-1])]
+            own, rival = found if number % 2 == 0 else found[::-1]
+            print(json.dumps({"round": number, **own, **rival}), flush=True)
+            if number >= 0:
+                mine.append(own)
+                theirs.append(rival)
+    return summary(server_name, files, mine, theirs)
+
+
+def summary(
+    server_name: str, files: scene.Files, mine: list[dict[str, Any]], theirs: list[dict[str, Any]]
+) -> dict[str, Any]:
+    def median(values: Any) -> float:
+        return round(statistics.median(values), 3)
+
+    pairs = list(zip(mine, theirs, strict=True))
+    return {
+        "server": server_name,
+        "files": files.count,
+        "megabytes": round(files.total_bytes / 1e6, 1),
+        "rounds": len(pairs),
+        "verification": mine[0]["verification"],
+        "requests": mine[0]["requests"],
+        "ratio_to_rclone_copy": median(rival["copy_s"] / own["wall_s"] for own, rival in pairs),
+        "ratio_to_rclone_copy_and_check": median(
+            (rival["copy_s"] + rival["check_s"]) / own["wall_s"] for own, rival in pairs
+        ),
+        "ratio_to_rclone_copy_without_start": median(
+            rival["copy_s"] / own["seconds"] for own, rival in pairs
+        ),
+        "ratio_to_rclone_copy_and_check_without_start": median(
+            (rival["copy_s"] + rival["check_s"]) / own["seconds"] for own, rival in pairs
+        ),
+        "ratios_to_rclone_copy_without_start": [
+            round(rival["copy_s"] / own["seconds"], 3) for own, rival in pairs
+        ],
+        "ratios_to_rclone_copy": [round(rival["copy_s"] / own["wall_s"], 3) for own, rival in pairs],
+        "ours_wall_s": median(own["wall_s"] for own in mine),
+        "ours_without_start_s": median(own["seconds"] for own in mine),
+        "ours_cpu_s": median(own["cpu_s"] for own in mine),
+        "ours_server_cpu_s": median(own["server_cpu_s"] for own in mine),
+        **{name: median(rival[name] for rival in theirs) for name in theirs[0]},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--files", type=int, default=2_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--warmup", type=int, default=1, help="rounds that are not counted")
+    parser.add_argument("--servers", nargs="+", default=["rclone"], help="or embedded")
+    parser.add_argument("--transfers", type=int, default=32, help="rclone's --transfers and --checkers")
+    parser.add_argument("--concurrency", type=int, default=32, help="our upload.concurrency")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    options = parser.parse_args()
+    folder = _SQLITE_FOLDER if Path(_SQLITE_FOLDER).is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="pp-transfer-", dir=folder) as home:
+        work = Path(home)
+        files = scene.Files.make(work / "files", options.files)
+        results = [rounds(name, files, work, options) for name in options.servers]
+    document = {
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {
+            "cpus": os.cpu_count(),
+            "load_average": round(os.getloadavg()[0], 1),
+            "python": platform.python_version(),
+            "rclone": subprocess.run(
+                [servers.rclone(), "version"], capture_output=True, text=True, check=True
+            ).stdout.split()[1],
+        },
+        "what": __doc__,
+        "results": results,
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()

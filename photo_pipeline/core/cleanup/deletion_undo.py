@@ -1,0 +1,243 @@
+"""Takes a deletion of photos back: first the objects, then the rows that name them.
+
+Objects come back while the bucket keeps their versions (the lifecycle says how long). A row comes back only
+where the application has not written to it since, and only once each object of its photos is there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from photo_pipeline.core import audit
+from photo_pipeline.core.catalog import raw
+from photo_pipeline.core.catalog.database import ROW_LOCK_TIMEOUT_S, Database
+from photo_pipeline.core.catalog.faults import Fault, fault_of, one_line
+from photo_pipeline.core.catalog.raw import RawValue
+from photo_pipeline.core.catalog.rows import RowAddress
+from photo_pipeline.core.catalog.tables import (
+    DeletionState,
+    PhotoState,
+    deleted_object_table,
+    deleted_row_table,
+    deletion_table,
+    object_table,
+    photo_table,
+    utc_now,
+)
+from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError
+from photo_pipeline.core.migration import ledger
+from photo_pipeline.core.migration.ledger import RowRefusedError
+from photo_pipeline.core.migration.photos import ObjectNaming, Photo, row_primaries
+from photo_pipeline.core.migration.proof import is_proven_row
+from photo_pipeline.core.storage.deletion import undelete
+from photo_pipeline.core.storage.objects import Deleted
+from photo_pipeline.core.storage.store import PhotoStore
+
+_SHOWS_OBJECTS = (PhotoState.UPLOADED, PhotoState.MIGRATED, PhotoState.STORED)
+
+
+@dataclass
+class Undone:
+    """What an undo brought back; `left` says of each row and object that it did not, why."""
+
+    rows: int = 0
+    objects: int = 0
+    left: dict[str, str] = field(default_factory=dict)
+
+
+def undo_deletion(
+    database: Database, config: PipelineConfig, store: PhotoStore, token: str, *, run: str
+) -> Undone:
+    """Bring back what the deletion with that token took away. Safe to repeat.
+
+    Raises:
+        ConfigurationError: there was no such deletion.
+        GuardRefusedError: it has not ended yet.
+        StoreError: the store cannot be asked; run it again to go on.
+    """
+    with database.read() as connection:
+        begun = connection.execute(
+            sa.select(deletion_table).where(deletion_table.c.token == token)
+        ).one_or_none()
+    if begun is None:
+        raise ConfigurationError(
+            f"token {token!r}",
+            cause="no photos were deleted with it",
+            fix="see `photo-pipeline audit show` for delete_begin",
+        )
+    if begun.state == DeletionState.RUNNING:
+        raise GuardRefusedError(
+            f"token {token!r}",
+            cause="its deletion has not ended",
+            fix=f"finish it first: photo-pipeline delete --confirm {token}",
+        )
+    return _Undo(database, config, store, token, run=run).run()
+
+
+class _Undo:
+    def __init__(
+        self, database: Database, config: PipelineConfig, store: PhotoStore, token: str, *, run: str
+    ) -> None:
+        self._database = database
+        self._config = config
+        self._store = store
+        self._token = token
+        self._run = run
+        self._naming = ObjectNaming(config, database)
+        self._outcome = Undone()
+
+    def run(self) -> Undone:
+        missing = {each.source_sha256: each.key for each in self._objects() if not self._object_back(each)}
+        for row in self._rows():
+            self._database.transact(
+                lambda connection, row=row: self._row_back(connection, row, missing),  # type: ignore[misc]
+                lock_timeout_s=ROW_LOCK_TIMEOUT_S,
+            )
+        if not self._outcome.left:
+            with self._database.write() as connection:
+                connection.execute(
+                    sa.update(deletion_table)
+                    .where(deletion_table.c.token == self._token)
+                    .values(state=DeletionState.UNDONE, ended_at=utc_now())
+                )
+        return self._outcome
+
+    def _objects(self) -> list[Any]:
+        columns = deleted_object_table.c
+        with self._database.read() as connection:
+            query = sa.select(deleted_object_table).where(
+                columns.token == self._token, columns.state == DeletionState.DONE
+            )
+            return list(connection.execute(query.order_by(columns.key)))
+
+    def _rows(self) -> list[Any]:
+        columns = deleted_row_table.c
+        with self._database.read() as connection:
+            query = sa.select(deleted_row_table).where(
+                columns.token == self._token, columns.state == DeletionState.DONE
+            )
+            return list(connection.execute(query.order_by(columns.source, columns.row_key)))
+
+    def _object_back(self, each: Any) -> bool:
+        """Bring one object back; return whether the bucket has it, by whomever."""
+        if not undelete(self._store, Deleted(each.key, "deleted", each.version_id, each.marker_id)):
+            found = self._store.head(each.key)
+            if found is None or found.sha256 not in (None, each.checksum) or found.size != each.bytes:
+                self._outcome.left[f"s3://{each.bucket}/{each.key}"] = (
+                    "the bucket has no version of it (any more)"
+                    if each.marker_id is None or found is None
+                    else "something else is stored there by now"
+                )
+                return False
+        columns, row = object_table.c, deleted_object_table.c
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(deleted_object_table)
+                .where(row.token == self._token, row.bucket == each.bucket, row.key == each.key)
+                .values(state=DeletionState.UNDONE, at=utc_now())
+            )
+            connection.execute(
+                sa.update(object_table)
+                .where(columns.bucket == each.bucket, columns.key == each.key)
+                .values(deleted_at=None, marked_at=None)
+            )
+            self._record(connection, "undelete_object", f"s3://{each.bucket}/{each.key}")
+        self._outcome.objects += 1
+        return True
+
+    def _row_back(self, connection: Connection, row: Any, missing: Mapping[str, str]) -> None:
+        photos = [int(photo) for photo in row.photos]
+        columns = photo_table.c
+        query = sa.select(columns.id, columns.sha256).where(columns.id.in_(photos))
+        found = {each.id: each for each in connection.execute(query)}
+        lost = [missing[each.sha256] for each in found.values() if each.sha256 in missing]
+        reason = f"{lost[0]} is not back" if lost else self._what_it_lacks(connection, row)
+        reason = reason or self._restored(connection, row)
+        if reason is not None:
+            self._outcome.left[f"{row.source} {row.row_key}"] = reason
+            return
+        for photo, state in row.photos.items():
+            connection.execute(
+                sa.update(photo_table)
+                .where(columns.id == int(photo), columns.state == PhotoState.DELETED)
+                .values(state=state, updated_at=utc_now())
+            )
+        rows = deleted_row_table.c
+        connection.execute(
+            sa.update(deleted_row_table)
+            .where(rows.token == self._token, rows.row_id == row.row_id)
+            .values(state=DeletionState.UNDONE, at=utc_now())
+        )
+        self._record(connection, "undelete_row", f"{row.source} {row.row_key}")
+        self._outcome.rows += 1
+
+    def _what_it_lacks(self, connection: Connection, row: Any) -> str | None:
+        """Return why the row must not name its photos' objects again, or None.
+
+        Also what this deletion left, because others needed it, may have gone with the last of those.
+        They stay locked, so that no deletion announces them before this row counts again.
+        """
+        names = list(Photo.__dataclass_fields__)
+        query = sa.select(*(photo_table.c[name] for name in names)).where(
+            photo_table.c.id.in_([int(photo) for photo in row.photos])
+        )
+        before = [Photo(*each) for each in connection.execute(query)]
+        photos = [replace(each, state=row.photos[str(each.id)]) for each in before]
+        shown = [each for each in photos if each.state in _SHOWS_OBJECTS and each.sha256]
+        primary = next((each for each in shown if self._leads(each)), None)
+        if primary is None:
+            primary = row_primaries(self._database, self._config, shown).get(row.row_id)
+        keys = [each.key for photo in shown for each in self._naming.needed(photo, primary)]
+        columns = object_table.c
+        known = connection.execute(
+            sa.select(object_table)
+            .where(columns.bucket == self._store.bucket, columns.key.in_(keys))
+            .with_for_update()
+        ).all()
+        there = {each.key for each in known if is_proven_row(each)}
+        gone = [key for key in keys if key not in there]
+        return f"{gone[0]} was deleted as well, later: take that deletion back first" if gone else None
+
+    def _leads(self, photo: Photo) -> bool:
+        return bool(self._config.source(photo.source).primary_field == photo.field)
+
+    def _restored(self, connection: Connection, row: Any) -> str | None:
+        """Set one row's cells back; return why that was not possible, or None."""
+        if row.act == "leave":
+            return None
+        address = RowAddress.of(self._database, self._config.source(row.source), row.row_key)
+        before = {name: raw.decode(*value) for name, value in row.before.items()}
+        try:
+            with connection.begin_nested():
+                if row.act == "delete_row":
+                    self._insert(connection, address, before)
+                elif before and not ledger.swap(
+                    connection, address, before=dict.fromkeys(before, None), after=before
+                ):
+                    raise RowRefusedError("the application wrote to it since, or deleted it")
+        except (RowRefusedError, DBAPIError) as error:
+            if isinstance(error, DBAPIError) and fault_of(error) in (Fault.AGAIN, Fault.DATABASE):
+                raise
+            return one_line(error) if isinstance(error, DBAPIError) else str(error)
+        return None
+
+    def _insert(self, connection: Connection, address: RowAddress, before: dict[str, RawValue]) -> None:
+        if address.read(connection, []) is not None:
+            raise RowRefusedError("a row with its key is there by now")
+        columns = address.table.columns
+        values = {
+            columns[name]: raw.write_expression(columns[name], value, is_sqlite=address.is_sqlite)
+            for name, value in before.items()
+            if columns[name].computed is None
+        }
+        connection.execute(sa.insert(address.table).values(values))
+
+    def _record(self, connection: Connection, action: str, subject: str) -> None:
+        audit.record(
+            connection, action=action, subject=subject, details={"token": self._token}, run=self._run
+        )

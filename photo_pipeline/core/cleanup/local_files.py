@@ -1,0 +1,449 @@
+"""The local clean-up: moves due files to the trash, and deletes for good what was there long enough.
+
+Nothing goes before its original is proven in the store anew and the file is proven to be the one that was
+catalogued (DESIGN rule 6). Which files are due by the state tables is `due`; how one file is moved, `trash`.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.files import lookup_id
+from photo_pipeline.core.catalog.inventory import take_inventory
+from photo_pipeline.core.catalog.tables import (
+    BatchState,
+    PhotoClass,
+    PhotoState,
+    TrashState,
+    batch_table,
+    photo_table,
+    trash_table,
+    utc_now,
+)
+from photo_pipeline.core.cleanup.due import (
+    Candidate,
+    DueFiles,
+    FileClass,
+    missing_references,
+    original_key,
+)
+from photo_pipeline.core.cleanup.trash import NotTouchedError, Trash, settle
+from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.errors import GuardRefusedError
+from photo_pipeline.core.migration.lease import BatchLease
+from photo_pipeline.core.migration.photos import ObjectNaming
+from photo_pipeline.core.migration.proof import is_proven
+from photo_pipeline.core.migration.watch import ControlWatch, require_running
+from photo_pipeline.core.progress import Progress, no_progress
+from photo_pipeline.core.storage.probe import probe_store
+from photo_pipeline.core.storage.store import PhotoStore
+
+# Files per pair of transactions. A photo hashes in milliseconds; a lease lasts 120 s.
+_CHUNK = 20
+# Of such a chunk's time: a lease is renewed before it is older than this.
+_RENEW_AFTER_S = 30
+_SAMPLE = 20
+
+
+@dataclass
+class Tally:
+    """Files of one class, and their bytes."""
+
+    files: int = 0
+    bytes: int = 0
+
+    def add(self, size: int) -> None:
+        """Count one more file."""
+        self.files += 1
+        self.bytes += size
+
+
+@dataclass
+class CleanedUp:
+    """What a clean-up did, or (not `applied`) would do.
+
+    Attributes:
+        applied: Whether anything was moved or deleted at all.
+        files: The files that migrated rows showed and that are not in the trash yet, by class.
+        trash: What was in the trash before, by what became of it.
+        unreferenced: Files that no row refers to; they are kept.
+        reasons: Why files were kept, some for each class.
+    """
+
+    applied: bool
+    files: dict[str, Tally] = field(default_factory=lambda: {str(each): Tally() for each in FileClass})
+    trash: dict[str, Tally] = field(default_factory=dict)
+    unreferenced: Tally = field(default_factory=Tally)
+    reasons: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def has_findings(self) -> bool:
+        """Whether something is not as it should be: changed, lost or foreign files, objects not proven."""
+        strange = (FileClass.CHANGED, FileClass.NOT_PLAIN, FileClass.NOT_STORED, FileClass.MISSING)
+        return any(self.files[each].files for each in strange) or any(
+            self.trash[name].files
+            for name in ("changed", "not_stored", "referenced_again", "missing")
+            if name in self.trash
+        )
+
+    def count(self, outcome: str, candidate: Candidate, reason: str = "") -> None:
+        """Put one file into its class."""
+        self.files[outcome].add(candidate.photo.size)
+        self._explain(outcome, f"{candidate.root}/{candidate.path}: {reason}" if reason else "")
+
+    def count_trash(self, outcome: str, row: Any, reason: str = "") -> None:
+        """Put one file of the trash into its class."""
+        self.trash.setdefault(outcome, Tally()).add(row.size)
+        self._explain(f"trash: {outcome}", f"{row.root}/{row.path}: {reason}" if reason else "")
+
+    def _explain(self, outcome: str, reason: str) -> None:
+        if reason and len(known := self.reasons.setdefault(str(outcome), [])) < _SAMPLE:
+            known.append(reason)
+
+
+def plan_clean_up(
+    database: Database, config: PipelineConfig, *, batches: Sequence[str] | None = None
+) -> CleanedUp:
+    """Return what a clean-up would do, as far as the state tables tell; touches nothing, asks no store."""
+    outcome = CleanedUp(applied=False)
+    due = DueFiles(database, config)
+    discarded = config.store.originals == "discard"
+    for key in due.batches():
+        for each in _only(due.of_batch(key), batches):
+            if discarded and each.outcome is FileClass.DUE:
+                outcome.count(FileClass.NOT_STORED, each, "store.originals is discard")
+            else:
+                outcome.count(each.outcome, each, each.reason)
+    for row in _trashed(database):
+        is_due = _due_at(row, config) <= utc_now() and row.original_key is not None
+        outcome.count_trash("due" if is_due else "waiting", row)
+    outcome.unreferenced = _unreferenced(database)
+    return outcome
+
+
+def clean_up(
+    database: Database,
+    config: PipelineConfig,
+    store: PhotoStore,
+    *,
+    run: str,
+    batches: Sequence[str] | None = None,
+    progress: Progress = no_progress,
+) -> CleanedUp:
+    """Move due files to the trash, and delete for good what has been there long enough.
+
+    Takes an inventory first, so that a row that refers to a file since the last one is known.
+
+    Args:
+        database: The application's database.
+        config: Roots and waiting times.
+        store: The bucket that must hold the originals.
+        run: The id of this run.
+        batches: Only files of these batches; None: of all. What is in the trash is dealt with in any case.
+        progress: Told after each file.
+
+    Raises:
+        GuardRefusedError: originals are not kept, or a rollback is under way.
+        PausedError: the migration is paused or aborted, before or meanwhile; what is moved is recorded.
+        StoreError: the store cannot be asked; what is moved until then is recorded.
+        InfrastructureError: a root cannot be listed or written.
+    """
+    refuse_unless_safe(database, config)
+    for root in config.roots:
+        # First of all, since an inventory would not understand what a run that died has left half done.
+        settle(database, root, run=run)
+    take_inventory(database, config, progress=progress)
+    work = _CleanUp(database, config, store, run=run, progress=progress)
+    work.empty_trash()
+    work.move_due(batches)
+    work.outcome.unreferenced = _unreferenced(database)
+    return work.outcome
+
+
+def refuse_unless_safe(database: Database, config: PipelineConfig) -> None:
+    """Check that files may be cleaned up at all.
+
+    Raises:
+        GuardRefusedError: originals are not kept, or a rollback is under way or was interrupted.
+        PausedError: the migration is paused or aborted.
+    """
+    if config.store.originals == "discard":
+        raise GuardRefusedError(
+            "the local clean-up",
+            cause="store.originals is discard, so that the local files are the only originals there are",
+            fix="set store.originals to keep, and migrate again: then their originals are stored",
+        )
+    require_running(database)
+    batch = batch_table.c
+    with database.read() as connection:
+        going = connection.execute(
+            sa.select(batch.key).where(batch.state == BatchState.ROLLING_BACK).limit(1)
+        ).scalar()
+    if going is not None:
+        raise GuardRefusedError(
+            going,
+            cause="its rollback is under way, or was interrupted",
+            fix=f"finish it first: photo-pipeline rollback --batch {going}",
+        )
+
+
+class _CleanUp:
+    def __init__(
+        self, database: Database, config: PipelineConfig, store: PhotoStore, *, run: str, progress: Progress
+    ) -> None:
+        self._database = database
+        self._config = config
+        self._store = store
+        self._run = run
+        self._progress = progress
+        self._naming = ObjectNaming(config, database)
+        self._due = DueFiles(database, config, run=run)
+        self._watch = ControlWatch(database)
+        self._done = 0
+        self.outcome = CleanedUp(applied=True)
+
+    # --- into the trash
+
+    def move_due(self, batches: Sequence[str] | None) -> None:
+        for key in self._due.batches():
+            found = _only(self._due.of_batch(key), batches)
+            self._keep([each for each in found if each.outcome is not FileClass.DUE])
+            groups: dict[tuple[tuple[str, ...], str], list[Candidate]] = defaultdict(list)
+            for each in found:
+                if each.outcome is FileClass.DUE:
+                    groups[each.batches, each.root].append(each)
+            for (needed, root), members in groups.items():
+                for start in range(0, len(members), _CHUNK):
+                    self._watch.check()
+                    self._move_chunk(needed, root, members[start : start + _CHUNK])
+
+    def _keep(self, candidates: Sequence[Candidate]) -> None:
+        for each in candidates:
+            self._count(each.outcome, each, each.reason)
+
+    def _count(self, outcome: str, candidate: Candidate, reason: str = "") -> None:
+        self.outcome.count(outcome, candidate, reason)
+        self._done += 1
+        self._progress("files", self._done, None)
+
+    def _move_chunk(self, needed: Sequence[str], root: str, members: list[Candidate]) -> None:
+        proven = []
+        for each in members:
+            if self._is_stored(original_key(self._naming, each.photo), each.photo.sha256, each.photo.size):
+                proven.append(each)
+            else:
+                self._count(FileClass.NOT_STORED, each, "the store does not hold its original intact")
+        try:
+            with (
+                held(self._database, needed, run=self._run) as leases,
+                Trash.opened(self._database, self._config.root(root), run=self._run) as trash,
+            ):
+                self._move_held(trash, leases, proven)
+        except _BusyError as error:
+            for each in proven:
+                self._count(FileClass.BATCH_BUSY, each, str(error))
+
+    def _move_held(self, trash: Trash, leases: "Leases", members: Sequence[Candidate]) -> None:
+        now = self._due.of_files([each.file_id for each in members])
+        still = [now[each.file_id] for each in members if each.file_id in now]
+        self._keep([each for each in still if each.outcome is not FileClass.DUE])
+        due = {each.file_id: each for each in still if each.outcome is FileClass.DUE}
+
+        def announce(connection: Connection) -> list[Any]:
+            leases.hold(connection)
+            ids = trash.announce(connection, [self._manifest_row(each) for each in due.values()])
+            return trash.rows(connection, ids, states=[TrashState.MOVING])
+
+        rows = self._database.transact(announce)
+        moved, kept = [], {}
+        for row in rows:
+            leases.renew()
+            try:
+                trash.move_in(row, links=self._config.cleanup.hard_links == "move")
+                moved.append(row)
+            except (NotTouchedError, OSError) as error:
+                kept[row.id] = str(error)
+                outcome = error.outcome if isinstance(error, NotTouchedError) else FileClass.NOT_PLAIN
+                self._count(outcome, due[row.file_id], str(error))
+
+        def finish(connection: Connection) -> None:
+            leases.hold(connection)
+            trash.finish(connection, moved, kept)
+
+        self._database.transact(finish)
+        for row in moved:
+            self._count(FileClass.TRASHED, due[row.file_id])
+
+    def _manifest_row(self, candidate: Candidate) -> dict[str, Any]:
+        photo = candidate.photo
+        return {
+            "file_id": candidate.file_id,
+            "path": candidate.path,
+            "size": photo.size,
+            "mtime_ns": photo.mtime_ns,
+            "inode": photo.inode,
+            "sha256": photo.sha256,
+            "original_key": original_key(self._naming, photo),
+            "batches": list(candidate.batches),
+            "photos": [each.id for each in candidate.photos],
+        }
+
+    def _is_stored(self, key: str | None, sha256: str, size: int) -> bool:
+        if key is None:
+            return False
+        probe = probe_store(self._database, self._store)
+        return is_proven(self._store, probe, key, sha256, size=size)
+
+    # --- out of it, for good
+
+    def empty_trash(self) -> None:
+        wanted = missing_references(self._database, self._config)
+        groups: dict[tuple[tuple[str, ...], str], list[Any]] = defaultdict(list)
+        for row in _trashed(self._database):
+            if lookup_id(row.root, row.path) in wanted:
+                self.outcome.count_trash("referenced_again", row, "a row refers to it; bring it back: --undo")
+            elif row.original_key is None or _due_at(row, self._config) > utc_now():
+                self.outcome.count_trash("waiting", row)
+            else:
+                groups[tuple(row.batches), row.root].append(row)
+        for (needed, root), rows in groups.items():
+            for start in range(0, len(rows), _CHUNK):
+                self._watch.check()
+                self._purge_chunk(needed, root, rows[start : start + _CHUNK])
+
+    def _purge_chunk(self, needed: Sequence[str], root: str, rows: list[Any]) -> None:
+        stored = []
+        for row in rows:
+            if self._is_stored(row.original_key, row.sha256, row.size):
+                stored.append(row)
+            else:
+                self.outcome.count_trash("not_stored", row, "the store does not hold its original intact")
+        try:
+            with (
+                held(self._database, needed, run=self._run) as leases,
+                Trash.opened(self._database, self._config.root(root), run=self._run) as trash,
+            ):
+                self._purge_held(trash, leases, stored)
+        except _BusyError as error:
+            for row in stored:
+                self.outcome.count_trash("batch_busy", row, str(error))
+
+    def _purge_held(self, trash: Trash, leases: "Leases", rows: Sequence[Any]) -> None:
+        def announce(connection: Connection) -> list[Any]:
+            leases.hold(connection)
+            free = [row.id for row in rows if not _needed_locally(connection, row)]
+            return trash.begin(connection, free, TrashState.PURGING)
+
+        going = self._database.transact(announce)
+        gone, kept = [], {}
+        for row in going:
+            leases.renew()
+            try:
+                trash.remove(row)
+                gone.append(row)
+            except (NotTouchedError, OSError) as error:
+                kept[row.id] = str(error)
+                outcome = error.outcome if isinstance(error, NotTouchedError) else "failed"
+                self.outcome.count_trash(outcome, row, str(error))
+
+        def finish(connection: Connection) -> None:
+            leases.hold(connection)
+            trash.finish(connection, gone, kept)
+
+        self._database.transact(finish)
+        for row in gone:
+            self.outcome.count_trash("purged", row)
+        left = {row.id for row in rows} - {row.id for row in going}
+        for row in rows:
+            if row.id in left:
+                self.outcome.count_trash("referenced_again", row, "a row shows the local file again")
+
+
+def _only(candidates: list[Candidate], batches: Sequence[str] | None) -> list[Candidate]:
+    """Return the candidates that photos of those batches show; None: all."""
+    if batches is None:
+        return candidates
+    return [each for each in candidates if not set(batches).isdisjoint(each.batches)]
+
+
+class _BusyError(Exception):
+    """Another run has a batch."""
+
+
+class Leases:
+    """Leases on several batches, held together."""
+
+    def __init__(self, database: Database, leases: Sequence[BatchLease]) -> None:
+        self._database = database
+        self._leases = leases
+        self._held_at = time.monotonic()
+
+    def hold(self, connection: Connection) -> None:
+        """Prove in the caller's transaction that all are still ours, and renew them.
+
+        Raises:
+            LeaseLostError: another run has taken a batch over.
+        """
+        for lease in self._leases:
+            lease.hold(connection)
+        self._held_at = time.monotonic()
+
+    def renew(self) -> None:
+        """Do so in a transaction of its own, if the last time is a while ago."""
+        if time.monotonic() - self._held_at > _RENEW_AFTER_S:
+            with self._database.write() as connection:
+                self.hold(connection)
+
+
+@contextmanager
+def held(database: Database, batches: Sequence[str], *, run: str) -> Iterator[Leases]:
+    """Hold the leases on all of the batches, so that no run moves or rolls back their photos meanwhile.
+
+    Raises:
+        _BusyError: a living run has one of them.
+    """
+    with ExitStack() as stack:
+        leases = []
+        for key in sorted(batches):
+            try:
+                leases.append(stack.enter_context(BatchLease(database, key, run=run)))
+            except GuardRefusedError as error:
+                raise _BusyError(str(error)) from error
+        yield Leases(database, leases)
+
+
+def _trashed(database: Database) -> list[Any]:
+    with database.read() as connection:
+        query = sa.select(trash_table).where(trash_table.c.state == TrashState.TRASHED)
+        return list(connection.execute(query.order_by(trash_table.c.id)))
+
+
+def _due_at(row: Any, config: PipelineConfig) -> Any:
+    return row.trashed_at + timedelta(days=config.cleanup.trash_days)
+
+
+def _needed_locally(connection: Connection, row: Any) -> bool:
+    """Return whether a photo shows (or may show) the local file again, since it was moved away."""
+    photo = photo_table.c
+    local = photo.state.not_in([PhotoState.MIGRATED, PhotoState.SUPERSEDED, PhotoState.DELETED])
+    query = sa.select(photo.id).where(photo.file_id == row.file_id, photo.source.is_not(None), local)
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def _unreferenced(database: Database) -> Tally:
+    photo = photo_table.c
+    with database.read() as connection:
+        row = connection.execute(
+            sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(photo.size), 0)).where(
+                photo["class"] == PhotoClass.FILE_UNREFERENCED, photo.source.is_(None)
+            )
+        ).one()
+    return Tally(int(row[0]), int(row[1]))

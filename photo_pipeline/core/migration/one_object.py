@@ -1,0 +1,239 @@
+"""Brings one object into the store and proves it there. Which objects, how many at once: `upload`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.delivery.caching import NOT_SERVED, cache_control
+from photo_pipeline.core.errors import PhotoChangedError, StorageConflictError, StoreRefusedError
+from photo_pipeline.core.migration.photos import (
+    ORIGINAL_TYPES,
+    Photo,
+    WantedObject,
+    object_rows,
+    staged_path,
+)
+from photo_pipeline.core.migration.proof import is_proven_row
+from photo_pipeline.core.storage.checksum import md5_hex, sha256_hex
+from photo_pipeline.core.storage.multipart import put_parts
+from photo_pipeline.core.storage.probe import StoreProbe
+from photo_pipeline.core.storage.proof import proven_by
+from photo_pipeline.core.storage.store import PhotoStore
+
+
+@dataclass(frozen=True)
+class Job:
+    """One object to bring into the store; `row` is its `pp_object` row, if it has one."""
+
+    wanted: WantedObject
+    photo: Photo
+    checksum: str
+    mime: str
+    row: Any | None
+
+    @classmethod
+    def of(cls, wanted: WantedObject, photo: Photo, row: Any | None) -> "Job":
+        """Return the job for an object that a photo needs."""
+        if wanted.recipe and row is not None:
+            return cls(wanted, photo, checksum=row.checksum, mime=row.mime, row=row)
+        return cls(wanted, photo, checksum=photo.sha256, mime=ORIGINAL_TYPES[photo.format][1], row=row)
+
+    @property
+    def size(self) -> int:
+        """Bytes, by the catalog."""
+        return int(self.row.bytes) if self.row is not None else self.photo.size
+
+
+@dataclass(frozen=True)
+class Brought:
+    """An object that is proven in the store: whether this run sent it, its bytes, and how it was proven."""
+
+    job: Job
+    created: bool
+    size: int
+    proven_by: str
+
+
+class Bringer:
+    """Thread-safe; one for a batch.
+
+    Args:
+        database: Asked whether another batch was faster.
+        config: Where the bytes are, and from which size on they go in parts.
+        store: The bucket.
+        probe: What is known of the server.
+        count: Called with the kind of each request.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        config: PipelineConfig,
+        store: PhotoStore,
+        probe: StoreProbe,
+        count: Callable[[str], None],
+    ) -> None:
+        self._database = database
+        self._config = config
+        self._store = store
+        self._probe = probe
+        self._count = count
+
+    def bring(self, job: Job) -> Brought:
+        """Put one object, unless it is there, and prove it.
+
+        Raises:
+            StoreError: the store failed or refused a request after retries.
+            PhotoChangedError: the file is gone or is no longer what was catalogued.
+            StorageConflictError: the store holds something else under the key.
+        """
+        if not self._probe.honours_if_none_match and (how := self._how_it_is_there(job)):
+            return Brought(job, created=False, size=job.size, proven_by=how)
+        if how := self._how_it_was_proven_meanwhile(job):
+            return Brought(job, created=False, size=job.size, proven_by=how)
+        path = self._path(job)
+        in_parts = job.size > self._config.upload.multipart_above
+        created, how = self._put_parts(job, path) if in_parts else self._put(job, path)
+        if how:
+            return Brought(job, created=created, size=job.size, proven_by=how)
+        raise self._conflict(job, created)
+
+    def _how_it_is_there(self, job: Job) -> str:
+        """Look before sending, where the server would overwrite."""
+        self._count("HEAD")
+        if self._store.look(job.wanted.key) is None:
+            return ""
+        return self._proven_by(job)
+
+    def _how_it_was_proven_meanwhile(self, job: Job) -> str:
+        """Return how another batch with an equal photo has proven the object, and cleared staging."""
+        if not job.wanted.recipe or staged_path(self._config, job.wanted.key).is_file():
+            return ""
+        with self._database.read() as connection:
+            row = object_rows(connection, self._store.bucket, [job.wanted.key]).get(job.wanted.key)
+        return str(row.verified_by or "earlier run") if row is not None and is_proven_row(row) else ""
+
+    def _put(self, job: Job, path: Path) -> tuple[bool, str]:
+        data = self._data(job, path)
+        self._count("PUT")
+        created = self._store.put_new(job.wanted.key, data, **self._attributes(job))
+        md5 = md5_hex(data) if self._probe.verification == "etag" else None
+        return created, self._proven_by(job, md5=md5)
+
+    def _put_parts(self, job: Job, path: Path) -> tuple[bool, str]:
+        """Send a large file part by part; what the store says of its parts proves it, or its bytes do."""
+        try:
+            with path.open("rb") as file:
+                sent = put_parts(
+                    self._store,
+                    job.wanted.key,
+                    file,
+                    sha256=job.checksum,
+                    count=self._count,
+                    **self._attributes(job),
+                )
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        except PhotoChangedError as error:
+            raise _changed(job, path) from error
+        parts_sha256 = sent.parts_sha256 if sent.created else None
+        return sent.created, self._proven_by(job, parts_sha256=parts_sha256)
+
+    def _attributes(self, job: Job) -> dict[str, Any]:
+        made = job.row._mapping if job.row is not None else None
+        served = cache_control(self._config.cdn, job.wanted.format) if job.wanted.recipe else NOT_SERVED
+        return {
+            "content_type": job.mime,
+            "cache_control": served,
+            "metadata": object_metadata(job.wanted, job.photo, job.checksum, made),
+        }
+
+    def _path(self, job: Job) -> Path:
+        if job.wanted.recipe:
+            return staged_path(self._config, job.wanted.key)
+        return job.photo.location(self._config)
+
+    def _data(self, job: Job, path: Path) -> bytes:
+        """Return the bytes to upload.
+
+        Raises:
+            PhotoChangedError: the file is gone or is no longer what was catalogued.
+        """
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        if sha256_hex(data) != job.checksum:
+            raise _changed(job, path)
+        return data
+
+    def _proven_by(self, job: Job, *, md5: str | None = None, parts_sha256: str | None = None) -> str:
+        return proven_by(
+            self._store,
+            self._probe,
+            job.wanted.key,
+            job.checksum,
+            size=job.size,
+            md5=md5,
+            parts_sha256=parts_sha256,
+            count=self._count,
+        )
+
+    def _conflict(self, job: Job, created: bool) -> StoreRefusedError | StorageConflictError:
+        thing = f"s3://{self._store.bucket}/{job.wanted.key}"
+        if created:
+            cause = "the store does not give back what it was given"
+            return StoreRefusedError(
+                thing, cause=cause, fix="do not trust this store before that is explained"
+            )
+        cause = "the store holds other bytes under this content-addressed key"
+        fix = "find out who else writes into this bucket; delete the foreign object, then retry"
+        return StorageConflictError(thing, cause=cause, fix=fix)
+
+
+def _unreadable(path: Path, error: OSError) -> PhotoChangedError:
+    return PhotoChangedError(str(path), cause=f"it cannot be read ({error.strerror})")
+
+
+def _changed(job: Job, path: Path) -> PhotoChangedError:
+    is_original = not job.wanted.recipe
+    if not is_original:
+        path.unlink(missing_ok=True)  # Our own file, damaged; the next try makes it anew.
+    return PhotoChangedError(
+        str(path),
+        cause="its content is not the one that was catalogued",
+        fix="run the inventory again" if is_original else "run `photo-pipeline migrate --retry-failed`",
+    )
+
+
+def object_metadata(
+    wanted: WantedObject, photo: Photo, checksum: str, made: Mapping[str, Any] | None
+) -> dict[str, str]:
+    """Return the object's user metadata, enough to know the object again from the bucket alone (F5).
+
+    Percent-encoded, since HTTP headers are ASCII without control characters, and short, since S3 takes
+    2 KB of metadata in all: a longer path is cut here, and whole in the batch's copy of the catalog
+    (`backup.back_up_ledger`), which `rebuild` reads.
+
+    Args:
+        wanted: The object.
+        photo: Whose it is.
+        checksum: The SHA-256 of its bytes, hex.
+        made: The `pp_object` row of a variant, for its size in pixels and its quality.
+    """
+    size = made or {"width": photo.width, "height": photo.height}
+    facts = {
+        "source-sha256": photo.sha256,
+        "sha256": checksum,
+        "recipe": wanted.recipe,
+        "variant": wanted.variant,
+        "photo-id": str(photo.id),
+        **{name: str(size[name]) for name in ("width", "height", "quality") if size.get(name) is not None},
+        "entity": quote(f"{photo.entity_type or ''}/{photo.entity_id or ''}")[:200],
+        "path": quote(f"{photo.root}/{photo.path}")[:1000],
+    }
+    return {name: value for name, value in facts.items() if value}

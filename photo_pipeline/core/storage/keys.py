@@ -1,0 +1,53 @@
+"""Which object keys are used at all, decided before a request is made.
+
+S3 takes any UTF-8 of up to 1,024 bytes; servers and client libraries do not. obstore strips a slash at
+either end (`/a` and `a` would be one object), HTTP clients resolve `..`, XML listings cannot hold control
+characters, file-backed servers refuse empty segments. What is accepted means one object everywhere.
+"""
+
+import re
+
+from photo_pipeline.core.errors import ObjectKeyError
+
+# S3's own limit, in bytes of UTF-8 ("Naming Amazon S3 objects").
+MAX_KEY_BYTES = 1024
+# Control characters, and the two others that XML 1.0, the language of listings, has no spelling for.
+_UNSPEAKABLE = re.compile("[\x00-\x1f\x7f-\x9f\ufffe\uffff]")
+
+
+def checked_key(key: str) -> str:
+    """Return the key as it came, if every request means the same object by it.
+
+    Raises:
+        ObjectKeyError: it is empty, too long, has an empty, `.` or `..` segment, a slash at either end, or a
+            character that cannot be sent or listed.
+    """
+    cause = _what_is_wrong(key)
+    if cause:
+        # Escaped: a control character must not reach a terminal or a log.
+        shown = ascii(key if len(key) <= 100 else key[:100] + "…")
+        raise ObjectKeyError(f"object key {shown}", cause=cause, fix="use another key")
+    return key
+
+
+def is_usable_key(key: str) -> bool:
+    """Return whether `checked_key` would let the key pass."""
+    return not _what_is_wrong(key)
+
+
+def _what_is_wrong(key: str) -> str:
+    try:
+        length = len(key.encode())
+    except UnicodeEncodeError:
+        return "it holds half a character (a lone surrogate) and cannot be written as UTF-8"
+    segments = key.split("/")
+    found = _UNSPEAKABLE.search(key)
+    wrong = {
+        "it is empty": not key,
+        f"it has {length:,} bytes, and S3 takes {MAX_KEY_BYTES:,}": length > MAX_KEY_BYTES,
+        "it begins or ends with a slash": key.startswith("/") or key.endswith("/"),
+        "it has an empty segment (//)": "" in segments,
+        "it has a segment . or .., which HTTP clients resolve": "." in segments or ".." in segments,
+        "it holds a control character, which listings cannot spell": found is not None,
+    }
+    return next((cause for cause, holds in wrong.items() if holds), "")

@@ -1,0 +1,423 @@
+"""What a deletion of photos takes and leaves, what its token stands for, and how it is taken back."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from photo_pipeline.core import audit
+from photo_pipeline.core.cleanup import deletion
+from photo_pipeline.core.cleanup.deletion import DeletionOutcome, confirm_deletion, unfinished_deletions
+from photo_pipeline.core.cleanup.deletion_plan import DeletionPlan, Selection, plan_deletion
+from photo_pipeline.core.cleanup.deletion_undo import Undone, undo_deletion
+from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError
+from photo_pipeline.core.migration.lease import BatchLease
+from photo_pipeline.core.migration.run import new_run_id
+from photo_pipeline.core.storage.listing import list_objects
+from photo_pipeline_tests.core.cleanup.conftest import MakeMigrated, files_of
+from photo_pipeline_tests.core.migration.quick import again, rewritten, rolled_back, uploaded
+from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo, photo
+
+
+def planned(site: Site, **selection: Any) -> DeletionPlan:
+    with site.project() as project:
+        return plan_deletion(project.database, project.config, Selection(**selection))
+
+
+def confirmed(site: Site, token: str, **selection: Any) -> DeletionOutcome:
+    with site.project() as project:
+        chosen = Selection(**selection) if selection else None
+        return confirm_deletion(
+            project.database, project.config, project.store, token, chosen, run=new_run_id()
+        )
+
+
+def deleted(site: Site, **selection: Any) -> DeletionOutcome:
+    return confirmed(site, planned(site, **selection).token, **selection)
+
+
+def taken_back(site: Site, token: str) -> Undone:
+    with site.project() as project:
+        return undo_deletion(project.database, project.config, project.store, token, run=new_run_id())
+
+
+def objects_of(site: Site) -> set[str]:
+    """The keys that the bucket shows of this site."""
+    with site.project() as project:
+        prefixes = (project.config.store.prefix, project.config.store.originals_prefix)
+        return {each.key for prefix in prefixes for each in list_objects(project.store, f"{prefix}/")}
+
+
+def urls(site: Site) -> list[str | None]:
+    return [row[0] for row in site.execute("SELECT original_url FROM item_photos ORDER BY id")]
+
+
+def with_policy(act: str, **changes: Any) -> dict[str, Any]:
+    return ITEM_PHOTOS | {"on_delete": act} | changes
+
+
+def test_a_photo_goes_with_every_object_and_its_reference_and_comes_back(make_migrated: MakeMigrated) -> None:
+    site = make_migrated(photos=2)
+    rows, objects, files = site.dump(), objects_of(site), files_of(site)
+    plan = planned(site, photos=(1,))
+    assert (plan.photos, len(plan.rows), len(plan.objects)) == (1, 1, 7)
+    assert {each.variant for each in plan.objects} == {"full", "thumb", "original"}
+    outcome = confirmed(site, plan.token, photos=(1,))
+    assert (outcome.state, outcome.rows, outcome.objects) == ("done", {"done": 1}, {"done": 7})
+    assert objects_of(site) == objects - {each.key for each in plan.objects}
+    assert urls(site).count(None) == 1
+    assert files_of(site) == files, "local files are the clean-up's, or a person's, to remove"
+    undone = taken_back(site, plan.token)
+    assert (undone.rows, undone.objects, undone.left) == (1, 7, {})
+    assert (site.dump(), objects_of(site)) == (rows, objects)
+    assert site.states() == {"migrated": 2}
+
+
+@pytest.mark.slow
+def test_by_batch_and_by_entity(make_migrated: MakeMigrated) -> None:
+    site = make_migrated(photos=6, batch_size=2)
+    assert planned(site, batches=("batch-000001",)).photos == 2
+    entity = planned(site, entities=(("item", "1"),))
+    assert entity.photos == 2
+    assert deleted(site, entities=(("item", "1"),)).rows == {"done": 2}
+    assert urls(site).count(None) == 2
+
+
+@pytest.mark.slow
+def test_nothing_is_touched_by_a_plan(make_migrated: MakeMigrated) -> None:
+    site = make_migrated(photos=2)
+    before = (site.dump(), objects_of(site))
+    planned(site, photos=(1,))
+    assert (site.dump(), objects_of(site)) == before
+
+
+@pytest.mark.parametrize("change", ["row", "new owner", pytest.param("state", marks=pytest.mark.slow)])
+def test_a_token_is_refused_once_anything_has_changed(make_migrated: MakeMigrated, change: str) -> None:
+    site = make_migrated(photos=2)
+    token = planned(site, photos=(1, 2)).token
+    if change == "row":
+        site.execute("UPDATE item_photos SET original_url = NULL WHERE item_id = 0 AND display_order = 0")
+    elif change == "new owner":
+        copied = site.execute("SELECT original_url FROM item_photos")[0][0]
+        site.execute("INSERT INTO item_photos (id, original_url) VALUES ('x', :url)", url=copied)
+    else:
+        site.execute("UPDATE pp_photo SET state = 'quarantined' WHERE id = 1")
+    before = (site.dump(), objects_of(site))
+    with pytest.raises(GuardRefusedError, match="changed"):
+        confirmed(site, token, photos=(1, 2))
+    assert (site.dump(), objects_of(site)) == before
+
+
+def test_a_token_does_not_fit_another_selection(make_migrated: MakeMigrated) -> None:
+    site = make_migrated(photos=2)
+    token = planned(site, photos=(1,)).token
+    with pytest.raises(GuardRefusedError):
+        confirmed(site, token, photos=(2,))
+    with pytest.raises(ConfigurationError, match="no deletion was begun"):
+        confirmed(site, token)
+
+
+def test_shared_objects_survive_until_the_last_owner_goes(make_migrated: MakeMigrated) -> None:
+    site = make_migrated(photos=1, rows=[item_photo(n, "/uploads/items/0.jpg") for n in range(3)])
+    objects = objects_of(site)
+    for number in (1, 2):
+        plan = planned(site, photos=(number,))
+        assert (plan.objects, len(plan.shared)) == ((), 1)
+        confirmed(site, plan.token, photos=(number,))
+        assert objects_of(site) == objects
+    assert deleted(site, photos=(3,)).objects == {"done": 7}
+    assert objects_of(site) == set()
+    assert urls(site) == [None, None, None]
+
+
+@pytest.mark.slow
+def test_a_photo_with_equal_content_elsewhere_counts_even_before_it_is_migrated(
+    make_migrated: MakeMigrated,
+) -> None:
+    site = make_migrated(photos=1)
+    photo(site.uploads / "items/same.jpg", seed=0)
+    site.execute("INSERT INTO item_photos (id, original_url) VALUES ('x', '/uploads/items/same.jpg')")
+    plan = planned(site, photos=(1,))
+    assert (plan.objects, len(plan.shared)) == ((), 1)
+
+
+def test_a_row_that_copied_the_url_keeps_the_objects(make_migrated: MakeMigrated) -> None:
+    site = make_migrated(photos=1)
+    site.execute("UPDATE item_photos SET alt = 'see ' || original_url")
+    plan = planned(site, photos=(1,))
+    assert plan.objects == ()
+    (where,) = plan.shared.values()
+    assert "alt" in where
+
+
+def test_the_row_itself_goes_where_its_source_says_so_and_comes_back(make_migrated: MakeMigrated) -> None:
+    site = make_migrated(photos=2, sources=[with_policy("delete_row")])
+    before = site.dump()
+    plan = planned(site, photos=(1,))
+    confirmed(site, plan.token, photos=(1,))
+    assert len(urls(site)) == 1
+    assert taken_back(site, plan.token).left == {}
+    assert site.dump() == before
+
+
+@pytest.mark.slow
+def test_a_row_is_left_where_its_source_says_so(make_migrated: MakeMigrated) -> None:
+    site = make_migrated(photos=1, sources=[with_policy("leave")])
+    before = site.dump()
+    assert deleted(site, photos=(1,)).objects == {"done": 7}
+    assert (site.dump(), objects_of(site)) == (before, set())
+
+
+@pytest.mark.slow
+def test_a_row_that_would_take_another_photo_along_stays(make_migrated: MakeMigrated) -> None:
+    fields = [
+        *ITEM_PHOTOS["fields"][:1],
+        {"kind": "url", "column": "alt", "root": "uploads", "name": "second", "role": "duplicate"},
+    ]
+    rows = [item_photo(0, "/uploads/items/0.jpg") | {"alt": "/uploads/items/1.jpg"}]
+    site = make_migrated(photos=2, rows=rows, sources=[with_policy("delete_row", fields=fields)])
+    plan = planned(site, photos=(1,))
+    assert (plan.rows, list(plan.blocked)) == ((), ["1"])
+    assert planned(site, photos=(1, 2)).photos == 2
+
+
+def test_a_photo_in_a_text_is_not_cut_out_of_it(make_migrated: MakeMigrated) -> None:
+    fields = [{"kind": "text", "column": "alt", "root": "uploads"}]
+    rows = [item_photo(0, None) | {"alt": '<img src="/uploads/items/0.jpg">'}]
+    rewrite = {"mode": "url", "format": "jpeg"}
+    source = with_policy("set_null", fields=fields, rewrite=rewrite)
+    site = make_migrated(photos=1, rows=rows, sources=[source])
+    plan = planned(site, photos=(1,))
+    assert (plan.rows, plan.objects, list(plan.blocked)) == ((), (), ["1"])
+
+
+def test_copies_and_addresses_of_a_primary_photo_are_emptied_with_it(make_migrated: MakeMigrated) -> None:
+    write_back = {"file_size": "bytes", "alt": "url.thumb"}
+    rows = [item_photo(0, "/uploads/items/0.jpg", "/uploads/items/1.jpg")]
+    rewrite = ITEM_PHOTOS["rewrite"] | {"write_back": write_back}
+    site = make_migrated(photos=2, rows=rows, sources=[with_policy("set_null", rewrite=rewrite)])
+    deleted(site, photos=(1,))
+    ((url, thumb, alt, size),) = site.execute(
+        "SELECT original_url, thumbnail_url, alt, file_size FROM item_photos"
+    )
+    assert (url, thumb, alt) == (None, None, None)
+    assert size is not None, "a fact names no object"
+    assert objects_of(site) == set()
+
+
+def test_a_row_that_is_edited_right_before_the_change_keeps_its_photo(
+    make_migrated: MakeMigrated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_migrated(photos=1)
+    token = planned(site, photos=(1,)).token
+    really_begin = deletion._begin
+
+    def begin(*args: Any, **options: Any) -> None:
+        really_begin(*args, **options)
+        site.execute("UPDATE item_photos SET original_url = original_url || '?v=2'")
+
+    monkeypatch.setattr(deletion, "_begin", begin)
+    objects = objects_of(site)
+    outcome = confirmed(site, token, photos=(1,))
+    assert (outcome.rows, outcome.objects) == ({"kept": 1}, {"kept": 7})
+    assert outcome.has_findings
+    assert objects_of(site) == objects
+
+
+def test_the_application_that_copies_a_url_before_the_delete_keeps_the_objects(
+    make_migrated: MakeMigrated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_migrated(photos=1)
+    (url,) = urls(site)
+    token = planned(site, photos=(1,)).token
+    at(monkeypatch, "_claim", lambda: copy(site, url), before=True)
+    objects = objects_of(site)
+    assert confirmed(site, token, photos=(1,)).objects == {"kept": 7}
+    assert objects_of(site) == objects
+
+
+def test_the_application_that_copies_a_url_during_the_delete_gets_the_objects_back(
+    make_migrated: MakeMigrated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_migrated(photos=1)
+    (url,) = urls(site)
+    token = planned(site, photos=(1,)).token
+    at(monkeypatch, "_bring_back_what_is_named", lambda: copy(site, url), before=True)
+    objects = objects_of(site)
+    assert confirmed(site, token, photos=(1,)).objects == {"kept": 7}
+    assert objects_of(site) == objects
+
+
+def test_a_batch_that_needs_an_object_which_is_being_deleted_waits(
+    make_migrated: MakeMigrated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same content comes again between the announcement and the delete, and must not be adopted."""
+    site = make_migrated(photos=1)
+    token = planned(site, photos=(1,)).token
+    met: list[BaseException] = []
+
+    def come_again() -> None:
+        photo(site.uploads / "items/same.jpg", seed=0)
+        site.execute("INSERT INTO item_photos (id, original_url) VALUES ('x', '/uploads/items/same.jpg')")
+        try:
+            uploaded(site)
+        except GuardRefusedError as error:
+            met.append(error)
+
+    at(monkeypatch, "_claim", come_again, before=False)
+    outcome = confirmed(site, token, photos=(1,))
+    assert outcome.objects == {"done": 7}
+    assert "deletion" in str(met)
+    (batch,) = uploaded(site)
+    assert rewritten(site, batch).rewritten == 1
+    assert len(objects_of(site)) == 7
+
+
+def test_while_a_run_has_the_batch_nothing_goes_and_the_same_token_goes_on_later(
+    make_migrated: MakeMigrated,
+) -> None:
+    site = make_migrated(photos=1)
+    token = planned(site, photos=(1,)).token
+    before = (site.dump(), objects_of(site))
+    with site.project() as project, BatchLease(project.database, "batch-000001", run="another"):
+        with pytest.raises(GuardRefusedError):
+            confirmed(site, token, photos=(1,))
+        assert unfinished_deletions(project.database) == [token]
+    assert (site.dump(), objects_of(site)) == before
+    assert confirmed(site, token).objects == {"done": 7}
+
+
+@pytest.mark.slow
+def test_foreign_bytes_under_one_of_its_keys_are_left(make_migrated: MakeMigrated) -> None:
+    site = make_migrated(photos=1)
+    plan = planned(site, photos=(1,))
+    key = plan.objects[0].key
+    with site.project() as project:
+        project.store.s3.put_object(Bucket=project.store.bucket, Key=key, Body=b"somebody else's")
+    outcome = confirmed(site, plan.token, photos=(1,))
+    assert outcome.objects == {"done": 6, "kept": 1}
+    assert objects_of(site) == {key}
+
+
+def test_undo_brings_no_row_back_whose_shared_object_went_with_a_later_deletion(
+    make_migrated: MakeMigrated,
+) -> None:
+    site = make_migrated(photos=1, rows=[item_photo(n, "/uploads/items/0.jpg") for n in range(2)])
+    before = site.dump()
+    first = planned(site, photos=(1,)).token
+    confirmed(site, first, photos=(1,))
+    second = planned(site, photos=(2,)).token
+    assert confirmed(site, second, photos=(2,)).objects == {"done": 7}
+    undone = taken_back(site, first)
+    assert (undone.rows, len(undone.left)) == (0, 1)
+    assert urls(site) == [None, None]
+    assert taken_back(site, second).left == {}
+    assert taken_back(site, first).left == {}
+    assert site.dump() == before
+
+
+@pytest.mark.slow
+def test_undo_leaves_rows_that_were_written_since(make_migrated: MakeMigrated) -> None:
+    site = make_migrated(photos=2)
+    token = planned(site, photos=(1, 2)).token
+    confirmed(site, token, photos=(1, 2))
+    site.execute("UPDATE item_photos SET original_url = '/new.jpg' WHERE display_order = 0")
+    undone = taken_back(site, token)
+    assert (undone.rows, undone.objects, len(undone.left)) == (1, 14, 1)
+    assert urls(site)[0] == "/new.jpg"
+
+
+@pytest.mark.slow
+def test_undo_brings_no_row_back_whose_object_is_gone_for_good(make_migrated: MakeMigrated) -> None:
+    site = make_migrated(photos=1)
+    plan = planned(site, photos=(1,))
+    confirmed(site, plan.token, photos=(1,))
+    ((key, version),) = site.execute('SELECT "key", version_id FROM pp_deleted_object LIMIT 1')
+    with site.project() as project:
+        project.store.s3.delete_object(Bucket=project.store.bucket, Key=key, VersionId=version)
+    undone = taken_back(site, plan.token)
+    assert (undone.rows, undone.objects, len(undone.left)) == (0, 6, 2)
+    assert urls(site) == [None]
+
+
+@pytest.mark.slow
+def test_what_was_deleted_is_audited_to_the_object(make_migrated: MakeMigrated) -> None:
+    site = make_migrated(photos=1)
+    deleted(site, photos=(1,))
+    with site.project() as project, project.database.read() as connection:
+        acts = [each.action for each in audit.entries(connection, last=100)]
+        assert audit.verify(connection).holds
+    assert [each for each in acts if each.startswith("delete")] == [
+        *("delete_begin", "delete_rows"),
+        *["delete_object"] * 7,
+    ]
+
+
+def test_a_rollback_leaves_deleted_photos_alone_and_takes_the_others_back(
+    make_migrated: MakeMigrated,
+) -> None:
+    site = make_migrated(photos=2)
+    deleted(site, photos=(1,))
+    outcome = rolled_back(site)
+    assert (outcome.rolled_back, outcome.conflicts) == (1, 0)
+    assert sorted(site.states().items()) == [("deleted", 1), ("rolled_back", 1)]
+    assert site.execute("SELECT state FROM pp_batch") == [("rolled_back",)]
+
+
+def test_after_a_deletion_inventories_add_up_and_a_row_that_says_it_again_is_migrated_again(
+    make_migrated: MakeMigrated,
+) -> None:
+    site = make_migrated(photos=1)
+    deleted(site, photos=(1,))
+    with site.project() as project:
+        assert site.inventory(project)[0].adds_up
+    assert site.states() == {"deleted": 1}
+    site.execute("UPDATE item_photos SET original_url = '/uploads/items/0.jpg'")
+    with site.project() as project:
+        site.inventory(project)
+    assert site.states() == {"pending": 1}
+    again(site, "batch-000001")
+    assert site.states() == {"migrated": 1}
+    assert len(objects_of(site)) == 7
+
+
+@pytest.mark.slow
+def test_a_photo_that_is_not_migrated_yet_loses_its_reference_only(make_migrated: MakeMigrated) -> None:
+    site = make_migrated(photos=1)
+    photo(site.uploads / "items/new.jpg", seed=5)
+    site.execute("INSERT INTO item_photos (id, original_url) VALUES ('x', '/uploads/items/new.jpg')")
+    with site.project() as project:
+        site.inventory(project)
+    ((number,),) = site.execute("SELECT id FROM pp_photo WHERE path = 'items/new.jpg'")
+    assert deleted(site, photos=(number,)).rows == {"done": 1}
+    assert urls(site).count(None) == 1
+    assert (site.uploads / "items/new.jpg").is_file()
+
+
+def test_it_works_on_postgresql(make_migrated: MakeMigrated) -> None:
+    site = make_migrated(photos=2, database="postgres", sources=[with_policy("delete_row")])
+    before, objects = site.dump(), objects_of(site)
+    plan = planned(site, photos=(1, 2))
+    assert confirmed(site, plan.token, photos=(1, 2)).objects == {"done": 14}
+    assert (urls(site), objects_of(site)) == ([], set())
+    assert taken_back(site, plan.token).left == {}
+    assert (site.dump(), objects_of(site)) == (before, objects)
+
+
+def at(monkeypatch: pytest.MonkeyPatch, step: str, act: Callable[[], object], *, before: bool) -> None:
+    """Let something happen right before (or after) a step of the deletion."""
+    really = getattr(deletion._Deletion, step)
+
+    def stepped(*args: Any, **options: Any) -> Any:
+        if before:
+            act()
+        result = really(*args, **options)
+        if not before:
+            act()
+        return result
+
+    monkeypatch.setattr(deletion._Deletion, step, stepped)
+
+
+def copy(site: Site, url: str | None) -> None:
+    site.execute("UPDATE item_photos SET alt = :url", url=url)
