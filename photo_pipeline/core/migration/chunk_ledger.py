@@ -61,10 +61,10 @@ class ChunkLedger:
         if self._mark(connection, marks, now) != len(marks):
             return None
         entries = self._ledger_entries(connection, rows)
-        common: tuple[Any, ...] = (self._batch, source, self._run, RewriteOutcome.APPLIED.value)
+        common: Row = (self._batch, source, self._run, RewriteOutcome.APPLIED.value)
         if self._is_sqlite:
-            common = (*common, bound(rewrite_table.c.applied_at, now, connection))
-            _Ones.of(connection.dialect).entry.run(connection, [(*entry, *common) for entry in entries])
+            at = bound(rewrite_table.c.applied_at, now, connection)
+            _Ones.of(connection.dialect).entry.run(connection, [(*entry, *common, at) for entry in entries])
         else:
             fixed = dict(zip((f"{name}_" for name in _COMMON), (*common, now), strict=True))
             connection.execute(_INSERT_ENTRIES, arrays(_ENTRY, entries) | fixed)

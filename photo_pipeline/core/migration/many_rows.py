@@ -98,7 +98,7 @@ class ManyRows:
         query = _count_of_holding(self._table, self._key_columns, tuple(names))
         # Bound like the values that a swap compares with.
         parameters = arrays(_parameters(len(self._key_columns), len(names))[: len(rows[0])], rows)
-        return bool(connection.execute(query, parameters).scalar_one() == len(rows))
+        return int(connection.execute(query, parameters).scalar_one()) == len(rows)
 
 
 # No column of the table may be called like a parameter.
