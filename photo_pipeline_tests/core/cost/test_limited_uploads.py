@@ -16,6 +16,7 @@ from photo_pipeline.core.cost import ledger
 from photo_pipeline.core.cost.meter import BLOCKS
 from photo_pipeline.core.cost.units import Unit, month_of
 from photo_pipeline.core.errors import BudgetError, PausedError
+from photo_pipeline.core.migration.spending import needed_for
 from photo_pipeline.core.project import Project
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import migrated, quick_workers
@@ -147,6 +148,17 @@ def test_reservations_are_returned_after_the_batch(make_site: MakeSite) -> None:
     migrated(site)
     assert site.execute("SELECT * FROM pp_reservation") == []
     assert status(site)["cost"]["sentence"] == ""
+
+
+def test_what_goes_in_parts_is_reserved_part_by_part() -> None:
+    mib = 1024**2
+    plain, large = (
+        needed_for([mib], multipart_above=32 * mib),
+        needed_for([33 * mib], multipart_above=32 * mib),
+    )
+    # Three parts of 16 MiB at most, their beginning and their end; a look before each of these two.
+    assert large[Unit.PUTS] - plain[Unit.PUTS] == 5 - 1
+    assert large[Unit.GETS] - plain[Unit.GETS] == 2
 
 
 def test_a_rollback_is_not_held_up(make_site: MakeSite) -> None:
