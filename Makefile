@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo ui stop test test-all lint bench bench-imaging bench-rewrites bench-transfer lock clean
+.PHONY: demo ui stop test test-all lint bench bench-imaging bench-rewrites bench-transfer bench-cost lock clean
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; ok = (3, 11) <= v < (3, 14); sys.exit(0 if ok else "photo_pipeline needs Python 3.11 to 3.13, and $(PYTHON) is %d.%d: run `make PYTHON=python3.12 ...`" % v)'
@@ -52,6 +52,9 @@ bench-rewrites: $(DEV_STAMP)  ## Rewritten rows per second beside a bare execute
 
 bench-transfer: $(DEV_STAMP)  ## The whole upload path beside rclone copy and rclone check, on one server; 4 minutes.
 	$(BIN)/python -m benchmarks.transfer $(ARGS)
+
+bench-cost: $(DEV_STAMP)  ## What counting and limiting requests costs an upload; a minute.
+	$(BIN)/python -m benchmarks.cost $(ARGS)
 
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
   --no-strip-extras --no-emit-index-url --no-header --no-annotate --all-extras --group build

@@ -35,6 +35,7 @@ from photo_pipeline.resources.image_workers import ImageWorkersResource
 from photo_pipeline.resources.photo_store import PhotoStoreResource
 from photo_pipeline.resources.settings import PipelineSettings
 from photo_pipeline.schedules import orphan_sweep, revalidation
+from photo_pipeline.sensors.cost_guard import cost_guard
 
 settings = PipelineSettings()
 
@@ -62,6 +63,7 @@ defs = dg.Definitions(
         *(orphan_cleanup, local_cleanup, delete_photos),
     ],
     schedules=[revalidation, orphan_sweep],
+    sensors=[cost_guard],
     resources={
         "settings": settings,
         "database": ApplicationDatabase(settings=settings),

@@ -86,6 +86,12 @@ def test_a_job_runs_its_own_assets_and_no_others(job: str) -> None:
     assert {key.to_user_string() for key in selected} == JOBS[job]
 
 
+def test_the_cost_guard_looks_by_itself() -> None:
+    sensors = {sensor.name: sensor for sensor in defs.sensors or []}
+    assert set(sensors) == {"cost_guard"}
+    assert sensors["cost_guard"].default_status is dg.DefaultSensorStatus.RUNNING
+
+
 def test_the_schedules_are_off_until_they_are_switched_on() -> None:
     schedules = {schedule.name: schedule for schedule in defs.schedules or []}
     assert set(schedules) == {"revalidation", "orphan_sweep"}

@@ -70,8 +70,6 @@ def migrate(
         raise ConfigurationError("--photo", cause=cause, fix="migrate --retry-failed --photo ID")
     with open_project() as project:
         _require_reachable(project)
-        if project.config.limits is not None:
-            terminal.note("`limits` is read but not enforced yet: this version has no cost guard.")
         work = _Work(project, terminal, batch, photo, retry_failed=retry_failed, sample=sample)
         inventory = work.run(rehash=rehash)
         delta = zero_delta(project.database)

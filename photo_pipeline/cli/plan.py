@@ -8,6 +8,7 @@ import typer
 
 from photo_pipeline.cli.command import DONE, AsJson
 from photo_pipeline.cli.project import open_project
+from photo_pipeline.core.cost.fit import Fit
 from photo_pipeline.core.migration.plan import Plan, make_plan
 from photo_pipeline.core.migration.sampling import Estimate
 from photo_pipeline.core.project import open_scratch, worker_count
@@ -93,11 +94,8 @@ def _show_notes(terminal: Terminal, made: Plan) -> None:
         f"{spent.assumed_request_s * 1000:.0f} ms and the uplink carries "
         f"{spent.assumed_uplink_bits_s / 1e6:.0f} Mbit/s (assumed, not measured)."
     )
-    terminal.say(
-        f"Prices: {cost.region} list prices of {cost.prices_as_of}, {cost.prices_source}. "
-        f"The {cost.free_tier} (older accounts only) has {cost.free_tier_puts_per_month:,} PUTs a month: "
-        f"this is {cost.free_tier_months:,} months of it."
-    )
+    terminal.say(f"Prices: {cost.region} list prices of {cost.prices_as_of}, {cost.prices_source}.")
+    _show_fit(terminal, cost.fit)
     share = made.sample.quarantined_share_at_most
     terminal.say(
         f"Quarantine: {len(made.sample.failures):,} of the sample cannot be processed; "
@@ -105,6 +103,24 @@ def _show_notes(terminal: Terminal, made: Plan) -> None:
     )
     for path, reason in made.sample.failures.items():
         terminal.say(f"  {path}: {reason}")
+
+
+def _show_fit(terminal: Terminal, fit: Fit) -> None:
+    """Say what the objects per photo mean for each plan, before anyone is surprised."""
+    terminal.say(f"Each picture becomes {fit.objects_per_photo:.1f} objects on average.")
+    for each in fit.plans:
+        takes = f"takes {each.months:,} months of it" if each.months else f"never fits: {each.why_never}"
+        terminal.say(
+            f"The {each.title} ({each.who}; read {each.as_of}) has {each.puts_per_month:,} PUTs a month: "
+            f"that is {each.photos_per_month:,} photos a month, and {each.photos_per_month_guarded:,} up to "
+            f"where the cost guard stops. This migration {takes}."
+        )
+    if fit.first_month_share is not None:
+        terminal.say(
+            f"All in one month, it uses {fit.first_month_share:.0%} of your limits ({fit.configured})."
+        )
+    for suggestion in fit.suggestions:
+        terminal.say(f"  - {suggestion}")
 
 
 def _show_rows(terminal: Terminal, made: Plan) -> None:

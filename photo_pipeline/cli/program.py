@@ -70,6 +70,11 @@ COMMANDS = (
         "Prove that rollback restores exact rows, in a transaction that is undone. Nothing is changed.",
     ),
     Listed(
+        "cost",
+        "cost",
+        "Show what was used this month, the limits, and the forecast; or override the limits on purpose.",
+    ),
+    Listed(
         "provision",
         "provision",
         "Set up bucket, CDN, alarms and budget as configured, and see what was changed since.",

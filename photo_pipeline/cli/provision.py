@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -9,7 +11,9 @@ import typer
 
 from photo_pipeline.cli.command import DONE, FINDINGS, AsJson, CommandGroup
 from photo_pipeline.cli.project import open_config
+from photo_pipeline.core.cost.lenient import LenientMeter
 from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError
+from photo_pipeline.core.project import open_database
 from photo_pipeline.core.provisioning import roles
 from photo_pipeline.core.provisioning.aws import Aws
 from photo_pipeline.core.provisioning.plan import Plan, apply_plan, make_plan, require_digest
@@ -24,7 +28,8 @@ def plan(json_: AsJson = False) -> int:
     Example: photo-pipeline provision plan
     """
     terminal = Terminal(as_json=json_)
-    made = make_plan(_world())
+    with _world() as world:
+        made = make_plan(world)
     _say(terminal, made)
     terminal.result(_document(made))
     return DONE
@@ -42,16 +47,16 @@ def apply(
     Example: photo-pipeline provision apply --yes
     """
     terminal = Terminal(as_json=json_)
-    world = _world()
-    made = make_plan(world)
-    _say(terminal, made)
-    if digest is not None:
-        require_digest(made, digest)
-    elif made.changes and not yes:
-        _ask(terminal)
-    done = apply_plan(world, made, changed=lambda change: terminal.note(f"done: {change.resource}"))
-    terminal.say(f"{len(done.changes)} changes made. {summary(done.after)}")
-    _say_what_is_next(terminal, world, done.after)
+    with _world() as world:
+        made = make_plan(world)
+        _say(terminal, made)
+        if digest is not None:
+            require_digest(made, digest)
+        elif made.changes and not yes:
+            _ask(terminal)
+        done = apply_plan(world, made, changed=lambda change: terminal.note(f"done: {change.resource}"))
+        terminal.say(f"{len(done.changes)} changes made. {summary(done.after)}")
+        _say_what_is_next(terminal, world, done.after)
     terminal.result({"applied": [asdict(change) for change in done.changes], "after": _document(done.after)})
     return DONE if done.after.is_clean else FINDINGS
 
@@ -62,7 +67,8 @@ def drift(json_: AsJson = False) -> int:
     Example: photo-pipeline provision drift --json
     """
     terminal = Terminal(as_json=json_)
-    made = make_plan(_world())
+    with _world() as world:
+        made = make_plan(world)
     _say(terminal, made)
     terminal.result(_document(made))
     return DONE if made.is_clean else FINDINGS
@@ -90,9 +96,11 @@ def policies(
     return DONE
 
 
-def _world() -> World:
+@contextmanager
+def _world() -> Iterator[World]:
     config = open_config()
-    return World(config, Aws(config.store))
+    with closing(LenientMeter(lambda: open_database(config))) as meter:
+        yield World(config, Aws(config.store, meter=meter))
 
 
 def _say(terminal: Terminal, made: Plan) -> None:

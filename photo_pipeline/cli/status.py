@@ -1,9 +1,11 @@
 """`photo-pipeline status`: where the migration stands."""
 
 from photo_pipeline.cli.command import DONE, AsJson
+from photo_pipeline.cli.cost import document
 from photo_pipeline.cli.project import open_project
 from photo_pipeline.core.catalog.inventory import last_inventory
 from photo_pipeline.core.catalog.schema import schema_exists
+from photo_pipeline.core.cost.guard import cost_status
 from photo_pipeline.core.migration.delta import zero_delta
 from photo_pipeline.core.migration.state import batch_statuses, migration_row, unbatched_states
 from photo_pipeline.core.migration.watch import wish
@@ -28,8 +30,11 @@ def status(json_: AsJson = False) -> int:
         unbatched = unbatched_states(project.database)
         stopped = wish(project.database)
         delta = zero_delta(project.database)
+        spending = cost_status(project.database, project.config)
         with project.database.read() as connection:
             stores = store_answers(connection)
+    if spending is not None and spending.sentence:
+        terminal.say(f"{spending.sentence} More: photo-pipeline cost")
     if stopped.sentence:
         terminal.say(f"The migration was {stopped.sentence}. To let it go on: photo-pipeline resume")
     terminal.say(f"Migration: {row.status}. Last inventory: {row.inventoried_at:%Y-%m-%d %H:%M:%S} UTC.")
@@ -47,6 +52,7 @@ def status(json_: AsJson = False) -> int:
         {
             "status": row.status,
             "control": stopped,
+            "cost": document(spending) if spending else None,
             "zero_delta": delta,
             "inventory": inventory,
             "batches": batches,

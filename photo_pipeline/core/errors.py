@@ -53,6 +53,10 @@ class PausedError(PhotoPipelineError):
     exit_code = 3
 
 
+class BudgetError(PausedError):
+    """The cost guard suspends uploads; what was done is kept, and they go on when the budget allows it."""
+
+
 class InfrastructureError(PhotoPipelineError):
     """Something outside is down or refuses us; the work can be resumed when it is back."""
 

@@ -13,6 +13,7 @@ from typing import Self
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.scratch import ScratchDatabase
 from photo_pipeline.core.config import PipelineConfig, database_url, load_config
+from photo_pipeline.core.cost.meter import Meter
 from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.imaging.pool import ImageWorkers
 from photo_pipeline.core.storage.store import PhotoStore
@@ -51,12 +52,21 @@ class Project:
             ConfigurationError: no credentials, refused credentials, or no such bucket.
             StoreError: it does not answer.
         """
-        return PhotoStore.open(self.config.store)
+        return PhotoStore.open(self.config.store, meter=self.meter)
 
     @cached_property
     def cdn(self) -> Cdn:
         """The delivery side."""
-        return Cdn(self.config.cdn.base_url)
+        return Cdn(self.config.cdn.base_url, meter=self.meter)
+
+    @cached_property
+    def meter(self) -> Meter:
+        """Counts what the store and the CDN are asked for.
+
+        Raises:
+            ConfigurationError, DatabaseError: as `database`.
+        """
+        return Meter(self.database)
 
     def workers(self) -> ImageWorkers:
         """Return a new pool of image workers, to be used as a context manager."""
@@ -68,6 +78,8 @@ class Project:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if "meter" in self.__dict__:
+            self.meter.close()
         if "database" in self.__dict__:
             self.database.close()
         if "cdn" in self.__dict__:

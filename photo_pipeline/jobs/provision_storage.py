@@ -1,12 +1,15 @@
 """The job `provision_storage`: what the CLI's `provision` does, from the UI."""
 
+from contextlib import closing
 from typing import Literal
 
 import dagster as dg
 from pydantic import Field
 
 from photo_pipeline.assets.running import explained_failures
+from photo_pipeline.core.cost.lenient import LenientMeter
 from photo_pipeline.core.errors import GuardRefusedError
+from photo_pipeline.core.project import open_database
 from photo_pipeline.core.provisioning.aws import Aws
 from photo_pipeline.core.provisioning.plan import Plan, apply_plan, make_plan, require_digest
 from photo_pipeline.core.provisioning.presentation import plan_lines
@@ -34,16 +37,17 @@ def provision(context: dg.OpExecutionContext, config: ProvisionConfig, settings:
     """Compare bucket, CDN, alarms and budget with the configuration; change them if asked to."""
     with explained_failures():
         loaded = settings.load_before_delivery()
-        world = World(loaded, Aws(loaded.store))
-        plan = make_plan(world)
-        _log(context, plan)
-        if config.action == "apply":
-            _require_consent(plan, config)
-            done = apply_plan(
-                world, plan, changed=lambda change: context.log.info(f"done: {change.resource}")
-            )
-            plan = done.after
+        with closing(LenientMeter(lambda: open_database(loaded))) as meter:
+            world = World(loaded, Aws(loaded.store, meter=meter))
+            plan = make_plan(world)
             _log(context, plan)
+            if config.action == "apply":
+                _require_consent(plan, config)
+                done = apply_plan(
+                    world, plan, changed=lambda change: context.log.info(f"done: {change.resource}")
+                )
+                plan = done.after
+                _log(context, plan)
     context.add_output_metadata(_facts(plan))
     if config.action != "plan" and not plan.is_clean:
         found = [*plan.warnings, *(change.resource for change in plan.changes)]

@@ -31,7 +31,7 @@ def one_store(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[PhotoStore] = []
     really_open = PhotoStore.open
 
-    def once(settings: StoreSettings) -> PhotoStore:
+    def once(settings: StoreSettings, **_: Any) -> PhotoStore:
         if not opened:
             opened.append(really_open(settings))
         return opened[0]

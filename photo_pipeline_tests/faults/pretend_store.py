@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from photo_pipeline.core.catalog.tables import store_table, utc_now
 from photo_pipeline.core.config import StoreSettings
+from photo_pipeline.core.cost.meter import UNCOUNTED, RequestMeter
 from photo_pipeline.core.delivery.cdn import Cdn, Delivered
 from photo_pipeline.core.project import Project
 from photo_pipeline.core.storage.checksum import sha256_hex
@@ -25,6 +26,7 @@ class PretendStore:
     settings: StoreSettings
     objects: dict[str, tuple[bytes, dict[str, Any]]] = field(default_factory=dict)
     sent: list[str] = field(default_factory=list)
+    meter: RequestMeter = UNCOUNTED
 
     @property
     def bucket(self) -> str:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from photo_pipeline.core.cost.hooks import counted_pool
+from photo_pipeline.core.cost.meter import UNCOUNTED, RequestMeter
+from photo_pipeline.core.cost.units import Unit
 from photo_pipeline.core.errors import DeliveryError
 from photo_pipeline.core.storage.checksum import sha256_hex
 
@@ -47,9 +50,10 @@ class Delivered:
 class Cdn:
     """The CDN behind one base URL. Thread-safe."""
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, *, meter: RequestMeter = UNCOUNTED) -> None:
         self.base_url = base_url
-        self._http = urllib3.PoolManager(maxsize=32, timeout=_TIMEOUT, retries=_RETRIES)
+        self._meter = meter
+        self._http = counted_pool(meter, maxsize=32, timeout=_TIMEOUT, retries=_RETRIES)
 
     def fetch(self, url: str, *, accept: str = "*/*") -> Delivered:
         """Return the CDN's answer to GET `url`, whatever its status.
@@ -67,6 +71,7 @@ class Cdn:
                 cause=f"it does not answer ({' '.join(str(error).split())[:200]})",
                 fix="check cdn.base_url and that the distribution is deployed, then run again",
             ) from error
+        self._meter.count(Unit.CDN_BYTES_OUT, len(answer.data))
         return Delivered(
             url=url,
             status=answer.status,

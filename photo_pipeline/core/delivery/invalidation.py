@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import ClientError
+from sqlalchemy import Connection
 
 from photo_pipeline.core.audit import record
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.tables import utc_now
-from photo_pipeline.core.cost.pricing import FREE_INVALIDATION_PATHS, INVALIDATION_PATH_USD
-from photo_pipeline.core.cost.usage import INVALIDATION_PATHS, count, month_of, used
+from photo_pipeline.core.cost import ledger
+from photo_pipeline.core.cost.pricing import price_list
+from photo_pipeline.core.cost.units import Unit, month_of
 from photo_pipeline.core.delivery.cloudfront import cloudfront_errors, error_code
 from photo_pipeline.core.delivery.invalidation_plan import InvalidationPlan
 from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError, InfrastructureError
@@ -65,7 +67,7 @@ class Patience:
 def bill_for(database: Database, paths: int) -> Bill:
     """Return what so many more paths would cost in this month."""
     with database.read() as connection:
-        return _bill(used(connection, INVALIDATION_PATHS), paths)
+        return _bill(_paths_used(connection, month_of(utc_now())), paths)
 
 
 def invalidate(
@@ -169,23 +171,29 @@ class _Sender:
 
 
 def _bill(used_before: int, paths: int) -> Bill:
-    free_left = max(0, FREE_INVALIDATION_PATHS - used_before)
-    return Bill(paths, used_before, free_left, round(max(0, paths - free_left) * INVALIDATION_PATH_USD, 4))
+    prices = price_list().cloudfront
+    usd = prices.invalidation_usd(used_before + paths) - prices.invalidation_usd(used_before)
+    return Bill(paths, used_before, max(0, prices.free_invalidation_paths - used_before), round(usd, 4))
+
+
+def _paths_used(connection: Connection, month: str) -> int:
+    return ledger.used_in(connection, month).get(Unit.INVALIDATION_PATHS, 0)
 
 
 def _reserve(
     database: Database, plan: InvalidationPlan, distribution: str, *, run: str, allow_cost: bool, month: str
 ) -> Bill:
     """Count the paths before they are sent: nothing is spent that was not counted (DESIGN rule 8)."""
-    paths = len(plan.paths)
+    paths, free = len(plan.paths), price_list().cloudfront.free_invalidation_paths
     with database.write() as connection:
-        total = count(connection, INVALIDATION_PATHS, paths, month=month)
-        bill = _bill(total - paths, paths)
+        # Others that count wait from here on until this transaction ends.
+        ledger.add(connection, month, {Unit.INVALIDATION_PATHS: paths})
+        bill = _bill(_paths_used(connection, month) - paths, paths)
         if bill.usd and not allow_cost:
             raise GuardRefusedError(
                 "invalidation",
                 cause=f"{paths:,} paths would cost ${bill.usd:,.2f}: of this month's "
-                f"{FREE_INVALIDATION_PATHS:,} free ones {bill.used:,} are used; nothing was sent",
+                f"{free:,} free ones {bill.used:,} are used; nothing was sent",
                 fix="name a wildcard that covers them, wait for the next month, or allow the cost "
                 "(--allow-cost)",
             )
@@ -203,4 +211,4 @@ def _reserve(
 def _give_back(database: Database, paths: int, *, month: str) -> None:
     if paths:
         with database.write() as connection:
-            count(connection, INVALIDATION_PATHS, -paths, month=month)
+            ledger.add(connection, month, {Unit.INVALIDATION_PATHS: -paths})

@@ -1,7 +1,7 @@
 """The installation under examination: its parts, opened when a check first asks for them.
 
 Everything that is written (small probe objects under `.doctor/`) is removed at the end. The database is only
-written to in transactions that are undone.
+written to in transactions that are undone; but requests are counted in it, where that is possible.
 """
 
 import uuid
@@ -18,6 +18,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from photo_pipeline.core.aws_session import aws_session
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.config import PipelineConfig, StoreSettings, find_config, load_config
+from photo_pipeline.core.cost.hooks import count_boto3
+from photo_pipeline.core.cost.lenient import LenientMeter
 from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.project import open_database
 
@@ -56,7 +58,14 @@ class Patient:
         """A client of the store, which nothing was asked yet."""
         endpoint = self.config.store.endpoint_url
         style: Any = {"addressing_style": "path" if endpoint else "auto"}
-        return self.session.client("s3", endpoint_url=endpoint, config=Config(**_TIMEOUTS, s3=style))
+        client = self.session.client("s3", endpoint_url=endpoint, config=Config(**_TIMEOUTS, s3=style))
+        count_boto3(client, self.meter)
+        return client
+
+    @cached_property
+    def meter(self) -> LenientMeter:
+        """Counts the examination's own requests."""
+        return LenientMeter(lambda: open_database(self.config))
 
     @property
     def bucket(self) -> str:
@@ -76,7 +85,7 @@ class Patient:
     @cached_property
     def cdn(self) -> Cdn:
         """The delivery side."""
-        return Cdn(self.config.cdn.base_url)
+        return Cdn(self.config.cdn.base_url, meter=self.meter)
 
     @cached_property
     def probe_key(self) -> str:
@@ -133,6 +142,8 @@ class Patient:
         for key in list(self._written):
             with suppress(ClientError, BotoCoreError):
                 self.remove(key)
+        if "meter" in self.__dict__:
+            self.meter.close()
         if "database" in self.__dict__:
             self.database.close()
         if "cdn" in self.__dict__:

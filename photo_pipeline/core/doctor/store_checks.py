@@ -5,11 +5,12 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import urllib3
 from botocore.exceptions import BotoCoreError, ClientError, PartialCredentialsError, ProfileNotFound
 from urllib3.exceptions import HTTPError
 
 from photo_pipeline.core.catalog.tables import utc_now
+from photo_pipeline.core.cost.hooks import counted_pool
+from photo_pipeline.core.cost.units import Unit
 from photo_pipeline.core.doctor.finding import Check, Finding, down, ok, problem, skipped
 from photo_pipeline.core.doctor.patient import PROBE, Patient, is_aws
 from photo_pipeline.core.errors import ConfigurationError
@@ -219,7 +220,8 @@ def private(patient: Patient) -> Iterator[Finding]:
         "get_object", Params={"Bucket": patient.bucket, "Key": patient.probe_key}
     )
     try:
-        answer = urllib3.request("GET", signed.partition("?")[0], timeout=6, retries=2, redirect=False)
+        with counted_pool(patient.meter, unit=Unit.GETS) as http:
+            answer = http.request("GET", signed.partition("?")[0], timeout=6, retries=2, redirect=False)
     except HTTPError as error:
         yield down(_one_line(error), fix="run again when the store answers")
         return
@@ -283,7 +285,7 @@ def _not_seen(patient: Patient, error: ClientError, action: str) -> Finding:
 def verification(patient: Patient) -> Iterator[Finding]:
     """How uploads are proven on this store."""
     try:
-        probe = ask_store(PhotoStore.open(patient.config.store))
+        probe = ask_store(PhotoStore.open(patient.config.store, meter=patient.meter))
     finally:
         patient.forget_versions(f"{patient.config.store.prefix}/.probe/")
     cost = {

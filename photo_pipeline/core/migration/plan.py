@@ -22,7 +22,8 @@ from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.inventory import Inventory, take_inventory
 from photo_pipeline.core.catalog.tables import utc_now
 from photo_pipeline.core.config import PipelineConfig
-from photo_pipeline.core.cost.pricing import LEGACY_FREE_TIER, S3_STANDARD
+from photo_pipeline.core.cost.budget import Budget
+from photo_pipeline.core.cost.fit import Fit, Workload, fit
 from photo_pipeline.core.errors import PhotoError
 from photo_pipeline.core.imaging.pool import ImageWorkers, PhotoTask
 from photo_pipeline.core.imaging.recipe import ImageFormat
@@ -58,16 +59,17 @@ class SampleFacts:
 
 @dataclass(frozen=True)
 class PlannedCost:
-    """What the requests and the storage cost at list price, in US dollars."""
+    """What requests and storage cost at list price, in US dollars, and under which limits they fit."""
 
     requests_usd: Estimate
     storage_usd_per_month: Estimate
     prices_as_of: date
     prices_source: str
     region: str
+    fit: Fit
     free_tier: str
     free_tier_puts_per_month: int
-    free_tier_months: int
+    free_tier_months: int | None
 
 
 @dataclass(frozen=True)
@@ -239,7 +241,7 @@ class _Forecast:
             variant_bytes=variants,
             upload_bytes=upload,
             sample=self._facts(),
-            cost=_cost(puts, upload, objects),
+            cost=self._cost(puts, upload),
             time=self._time(objects, upload),
             rows_shown=rows_shown,
         )
@@ -271,6 +273,35 @@ class _Forecast:
         moving = upload.value * 8 / ASSUMED_UPLINK_BITS_S
         return PlannedTime(encode, max(waiting, moving), ASSUMED_REQUEST_S, ASSUMED_UPLINK_BITS_S)
 
+    def _cost(self, puts: Estimate, upload: Estimate) -> PlannedCost:
+        budget = Budget.of(self._config)
+        prices, fitting = budget.prices, fit(self._workload(upload), budget)
+        free = fitting.plans[0]
+        return PlannedCost(
+            # Each PUT is followed by one proof.
+            requests_usd=puts.times(prices.requests_usd(puts=1, gets=1)),
+            storage_usd_per_month=upload.times(prices.storage_usd_per_month(1)),
+            prices_as_of=prices.as_of,
+            prices_source=prices.source,
+            region=prices.region,
+            fit=fitting,
+            free_tier=free.title,
+            free_tier_puts_per_month=free.puts_per_month,
+            free_tier_months=free.months,
+        )
+
+    def _workload(self, upload: Estimate) -> Workload:
+        presets = {source.preset for source in self._config.sources}
+        return Workload(
+            pictures=len(self._work.contents),
+            objects=self._work.objects,
+            stored_bytes=upload.value,
+            batch_size=self._config.batches.size,
+            sizes=max(len(self._config.variants[name]) for name in presets),
+            formats=len(ImageFormat),
+            keeps_originals=self._config.store.originals == "keep",
+        )
+
     def _facts(self) -> SampleFacts:
         failures = {
             content.photo.path: str(made)
@@ -295,21 +326,6 @@ def _sum(one: Estimate, other: Estimate) -> Estimate:
         one.standard_error + other.standard_error,
         one.low + other.low,
         one.high + other.high,
-    )
-
-
-def _cost(puts: Estimate, upload: Estimate, objects: int) -> PlannedCost:
-    prices, free = S3_STANDARD, LEGACY_FREE_TIER
-    return PlannedCost(
-        # Each PUT is followed by one proof.
-        requests_usd=puts.times(prices.requests_usd(puts=1, gets=1)),
-        storage_usd_per_month=upload.times(prices.storage_usd_per_month(1)),
-        prices_as_of=prices.as_of,
-        prices_source=prices.source,
-        region=prices.region,
-        free_tier=free.name,
-        free_tier_puts_per_month=free.puts,
-        free_tier_months=free.months_for(puts=objects),
     )
 
 

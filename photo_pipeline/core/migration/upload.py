@@ -18,7 +18,9 @@ import sqlalchemy as sa
 from photo_pipeline.core.catalog.database import Database, insert_or_update
 from photo_pipeline.core.catalog.tables import PhotoState, object_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.cost.guard import CostGuard, Spending
 from photo_pipeline.core.errors import (
+    BudgetError,
     NotStoredError,
     PausedError,
     PhotoError,
@@ -44,6 +46,7 @@ from photo_pipeline.core.migration.process import (
     process_batch,
 )
 from photo_pipeline.core.migration.proof import is_proven_row, ready_photos, refuse_while_deleted
+from photo_pipeline.core.migration.spending import needed_for
 from photo_pipeline.core.migration.watch import ControlWatch
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.probe import probe_store
@@ -96,6 +99,7 @@ def upload_batch(
         StoreError: the store is down, refuses us or fails photo after photo; what was proven until then is
             recorded. An object that fails while others pass costs its photo only.
         PausedError: a person stopped the migration; what was proven until then is recorded, too.
+        BudgetError: the cost guard did; the same.
         LeaseLostError: another run has taken the batch over.
     """
     if _staging_has_gaps(database, config, lease.batch):
@@ -124,6 +128,7 @@ class _BatchUploader:
         self._outcome = Uploaded()
         self._by_content: dict[str, list[Photo]] = defaultdict(list)
         self._watch = ControlWatch(database)
+        self._spending = Spending()
         self._failure: StoreError | PausedError | None = None
         # By content: the first store failure of one of its objects.
         self._failed: dict[str, StoreError] = {}
@@ -137,11 +142,17 @@ class _BatchUploader:
         for photo in photos:
             self._by_content[photo.sha256].append(photo)
         if jobs:
-            probe = probe_store(self._database, self._store)
-            self._outcome.verification = probe.verification
-            self._outcome.store = probe.sentence
-            bringer = Bringer(self._database, self._config, self._store, probe, self._outcome.count)
-            self._transfer(jobs, bringer, progress)
+            guard = CostGuard.of(self._database, self._config)
+            needed = needed_for(
+                [job.size for job in jobs], multipart_above=self._config.upload.multipart_above
+            )
+            with guard.spending(self._store.meter, needed, batch=self._lease.batch) as spending:
+                self._spending = spending
+                probe = probe_store(self._database, self._store)
+                self._outcome.verification = probe.verification
+                self._outcome.store = probe.sentence
+                bringer = Bringer(self._database, self._config, self._store, probe, self._outcome.count)
+                self._transfer(jobs, bringer, progress)
         self._advance(photos)
         return self._outcome
 
@@ -191,7 +202,7 @@ class _BatchUploader:
                 progress("objects", done, len(jobs))
                 if len(proven) >= _RECORD_EVERY:
                     self._record(proven)
-                self._failure = self._failure or self._watch.stopped()
+                self._failure = self._failure or self._watch.stopped() or self._spending.stopped()
                 if self._failure is None:
                     running += start(islice(self._worthwhile(queue), 1))
         self._record(proven)
@@ -217,10 +228,15 @@ class _BatchUploader:
             proven.append(future.result())
             self._any_proven = True
             self._in_a_row.clear()
+        except BudgetError as error:
+            self._failure = self._failure or error
         except PausedError:
             pass  # `_try` was told to start nothing more; `_transfer` raises it when everything has ended.
         except StoreError as error:
-            self._note_failure(job, error)
+            try:
+                self._note_failure(job, error)
+            except BudgetError as stopped:  # it may not even ask whether the store answers
+                self._failure = stopped
         except PhotoError as error:
             self._quarantine(job.photo.sha256, error)
 

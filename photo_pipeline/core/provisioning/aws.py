@@ -11,6 +11,8 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 
 from photo_pipeline.core.aws_session import aws_session
 from photo_pipeline.core.config import StoreSettings
+from photo_pipeline.core.cost.hooks import count_boto3
+from photo_pipeline.core.cost.meter import UNCOUNTED, RequestMeter
 from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError, InfrastructureError
 
 GLOBAL_REGION = "us-east-1"
@@ -34,7 +36,9 @@ _T = TypeVar("_T")
 class Aws:
     """Clients of one account, made when they are needed. Credentials come from the standard environment."""
 
-    def __init__(self, store: StoreSettings, *, session: boto3.Session | None = None) -> None:
+    def __init__(
+        self, store: StoreSettings, *, session: boto3.Session | None = None, meter: RequestMeter = UNCOUNTED
+    ) -> None:
         try:
             # Its overloads know services by their literal names only.
             self._session: Any = session or aws_session(store.region)
@@ -43,6 +47,7 @@ class Aws:
                 "$AWS_PROFILE", cause=str(error), fix="name an existing profile"
             ) from error
         self._store = store
+        self._meter = meter
 
     @property
     def is_amazon(self) -> bool:
@@ -51,14 +56,16 @@ class Aws:
 
     @cached_property
     def s3(self) -> Any:
-        """S3, in the bucket's region."""
+        """S3, in the bucket's region; the only service here whose requests are charged, and so counted."""
         options: Any = {"addressing_style": "auto" if self.is_amazon else "path"}
-        return self._session.client(
+        client = self._session.client(
             "s3",
             region_name=self._store.region,
             endpoint_url=self._store.endpoint_url,
             config=Config(**_LIMITS, s3=options),
         )
+        count_boto3(client, self._meter)
+        return client
 
     @cached_property
     def cloudfront(self) -> Any:

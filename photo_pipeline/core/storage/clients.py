@@ -13,15 +13,23 @@ from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store
 
 from photo_pipeline.core.config import StoreSettings
+from photo_pipeline.core.cost.hooks import count_boto3
+from photo_pipeline.core.cost.meter import RequestMeter
 from photo_pipeline.core.storage.retries import CONTROL_TIMEOUTS_S
 
 _CONNECT_TIMEOUT_S = 5
 
 
 def control_client(
-    session: boto3.Session, settings: StoreSettings, *, read_timeout_s: int | None = None
+    session: boto3.Session, settings: StoreSettings, meter: RequestMeter, *, read_timeout_s: int | None = None
 ) -> Any:
-    """Return a boto3 S3 client that waits so many seconds for an answer; as control requests do, by default.
+    """Return a boto3 S3 client whose every request is counted.
+
+    Args:
+        session: With the credentials.
+        settings: The bucket.
+        meter: Counts each attempt before it is sent.
+        read_timeout_s: How long it waits for an answer; None: as control requests do.
 
     Raises:
         botocore.exceptions.BotoCoreError, ValueError: the settings cannot be used.
@@ -35,7 +43,9 @@ def control_client(
         signature_version="s3v4",
         s3={"addressing_style": "path" if settings.endpoint_url else "auto"},
     )
-    return session.client("s3", endpoint_url=settings.endpoint_url, config=config)
+    client = session.client("s3", endpoint_url=settings.endpoint_url, config=config)
+    count_boto3(client, meter)
+    return client
 
 
 def data_client(session: boto3.Session, settings: StoreSettings, *, timeout_s: int) -> S3Store:

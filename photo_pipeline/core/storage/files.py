@@ -15,6 +15,7 @@ from typing import BinaryIO
 import obstore
 from obstore.store import S3Store
 
+from photo_pipeline.core.cost.units import Unit
 from photo_pipeline.core.durable import sync_folder
 from photo_pipeline.core.errors import (
     GuardRefusedError,
@@ -269,7 +270,7 @@ def _fetch(store: PhotoStore, stored: StoredObject, partial: Path, progress: Pro
         return digest.hexdigest()
 
     with store_errors(f"s3://{store.bucket}/{stored.key}"):
-        return store.transfer(get, stored.size)
+        return store.transfer(get, stored.size, unit=Unit.GETS)
 
 
 def _put_in_place(partial: Path, path: Path, *, replace: bool) -> None:

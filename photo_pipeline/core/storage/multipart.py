@@ -111,7 +111,9 @@ class _Upload:
         self._thing = f"s3://{store.bucket}/{key}"
         # The control client's time limit is for answers without a body.
         self._timeouts_s = data_timeouts_s(part_bytes)
-        self._s3 = control_client(store.session, store.settings, read_timeout_s=self._timeouts_s[-1])
+        self._s3 = control_client(
+            store.session, store.settings, store.meter, read_timeout_s=self._timeouts_s[-1]
+        )
         self._parts: list[dict[str, Any]] = []
         self._digests = b""
 

@@ -17,6 +17,8 @@ from obstore.store import S3Store
 
 from photo_pipeline.core.aws_session import aws_session
 from photo_pipeline.core.config import StoreSettings
+from photo_pipeline.core.cost.meter import UNCOUNTED, RequestMeter
+from photo_pipeline.core.cost.units import Unit
 from photo_pipeline.core.storage.bandwidth import Bandwidth
 from photo_pipeline.core.storage.checksum import checksum_from_base64, sha256_hex
 from photo_pipeline.core.storage.clients import control_client, data_client
@@ -48,19 +50,25 @@ class PhotoStore:
         *,
         s3: Any,
         session: boto3.Session,
+        meter: RequestMeter = UNCOUNTED,
         bandwidth: Bandwidth | None = None,
     ) -> None:
         self.settings = settings
         self.s3 = s3
         self.session = session
+        self.meter = meter
         self.bandwidth = bandwidth or Bandwidth(settings.max_bandwidth)
         self._data: dict[int, S3Store] = {}
         # The first one is made here, where missing credentials are looked for.
         self._data_client(data_timeouts_s(0)[0])
 
     @classmethod
-    def open(cls, settings: StoreSettings) -> "PhotoStore":
+    def open(cls, settings: StoreSettings, *, meter: RequestMeter = UNCOUNTED) -> "PhotoStore":
         """Connect with the standard AWS credentials and check that the bucket answers.
+
+        Args:
+            settings: The bucket.
+            meter: Counts every request from this one on.
 
         Raises:
             ConfigurationError: no credentials, refused credentials, or no such bucket.
@@ -68,7 +76,7 @@ class PhotoStore:
         """
         with opening_errors(settings):
             session = aws_session(settings.region)
-            store = cls(settings, s3=control_client(session, settings), session=session)
+            store = cls(settings, s3=control_client(session, settings, meter), session=session, meter=meter)
             store.control(
                 lambda: store.s3.head_bucket(Bucket=settings.bucket), unless=EndpointConnectionError
             )
@@ -115,22 +123,27 @@ class PhotoStore:
 
         try:
             with store_errors(f"s3://{self.bucket}/{key}"):
-                self.transfer(put, len(data))
+                self.transfer(put, len(data), unit=Unit.PUTS)
         except AlreadyExistsError:
             return False
         return True
 
-    def transfer(self, request: Callable[[S3Store], _T], size: int) -> _T:
+    def transfer(self, request: Callable[[S3Store], _T], size: int, *, unit: Unit) -> _T:
         """Return what the data request returns, tried again as its size allows; errors pass unchanged.
+
+        Each try is counted before it is sent.
 
         Args:
             request: The call, with the client that it should use.
             size: Bytes that it carries one way or the other; what they may take, and the cap's share.
+            unit: What it is charged as: `PUTS` carry bytes in, all others out.
         """
         self.bandwidth.wait_for(size)
         patience = Patience(data_timeouts_s(size), timed_out=timed_out)
 
         def attempt() -> _T:
+            self.meter.count(unit)
+            self.meter.count(Unit.BYTES_IN if unit is Unit.PUTS else Unit.BYTES_OUT, size)
             try:
                 return request(self._data_client(patience.timeout_s))
             except BaseError:
@@ -209,7 +222,7 @@ class PhotoStore:
         checked_key(key)
         try:
             with store_errors(f"s3://{self.bucket}/{key}"):
-                found = self.transfer(lambda client: obstore.head(client, key), 0)
+                found = self.transfer(lambda client: obstore.head(client, key), 0, unit=Unit.GETS)
         except FileNotFoundError:
             return None
         return ListedObject(key, found["size"], found["last_modified"], (found["e_tag"] or "").strip('"'))
@@ -238,7 +251,10 @@ class PhotoStore:
         try:
             with store_errors(f"s3://{self.bucket}/{key}"):
                 for _ in range(_READS):
-                    data = self.transfer(lambda client: obstore.get(client, key).bytes().to_bytes(), size)
+                    data = self.transfer(
+                        lambda client: obstore.get(client, key).bytes().to_bytes(), size, unit=Unit.GETS
+                    )
+                    self.meter.count(Unit.BYTES_OUT, len(data) - size)
                     if sha256 is None or sha256_hex(data) == sha256:
                         break
                 return data

@@ -3,17 +3,21 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
-from alembic.command import upgrade
+from alembic.command import downgrade, upgrade
 from alembic.runtime.migration import MigrationContext
 
 from photo_pipeline.core.catalog import tables
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.schema import VERSION_TABLE, _config, ensure_schema, schema_exists
+from photo_pipeline.core.cost import ledger
+from photo_pipeline.core.cost.meter import Meter
+from photo_pipeline.core.cost.units import Unit
 from photo_pipeline.core.errors import ConfigurationError
 
 
@@ -96,6 +100,26 @@ OF_AN_EARLIER_VERSION = (
         )
     ),
 )
+
+
+def test_what_an_earlier_version_counted_goes_on_being_counted(database: Database) -> None:
+    with database.write() as connection:
+        upgrade(_config(connection), "0013")
+        connection.exec_driver_sql(
+            "INSERT INTO pp_usage (month, kind, amount, updated_at) "
+            "VALUES ('2026-11', 'invalidation_paths', 7, '2026-11-02')"
+        )
+    # Before the upgrade requests are kept in memory, and not written to a table of other columns.
+    meter = Meter(database, clock=lambda: datetime(2026, 11, 3, tzinfo=UTC))
+    meter.count(Unit.GETS)
+    ensure_schema(database)
+    meter.count(Unit.INVALIDATION_PATHS, 2)
+    meter.close()
+    with database.write() as connection:
+        assert ledger.used_in(connection, "2026-11") == {Unit.INVALIDATION_PATHS: 9, Unit.GETS: 1}
+        downgrade(_config(connection), "0013")
+        kept = connection.exec_driver_sql("SELECT kind, amount FROM pp_usage WHERE kind LIKE 'inv%%'")
+        assert kept.all() == [("invalidation_paths", 9)]
 
 
 UPGRADE = """

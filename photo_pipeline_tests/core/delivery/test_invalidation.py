@@ -14,7 +14,9 @@ from moto.server import ThreadedMotoServer
 from photo_pipeline.core.audit import entries, verify
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.schema import ensure_schema
-from photo_pipeline.core.cost.usage import INVALIDATION_PATHS, count, used
+from photo_pipeline.core.catalog.tables import utc_now
+from photo_pipeline.core.cost import ledger
+from photo_pipeline.core.cost.units import Unit, month_of
 from photo_pipeline.core.delivery.cloudfront import open_cloudfront
 from photo_pipeline.core.delivery.invalidation import Invalidated, Patience, bill_for, invalidate
 from photo_pipeline.core.delivery.invalidation_plan import plan_invalidation
@@ -71,7 +73,7 @@ def send(
 
 def counted(database: Database) -> int:
     with database.read() as connection:
-        return used(connection, INVALIDATION_PATHS)
+        return ledger.used_in(connection, month_of(utc_now())).get(Unit.INVALIDATION_PATHS, 0)
 
 
 def keys(number: int) -> list[str]:
@@ -95,16 +97,19 @@ def test_paths_are_sent_counted_audited_and_waited_for_on_a_stub(
 
 @pytest.mark.parametrize("database", ["sqlite", "postgres"], indirect=True)
 def test_the_month_is_counted_once_by_all_at_once(database: Database) -> None:
+    month = month_of(utc_now())
+
     def add(amount: int) -> int:
         with database.write() as connection:
-            return count(connection, INVALIDATION_PATHS, amount)
+            ledger.add(connection, month, {Unit.INVALIDATION_PATHS: amount})
+            return ledger.used_in(connection, month)[Unit.INVALIDATION_PATHS]
 
     with ThreadPoolExecutor(4) as pool:
         sums = list(pool.map(add, [1] * 20))
     assert sorted(sums) == list(range(1, 21))  # nobody saw another's sum
     assert (counted(database), add(-5)) == (20, 15)
     with database.read() as connection:
-        assert used(connection, INVALIDATION_PATHS, month="1999-12") == 0
+        assert ledger.used_in(connection, "1999-12") == {}
 
 
 def test_what_is_no_longer_free_is_refused_before_anything_is_sent_on_a_stub(

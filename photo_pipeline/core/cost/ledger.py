@@ -1,0 +1,64 @@
+"""The request ledger: what was used, by UTC month. Queries only; when to write is the `meter`'s to know."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.dialects import postgresql, sqlite
+
+from photo_pipeline.core.catalog.tables import object_table, usage_table, utc_now
+from photo_pipeline.core.cost.units import Amounts, Unit
+
+
+def add(connection: Connection, month: str, amounts: Amounts) -> None:
+    """Add to what the month has used; a negative amount gives back what was counted ahead.
+
+    Args:
+        connection: In a write transaction.
+        month: Such as 2026-11.
+        amounts: What to add; other processes may add to the same row at the same time.
+    """
+    now = utc_now()
+    # In one order: two transactions that add to the same rows must not wait for each other.
+    rows = [
+        {"month": month, "unit": unit, "amount": amount, "updated_at": now}
+        for unit, amount in sorted(amounts.items())
+        if amount
+    ]
+    if rows:
+        connection.execute(_upsert(connection), rows)
+
+
+def _upsert(connection: Connection) -> Any:
+    maker = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    statement = maker(usage_table)
+    more = {
+        "amount": usage_table.c.amount + statement.excluded.amount,
+        "updated_at": statement.excluded.updated_at,
+    }
+    return statement.on_conflict_do_update(index_elements=["month", "unit"], set_=more)
+
+
+def used_in(connection: Connection, month: str) -> dict[Unit, int]:
+    """Return what that month has used, storage not included."""
+    columns = usage_table.c
+    query = sa.select(columns.unit, columns.amount).where(columns.month == month)
+    return {Unit(row.unit): row.amount for row in connection.execute(query)}
+
+
+def used_by_month(connection: Connection) -> Mapping[str, Amounts]:
+    """Return what each month has used, the earliest first, storage not included."""
+    columns = usage_table.c
+    months: dict[str, dict[Unit, int]] = {}
+    for row in connection.execute(sa.select(usage_table).order_by(columns.month, columns.unit)):
+        months.setdefault(row.month, {})[Unit(row.unit)] = row.amount
+    return months
+
+
+def stored_bytes(connection: Connection) -> int:
+    """Return how many bytes we have in the bucket, by our own records (which leave out backups of rows)."""
+    columns = object_table.c
+    there = (columns.uploaded_at.is_not(None), columns.deleted_at.is_(None))
+    total = connection.execute(sa.select(sa.func.sum(columns.bytes)).where(*there)).scalar_one()
+    return int(total or 0)

@@ -1,0 +1,237 @@
+"""Counts requests before they are sent, so that a killed process may have counted too many but never too few.
+
+Small blocks are added to the ledger ahead, in one transaction for all units, and used up in memory; what is
+left of them is given back at the end. A process that is killed leaves at most one block of each unit too
+much (`BLOCKS`). The requests themselves are seen by `hooks` and by `core.storage.store`.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from typing import Final, Protocol
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.tables import reservation_table, utc_now
+from photo_pipeline.core.cost import ledger
+from photo_pipeline.core.cost.units import Amounts, Unit, month_of
+from photo_pipeline.core.errors import DatabaseError
+
+_BYTES: Final = 8 * 1024**2
+# The next block is claimed when half of one is left, twice as many as upload at the same time by default:
+# they need not wait for it. Larger ones would cost less time, and more of a free tier of 2,000 with a kill.
+BLOCKS: Final[Mapping[Unit, int]] = {
+    Unit.PUTS: 64,
+    Unit.GETS: 64,
+    Unit.DELETES: 64,
+    Unit.CDN_REQUESTS: 64,
+    Unit.INVALIDATION_PATHS: 1,
+    Unit.BYTES_IN: _BYTES,
+    Unit.BYTES_OUT: _BYTES,
+    Unit.CDN_BYTES_OUT: _BYTES,
+}
+"""How much of each unit is counted ahead at a time."""
+
+
+class RequestMeter(Protocol):
+    """What counts requests."""
+
+    def count(self, unit: Unit, amount: int = 1) -> None:
+        """Count so much of the unit, before the request is sent.
+
+        Raises:
+            DatabaseError: it cannot be written down, so the request must not be sent.
+            BudgetError: it is not allowed any more, so the request must not be sent.
+        """
+
+
+class _Uncounted:
+    def count(self, unit: Unit, amount: int = 1) -> None:
+        """Count nothing."""
+
+
+UNCOUNTED: Final[RequestMeter] = _Uncounted()
+"""For tests and tools that spend nobody's money."""
+
+
+class Grant(Protocol):
+    """What decides how much of what is wanted may be counted (see `reservation`)."""
+
+    def draw(
+        self, connection: Connection, month: str, needed: Amounts, wanted: Amounts
+    ) -> Mapping[Unit, int]:
+        """Return how much of each unit is granted: at least `needed`, at most `wanted` (if that is more).
+
+        Raises:
+            BudgetError: what is needed is more than is left.
+        """
+
+
+class Meter:
+    """Counts what one process sends, into the ledger of one database. Thread-safe."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], datetime] = utc_now) -> None:
+        self._database = database
+        self._clock = clock
+        # Held while a block is claimed; the others go on with what is left meanwhile.
+        self._claims = threading.Lock()
+        # Of what follows; never held during a transaction.
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._month = ""
+        # Counted ahead and not used yet.
+        self._rest: dict[Unit, int] = {}
+        # The same of months that have ended, to be given back.
+        self._stale: list[tuple[str, dict[Unit, int]]] = []
+        # Used before there were state tables to write it to.
+        self._owed: dict[Unit, int] = {}
+        # Units of which there is nothing left to claim ahead.
+        self._dry: set[Unit] = set()
+        self._has_ledger = False
+        self._grant: Grant | None = None
+
+    def count(self, unit: Unit, amount: int = 1) -> None:
+        """Count so much of the unit, before the request is sent.
+
+        Before the first inventory there are no state tables: what is counted until then (the look whether
+        the bucket is there) is kept in memory and written with the next count after that.
+
+        Raises:
+            DatabaseError: it cannot be written down, so the request must not be sent.
+            BudgetError: it is not allowed any more, so the request must not be sent.
+        """
+        if amount <= 0:
+            return
+        if not self._take(unit, amount):
+            with self._claims:
+                # Another thread may have claimed meanwhile.
+                if not self._take(unit, amount):
+                    self._claim(unit, amount)
+        elif self._is_low(unit) and self._claims.acquire(blocking=False):
+            try:
+                # Whoever needs more than is left will hear of it.
+                with suppress(DatabaseError):
+                    self._claim(unit, 0)
+            finally:
+                self._claims.release()
+
+    @contextmanager
+    def under(self, grant: Grant) -> Iterator[None]:
+        """Ask `grant` for all that is counted in the body; what is left of it is given back at the end."""
+        self._grant_by(grant)
+        try:
+            yield
+        finally:
+            self._grant_by(None)
+
+    def give_back(self) -> None:
+        """Take what was counted ahead and not used out of the ledger again.
+
+        Where the database is away it stays there: too much is counted then, and never too little.
+        """
+        with self._claims, suppress(DatabaseError):
+            self._give_back()
+
+    close = give_back
+
+    def _grant_by(self, grant: Grant | None) -> None:
+        with self._claims:
+            with suppress(DatabaseError):
+                self._give_back()
+            self._grant = grant
+            self._dry = set()
+
+    def _give_back(self) -> None:
+        with self._lock:
+            self._begin_month()
+            stale, self._stale = [*self._stale, (self._month, self._rest)], []
+            self._rest = {}
+        if any(amount for _, rest in stale for amount in rest.values()) and self._is_written():
+            self._database.transact(lambda connection: _subtract(connection, stale))
+
+    def _begin_month(self) -> None:
+        """Start with nothing in another month, or in a forked process, whose parent uses up the rest."""
+        if os.getpid() != self._process:
+            self._process, self._rest, self._stale, self._owed = os.getpid(), {}, [], {}
+        month = month_of(self._clock())
+        if month != self._month:
+            self._stale.append((self._month, self._rest))
+            self._month, self._rest, self._dry = month, {}, set()
+
+    def _take(self, unit: Unit, amount: int) -> bool:
+        """Use up what is counted ahead, if it is enough."""
+        with self._lock:
+            self._begin_month()
+            if self._rest.get(unit, 0) < amount:
+                return False
+            self._rest[unit] -= amount
+            return True
+
+    def _is_low(self, unit: Unit) -> bool:
+        return unit not in self._dry and self._rest.get(unit, 0) < BLOCKS[unit] // 2
+
+    def _claim(self, unit: Unit, amount: int) -> None:
+        """Use `amount`, and fill up the blocks of all units that are used here: one transaction for all."""
+        with self._lock:
+            self._begin_month()
+            month, rest = self._month, dict(self._rest)
+            stale, self._stale = self._stale, []
+        if not self._is_written():
+            self._owed[unit] = self._owed.get(unit, 0) + amount
+            return
+        wanted = {each: max(BLOCKS[each] - rest.get(each, 0), 0) for each in {unit, *rest} - self._dry}
+        wanted[unit] = max(amount, wanted.get(unit, 0))
+        needed = {unit: amount} if amount else {}
+        try:
+            granted = self._database.transact(
+                lambda connection: self._write(connection, month, needed, wanted, stale)
+            )
+        except BaseException:
+            with self._lock:
+                self._stale += stale
+            raise
+        self._owed = {}
+        self._keep(month, {each: more - needed.get(each, 0) for each, more in granted.items()})
+        self._dry |= {each for each, more in granted.items() if more < wanted[each]}
+
+    def _keep(self, month: str, spare: Mapping[Unit, int]) -> None:
+        with self._lock:
+            if month != self._month:
+                self._stale.append((month, dict(spare)))
+                return
+            for each, more in spare.items():
+                self._rest[each] = self._rest.get(each, 0) + more
+
+    def _write(
+        self,
+        connection: Connection,
+        month: str,
+        needed: Amounts,
+        wanted: Amounts,
+        stale: list[tuple[str, dict[Unit, int]]],
+    ) -> Mapping[Unit, int]:
+        _subtract(connection, stale)
+        granted = wanted
+        if self._grant is not None:
+            granted = self._grant.draw(connection, month, needed, wanted)
+        total = dict(granted)
+        for each, amount in self._owed.items():
+            total[each] = total.get(each, 0) + amount
+        ledger.add(connection, month, total)
+        return granted
+
+    def _is_written(self) -> bool:
+        if not self._has_ledger:
+            with self._database.read() as connection:
+                # An earlier version's `pp_usage` has other columns; this table came with the present ones.
+                self._has_ledger = sa.inspect(connection).has_table(reservation_table.name)
+        return self._has_ledger
+
+
+def _subtract(connection: Connection, rests: list[tuple[str, dict[Unit, int]]]) -> None:
+    for month, rest in rests:
+        ledger.add(connection, month, {unit: -amount for unit, amount in rest.items()})

@@ -1,0 +1,74 @@
+"""The sensor `cost_guard`: carries the breaker's verdict over to Dagster, once a minute.
+
+What the verdict is, and that uploads under way heed it, is `core.cost`'s: without this sensor they stop all
+the same. Here: runs that would upload stay queued meanwhile, so that they need not fail first.
+"""
+
+import json
+
+import dagster as dg
+
+from photo_pipeline.assets.s3_objects import UPLOAD_POOL
+from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.cost.guard import CostGuard, cost_status
+from photo_pipeline.core.errors import BudgetError, ConfigurationError
+from photo_pipeline.resources.database import ApplicationDatabase
+from photo_pipeline.resources.settings import PipelineSettings
+
+
+@dg.sensor(minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
+def cost_guard(
+    context: dg.SensorEvaluationContext, settings: PipelineSettings, database: ApplicationDatabase
+) -> dg.SensorResult | dg.SkipReason:
+    """Holds uploads back while the cost guard suspends them, and warns at 80 % of a limit.
+
+    Sets the limit of the pool `s3_upload` to 0, and later back to what it was. Rollbacks are not in it.
+    """
+    try:
+        config = settings.load()
+    except ConfigurationError as error:  # a fresh installation, before its file is written
+        return dg.SkipReason(str(error))
+    if config.limits is None:
+        return dg.SkipReason("the configuration sets no limits: requests are counted, nothing is refused")
+    with database.open() as opened:
+        if cost_status(opened, config) is None:
+            return dg.SkipReason("nothing has been migrated yet")
+        said = _verdict(context, opened, config)
+    return _switch_pool(context, said)
+
+
+def _verdict(context: dg.SensorEvaluationContext, database: Database, config: PipelineConfig) -> str:
+    """Return why uploads are suspended, or an empty text."""
+    guard = CostGuard.of(database, config)
+    for alert in guard.new_alerts():
+        context.log.warning(f"spending nears a limit: {alert.sentence}")
+    try:
+        guard.require_open()
+    except BudgetError as error:
+        return str(error)
+    return ""
+
+
+def _switch_pool(context: dg.SensorEvaluationContext, suspended: str) -> dg.SensorResult | dg.SkipReason:
+    """Close or open the pool; one that a person has closed is left alone.
+
+    The cursor says whether it was closed here, and which limit it had before (null: the default one).
+    """
+    storage = context.instance.event_log_storage
+    own = {each.name: each.limit for each in storage.get_pool_limits() if not each.from_default}
+    closed = json.loads(context.cursor) if context.cursor else None
+    if suspended and closed is None:
+        if own.get(UPLOAD_POOL) == 0:
+            return dg.SkipReason(f"somebody has closed the pool {UPLOAD_POOL} already. {suspended}")
+        storage.set_concurrency_slots(UPLOAD_POOL, 0)
+        before = json.dumps({"limit": own.get(UPLOAD_POOL)})
+        return dg.SensorResult(skip_reason=f"closed the pool {UPLOAD_POOL}. {suspended}", cursor=before)
+    if not suspended and closed is not None:
+        if own.get(UPLOAD_POOL) == 0:
+            if closed["limit"] is None:
+                storage.delete_concurrency_limit(UPLOAD_POOL)
+            else:
+                storage.set_concurrency_slots(UPLOAD_POOL, closed["limit"])
+        return dg.SensorResult(skip_reason=f"opened the pool {UPLOAD_POOL} again", cursor="")
+    return dg.SkipReason(suspended or "uploads may go on")
