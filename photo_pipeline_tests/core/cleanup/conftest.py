@@ -14,9 +14,7 @@ import pytest
 from photo_pipeline.core.catalog.tables import utc_now
 from photo_pipeline.core.cleanup.local_files import CleanedUp, clean_up
 from photo_pipeline.core.cleanup.undo import BroughtBack, bring_back
-from photo_pipeline.core.config import StoreSettings
 from photo_pipeline.core.migration.run import new_run_id
-from photo_pipeline.core.storage.store import PhotoStore
 from photo_pipeline.demo.servers import EmbeddedServers, RunningServers
 from photo_pipeline_tests.conftest import ACCESS_KEY, SECRET_KEY, MakeSite
 from photo_pipeline_tests.core.migration.quick import rewritten, uploaded
@@ -54,21 +52,6 @@ def servers(tmp_path_factory: pytest.TempPathFactory, s3_access_log: Path) -> It
     s3.put_bucket_versioning(Bucket=running.bucket, VersioningConfiguration={"Status": "Enabled"})
     yield running
     running.stop()
-
-
-@pytest.fixture(autouse=True)
-def one_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let each test open a store once: a boto3 client costs 0.3 s."""
-    opened: dict[str, PhotoStore] = {}
-    really_open = PhotoStore.open
-
-    def once(settings: StoreSettings) -> PhotoStore:
-        key = settings.model_dump_json()
-        if key not in opened:
-            opened[key] = really_open(settings)
-        return opened[key]
-
-    monkeypatch.setattr(PhotoStore, "open", once)
 
 
 def pass_validation(site: Site) -> None:
