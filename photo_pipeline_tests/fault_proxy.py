@@ -173,6 +173,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
         if "Content-Length" not in headers:
             self.send_header("Content-Length", str(len(content)))
+        if self.close_connection:
+            # Unsaid, a client may send its next request into a connection that is just being closed.
+            self.send_header("Connection", "close")
         if self.command == "HEAD" or not content:
             self._cut_headers() if cut else self.end_headers()
             return
