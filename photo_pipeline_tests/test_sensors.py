@@ -103,6 +103,19 @@ def test_a_limit_that_somebody_set_comes_back_and_a_pool_that_somebody_closed_st
     assert sensor.limit() == 3
 
 
+def test_limits_that_are_taken_out_of_the_configuration_open_the_pool_again(
+    make_site: MakeSite, sensor: Sensor
+) -> None:
+    site = make_site(photos=0, limits=LIMITS)
+    use(site, 1_800)
+    sensor.tick()
+    assert sensor.limit() == 0
+    site.configure(limits=None)
+    assert sensor.tick() == "opened the pool s3_upload again"
+    assert sensor.limit() is None
+    assert "no limits" in sensor.tick()
+
+
 def test_without_limits_or_state_it_does_nothing(make_site: MakeSite, sensor: Sensor) -> None:
     site = make_site(photos=0)
     assert "no limits" in sensor.tick()

@@ -11,7 +11,8 @@ import dagster as dg
 from photo_pipeline.assets.s3_objects import UPLOAD_POOL
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.config import PipelineConfig
-from photo_pipeline.core.cost.guard import CostGuard, cost_status
+from photo_pipeline.core.cost import ledger
+from photo_pipeline.core.cost.guard import CostGuard
 from photo_pipeline.core.errors import BudgetError, ConfigurationError
 from photo_pipeline.resources.database import ApplicationDatabase
 from photo_pipeline.resources.settings import PipelineSettings
@@ -29,10 +30,13 @@ def cost_guard(
         config = settings.load()
     except ConfigurationError as error:  # a fresh installation, before its file is written
         return dg.SkipReason(str(error))
-    if config.limits is None:
+    # A pool that was closed here has to be opened again, also after the limits were taken out of the file.
+    if config.limits is None and not context.cursor:
         return dg.SkipReason("the configuration sets no limits: requests are counted, nothing is refused")
     with database.open() as opened:
-        if cost_status(opened, config) is None:
+        with opened.read() as connection:
+            begun = ledger.is_there(connection)
+        if not begun:
             return dg.SkipReason("nothing has been migrated yet")
         said = _verdict(context, opened, config)
     return _switch_pool(context, said)

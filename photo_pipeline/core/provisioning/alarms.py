@@ -9,6 +9,8 @@ from photo_pipeline.core.provisioning.difference import Document
 from photo_pipeline.core.provisioning.resource import Reading, World, is_ours, tag_map
 
 _FIVE_MINUTES_S = 300
+# Every alarm that was ever ours, by what its name ends with; one that is switched off is deleted.
+_NAMES = ("errors-5xx", "errors-4xx", "latency", "unusual-access", "cost")
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,12 @@ class Alarms:
     name: str = "alerts.alarms"
 
     def read(self, world: World) -> Reading:
-        """Return every alarm whose name is one of ours, by it."""
-        pages = world.aws.cloudwatch.get_paginator("describe_alarms").paginate(
-            AlarmNamePrefix=f"{world.name}-"
-        )
-        alarms = [each for page in pages for each in page["MetricAlarms"]]
+        """Return every alarm whose name is one of ours, by it.
+
+        By whole names: our name with a hyphen also begins those of a bucket `photos-staging` beside `photos`.
+        """
+        names = [f"{world.name}-{each}" for each in _NAMES]
+        alarms = world.aws.cloudwatch.describe_alarms(AlarmNames=names)["MetricAlarms"]
         for alarm in alarms:
             _require_ours(world, alarm)
         return Reading({each["AlarmName"]: each for each in alarms} or None)
@@ -84,7 +87,6 @@ def _require_ours(world: World, alarm: Document) -> None:
 
 
 def _wanted_alarms(world: World) -> list[Document]:
-    settings = world.config.provision.alerts
     alarms: list[Document] = []
     if world.config.provision.cdn.enabled:
         alarms += _cdn_alarms(world)
@@ -106,7 +108,7 @@ def _wanted_alarms(world: World) -> list[Document]:
                 ComparisonOperator="GreaterThanThreshold",
             )
         )
-    return alarms if settings.enabled else []
+    return alarms
 
 
 def _cdn_alarms(world: World) -> list[Document]:

@@ -24,8 +24,12 @@ class BucketKind:
 
     def name(self, world: World) -> str:
         """Return the bucket's name."""
+        return self.of(world.bucket)
+
+    def of(self, bucket: str) -> str:
+        """Return the name that goes with the configured one."""
         # A bucket's name has at most 63 characters.
-        return shortened(world.bucket, most=63 - len(self.suffix)) + self.suffix
+        return shortened(bucket, most=63 - len(self.suffix)) + self.suffix
 
 
 MAIN = BucketKind("bucket", "")

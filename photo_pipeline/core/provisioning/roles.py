@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, get_args
 
 from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.provisioning.bucket import LOGS
 
 Role = Literal["migrator", "uploader", "cleaner", "reader", "provisioner"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -42,7 +43,7 @@ class _Names:
     def __init__(self, config: PipelineConfig, distribution: str) -> None:
         store = config.store
         self.bucket = f"arn:aws:s3:::{store.bucket}"
-        self.logs = f"arn:aws:s3:::{store.bucket}-logs"
+        self.logs = f"arn:aws:s3:::{LOGS.of(store.bucket)}"
         self.distribution = distribution
         self.served = self.below(store.prefix)
         # What the store probe and the doctor store, and take away again.

@@ -223,6 +223,15 @@ def test_an_alarm_that_is_switched_off_is_deleted_and_a_foreign_one_is_not(prete
     assert {"mine", "photo-pipeline-quieter-cost"} <= names
 
 
+def test_another_installation_whose_name_begins_alike_keeps_its_alarms(pretend_aws: PretendAws) -> None:
+    applied(make_world("alike-staging", provision=EVERYTHING))
+    world = make_world("alike", provision=EVERYTHING)
+    assert applied(world).after.is_clean
+    names = {each["AlarmName"] for each in world.aws.cloudwatch.describe_alarms()["MetricAlarms"]}
+    for kind in ("latency", "cost", "unusual-access"):
+        assert {f"photo-pipeline-alike-{kind}", f"photo-pipeline-alike-staging-{kind}"} <= names
+
+
 def test_others_settings_of_the_distribution_survive_on_a_cloudfront_stub(standing: World) -> None:
     def extend(config: dict[str, Any]) -> None:
         origin = {

@@ -22,11 +22,12 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from photo_pipeline.core import provisioning
 from photo_pipeline.core.config import PipelineConfig, StoreSettings
 from photo_pipeline.core.errors import StoreRefusedError
+from photo_pipeline.core.provisioning.bucket import LOGS
 from photo_pipeline.core.provisioning.roles import ROLES, Role, policy
 from photo_pipeline.core.storage.probe import ask_store
 from photo_pipeline.core.storage.store import PhotoStore
 from photo_pipeline.demo.http_serving import serve_in_background
-from photo_pipeline_tests.core.provisioning.worlds import document
+from photo_pipeline_tests.core.provisioning.worlds import document, make_world
 from photo_pipeline_tests.sockets import listening_socket
 
 BUCKET = "guarded-photos"
@@ -311,6 +312,13 @@ def test_no_role_may_do_everything_or_name_everything_of_s3() -> None:
             if each["Action"][0].startswith("s3:"):
                 assert all(resource.startswith(f"arn:aws:s3:::{BUCKET}") for resource in each["Resource"])
                 assert f"arn:aws:s3:::{BUCKET}/*" not in each["Resource"]
+
+
+@pytest.mark.parametrize("bucket", ["photos", "p" * 63])
+def test_the_provisioner_may_make_the_very_bucket_that_the_logs_go_to(bucket: str) -> None:
+    world = make_world(bucket)
+    named = {name for each in policy(world.config, "provisioner")["Statement"] for name in each["Resource"]}
+    assert f"arn:aws:s3:::{LOGS.name(world)}" in named
 
 
 def test_a_key_of_ones_own_may_be_used_by_who_reads_and_stores() -> None:
