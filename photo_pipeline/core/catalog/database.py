@@ -7,7 +7,7 @@ photos. Every SQLAlchemy engine of the project is made here.
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -332,7 +332,12 @@ def rows_by_key(connection: Connection, table: sa.Table, bucket: str, keys: Iter
 
 
 def insert_or_update(
-    connection: Connection, table: sa.Table, rows: list[dict[str, Any]], *, only_if: Any = None
+    connection: Connection,
+    table: sa.Table,
+    rows: list[dict[str, Any]],
+    *,
+    only_if: Any = None,
+    add: Collection[str] = (),
 ) -> None:
     """Insert the rows; where the primary key is there already (also by another run), update it.
 
@@ -341,13 +346,18 @@ def insert_or_update(
         table: A state table.
         rows: All with the same columns.
         only_if: Condition on the present row for updating it.
+        add: Columns whose value is added to the present one instead of taking its place.
     """
     if not rows:
         return
     maker = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     statement = maker(table)
     keys = [column.name for column in table.primary_key]
-    updates = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+    updates = {
+        name: table.c[name] + statement.excluded[name] if name in add else statement.excluded[name]
+        for name in rows[0]
+        if name not in keys
+    }
     connection.execute(
         statement.on_conflict_do_update(index_elements=keys, set_=updates, where=only_if), rows
     )

@@ -40,10 +40,10 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import GuardRefusedError
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.photos import ObjectNaming
-from photo_pipeline.core.migration.proof import is_proven
 from photo_pipeline.core.migration.watch import ControlWatch, require_running
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.probe import probe_store
+from photo_pipeline.core.storage.proof import is_proven
 from photo_pipeline.core.storage.store import PhotoStore
 
 # Files per pair of transactions. A photo hashes in milliseconds; a lease lasts 120 s.

@@ -8,12 +8,12 @@ from typing import Protocol
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.tables import utc_now
 from photo_pipeline.core.cleanup.listing import Prefixes
-from photo_pipeline.core.migration.proof import is_proven
 from photo_pipeline.core.storage import deletion
 from photo_pipeline.core.storage.faults import store_errors
 from photo_pipeline.core.storage.listing import list_objects, list_versions
 from photo_pipeline.core.storage.objects import Deleted, ListedObject, StoredObject
 from photo_pipeline.core.storage.probe import StoreProbe, probe_store
+from photo_pipeline.core.storage.proof import is_proven
 from photo_pipeline.core.storage.store import PhotoStore
 
 

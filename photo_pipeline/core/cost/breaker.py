@@ -62,9 +62,10 @@ class BreakerRow:
 class _OverBudgetError(Exception):
     """The trial failed: a limit is used so far that the breaker must be open."""
 
-    def __init__(self, state: LimitState) -> None:
-        self.state = state
-        super().__init__(state.sentence)
+
+def _require_room(spent: LimitState | None) -> None:
+    if spent is not None:
+        raise _OverBudgetError(spent.sentence)
 
 
 class SqlBreakerStorage(CircuitBreakerStorage):
@@ -171,21 +172,15 @@ class Breaker:
         if row.state == STATE_OPEN:
             # pybreaker's own time-out knows nothing of the lock-out, months and limits: `_is_due` does.
             breaker.half_open()
-        used = read_used(connection, now, history=self._budget.needs_history)
+        spent = _spent(self._budget, read_used(connection, now, history=self._budget.needs_history))
         try:
-            breaker.call(self._require_room, used)
+            breaker.call(_require_room, spent)
         except CircuitBreakerError:
-            spent = _spent(self._budget, used)
             reason = spent.sentence if spent else ""
             storage.set(opened_at=now, opened_for=self._opened_for(now), reason=reason)
             return _suspended(read_breaker(connection))
         storage.set(reason=None, opened_for=None)
         return None
-
-    def _require_room(self, used: Used) -> None:
-        spent = _spent(self._budget, used)
-        if spent is not None:
-            raise _OverBudgetError(spent)
 
     def _is_due(self, row: BreakerRow, now: datetime) -> bool:
         """Return whether an open breaker may be tried."""

@@ -79,7 +79,6 @@ class Workload:
         batch_size: Photos per batch.
         sizes: How many variants the configured presets have at most.
         formats: In how many formats each is made.
-        keeps_originals: Whether the untouched original is an object too.
     """
 
     pictures: int
@@ -88,7 +87,6 @@ class Workload:
     batch_size: int
     sizes: int
     formats: int
-    keeps_originals: bool
 
     @property
     def amounts(self) -> Amounts:

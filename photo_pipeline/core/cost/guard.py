@@ -9,14 +9,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import sqlalchemy as sa
 from pybreaker import STATE_CLOSED
 from sqlalchemy import Connection
 
 from photo_pipeline.core import audit
 from photo_pipeline.core.catalog.database import Database
-from photo_pipeline.core.catalog.tables import breaker_table, utc_now
+from photo_pipeline.core.catalog.tables import utc_now
 from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.cost import ledger
 from photo_pipeline.core.cost.breaker import Breaker, SqlBreakerStorage, read_breaker
 from photo_pipeline.core.cost.budget import ALERT_AT, OPEN_AT, Budget, LimitState, Used
 from photo_pipeline.core.cost.meter import Meter, RequestMeter
@@ -245,7 +245,7 @@ class CostGuard:
 def cost_status(database: Database, config: PipelineConfig) -> CostStatus | None:
     """Return where spending stands, or None where an earlier version's state tables do not know it yet."""
     with database.read() as connection:
-        known = sa.inspect(connection).has_table(breaker_table.name)
+        known = ledger.is_there(connection)
     return CostGuard.of(database, config).status() if known else None
 
 

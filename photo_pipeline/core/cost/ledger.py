@@ -1,13 +1,12 @@
 """The request ledger: what was used, by UTC month. Queries only; when to write is the `meter`'s to know."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.dialects import postgresql, sqlite
 
-from photo_pipeline.core.catalog.tables import object_table, usage_table, utc_now
+from photo_pipeline.core.catalog.database import insert_or_update
+from photo_pipeline.core.catalog.tables import object_table, reservation_table, usage_table, utc_now
 from photo_pipeline.core.cost.units import Amounts, Unit
 
 
@@ -26,18 +25,15 @@ def add(connection: Connection, month: str, amounts: Amounts) -> None:
         for unit, amount in sorted(amounts.items())
         if amount
     ]
-    if rows:
-        connection.execute(_upsert(connection), rows)
+    insert_or_update(connection, usage_table, rows, add=("amount",))
 
 
-def _upsert(connection: Connection) -> Any:
-    maker = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = maker(usage_table)
-    more = {
-        "amount": usage_table.c.amount + statement.excluded.amount,
-        "updated_at": statement.excluded.updated_at,
-    }
-    return statement.on_conflict_do_update(index_elements=["month", "unit"], set_=more)
+def is_there(connection: Connection) -> bool:
+    """Return whether the state tables are new enough for a ledger.
+
+    An earlier version's `pp_usage` has other columns; the reservations' table came with the present ones.
+    """
+    return sa.inspect(connection).has_table(reservation_table.name)
 
 
 def used_in(connection: Connection, month: str) -> dict[Unit, int]:

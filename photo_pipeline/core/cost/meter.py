@@ -12,11 +12,10 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Final, Protocol
 
-import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog.database import Database
-from photo_pipeline.core.catalog.tables import reservation_table, utc_now
+from photo_pipeline.core.catalog.tables import utc_now
 from photo_pipeline.core.cost import ledger
 from photo_pipeline.core.cost.units import Amounts, Unit, month_of
 from photo_pipeline.core.errors import DatabaseError
@@ -61,9 +60,7 @@ UNCOUNTED: Final[RequestMeter] = _Uncounted()
 class Grant(Protocol):
     """What decides how much of what is wanted may be counted (see `reservation`)."""
 
-    def draw(
-        self, connection: Connection, month: str, needed: Amounts, wanted: Amounts
-    ) -> Mapping[Unit, int]:
+    def draw(self, connection: Connection, needed: Amounts, wanted: Amounts) -> Mapping[Unit, int]:
         """Return how much of each unit is granted: at least `needed`, at most `wanted` (if that is more).
 
         Raises:
@@ -217,7 +214,7 @@ class Meter:
         _subtract(connection, stale)
         granted = wanted
         if self._grant is not None:
-            granted = self._grant.draw(connection, month, needed, wanted)
+            granted = self._grant.draw(connection, needed, wanted)
         total = dict(granted)
         for each, amount in self._owed.items():
             total[each] = total.get(each, 0) + amount
@@ -227,8 +224,7 @@ class Meter:
     def _is_written(self) -> bool:
         if not self._has_ledger:
             with self._database.read() as connection:
-                # An earlier version's `pp_usage` has other columns; this table came with the present ones.
-                self._has_ledger = sa.inspect(connection).has_table(reservation_table.name)
+                self._has_ledger = ledger.is_there(connection)
         return self._has_ledger
 
 

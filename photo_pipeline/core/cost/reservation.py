@@ -89,9 +89,7 @@ class Reservation:
         if rows:
             connection.execute(sa.insert(reservation_table), rows)
 
-    def draw(
-        self, connection: Connection, month: str, needed: Amounts, wanted: Amounts
-    ) -> Mapping[Unit, int]:
+    def draw(self, connection: Connection, needed: Amounts, wanted: Amounts) -> Mapping[Unit, int]:
         """Return how much of each unit may be counted, and take it out of what is left.
 
         What retries need beyond it is granted as long as no limit is exceeded by it.

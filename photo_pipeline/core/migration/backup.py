@@ -31,10 +31,10 @@ from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.backup_file import BackupFile, BackupKind, decode
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.photos import Photo
-from photo_pipeline.core.migration.proof import is_proven
 from photo_pipeline.core.sources.mapping import Source
 from photo_pipeline.core.storage.checksum import sha256_hex
 from photo_pipeline.core.storage.probe import probe_store
+from photo_pipeline.core.storage.proof import is_proven
 from photo_pipeline.core.storage.store import PhotoStore
 
 _ROWS_PER_FILE = 10_000

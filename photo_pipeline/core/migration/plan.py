@@ -299,7 +299,6 @@ class _Forecast:
             batch_size=self._config.batches.size,
             sizes=max(len(self._config.variants[name]) for name in presets),
             formats=len(ImageFormat),
-            keeps_originals=self._config.store.originals == "keep",
         )
 
     def _facts(self) -> SampleFacts:

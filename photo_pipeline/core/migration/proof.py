@@ -15,9 +15,6 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import GuardRefusedError
 from photo_pipeline.core.migration.photos import ObjectNaming, Photo, object_rows, row_primaries
 
-# The question is asked beside the other two everywhere in this package.
-from photo_pipeline.core.storage.proof import is_proven as is_proven
-
 _KEYS_PER_QUERY = 500
 
 

@@ -28,7 +28,7 @@ from photo_pipeline.core.migration.photos import (
     row_primaries,
 )
 from photo_pipeline.core.migration.process import Workers
-from photo_pipeline.core.migration.proof import is_proven, is_proven_row
+from photo_pipeline.core.migration.proof import is_proven_row
 from photo_pipeline.core.migration.row_chunks import RowChunks
 from photo_pipeline.core.migration.row_rewrite import RowChange
 from photo_pipeline.core.migration.supply import ObjectSupply
@@ -36,6 +36,7 @@ from photo_pipeline.core.migration.watch import ControlWatch
 from photo_pipeline.core.migration.whereabouts import Whereabouts
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.probe import probe_store
+from photo_pipeline.core.storage.proof import is_proven
 from photo_pipeline.core.storage.store import PhotoStore
 
 

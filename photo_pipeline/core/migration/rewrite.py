@@ -31,12 +31,13 @@ from photo_pipeline.core.migration.photos import (
     row_primaries,
     staged_path,
 )
-from photo_pipeline.core.migration.proof import is_proven, ready_photos
+from photo_pipeline.core.migration.proof import ready_photos
 from photo_pipeline.core.migration.row_chunks import RowChunks
 from photo_pipeline.core.migration.row_rewrite import RowChange
 from photo_pipeline.core.migration.watch import ControlWatch
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.probe import probe_store
+from photo_pipeline.core.storage.proof import is_proven
 from photo_pipeline.core.storage.store import PhotoStore
 
 # A proof older than this is renewed before rows are rewritten on its strength.

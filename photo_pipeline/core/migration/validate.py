@@ -35,9 +35,10 @@ from photo_pipeline.core.migration.photos import (
     object_rows,
     row_primaries,
 )
-from photo_pipeline.core.migration.proof import is_proven, is_proven_row
+from photo_pipeline.core.migration.proof import is_proven_row
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.probe import probe_store
+from photo_pipeline.core.storage.proof import is_proven
 from photo_pipeline.core.storage.store import PhotoStore
 
 _THREADS = 8

@@ -34,6 +34,18 @@ def _require_mark(thing: str, comment: str) -> None:
         )
 
 
+def _policy(world: World, kind: str, ask: Any, get: Any, *, what: str, output: str) -> Reading:
+    """Return the settings of our policy of that kind, as CloudFront's answers call it."""
+    for item in listed(ask, f"{kind}List", Type="custom"):
+        policy = item[kind]
+        if policy[f"{kind}Config"]["Name"] == world.name:
+            answer = get(Id=policy["Id"])
+            settings = answer[kind][f"{kind}Config"]
+            _require_mark(f"{what} {world.name!r}", settings.get("Comment", ""))
+            return Reading(settings, raw=answer, outputs={output: policy["Id"]})
+    return Reading(None)
+
+
 @dataclass(frozen=True)
 class OriginAccess:
     """The identity by which CloudFront signs its requests to the bucket (origin access control)."""
@@ -87,14 +99,8 @@ class CachePolicy:
     def read(self, world: World) -> Reading:
         """Return its settings."""
         cloudfront = world.aws.cloudfront
-        for item in listed(cloudfront.list_cache_policies, "CachePolicyList", Type="custom"):
-            policy = item["CachePolicy"]
-            if policy["CachePolicyConfig"]["Name"] == world.name:
-                answer = cloudfront.get_cache_policy(Id=policy["Id"])
-                settings = answer["CachePolicy"]["CachePolicyConfig"]
-                _require_mark(f"cache policy {world.name!r}", settings.get("Comment", ""))
-                return Reading(settings, raw=answer, outputs={"cache_policy.id": policy["Id"]})
-        return Reading(None)
+        ask, get = cloudfront.list_cache_policies, cloudfront.get_cache_policy
+        return _policy(world, "CachePolicy", ask, get, what="cache policy", output="cache_policy.id")
 
     def desired(self, world: World, reading: Reading) -> Document | None:
         """Return its settings: the objects' own Cache-Control decides, within a year."""
@@ -133,16 +139,14 @@ class HeadersPolicy:
     def read(self, world: World) -> Reading:
         """Return its settings."""
         cloudfront = world.aws.cloudfront
-        for item in listed(
-            cloudfront.list_response_headers_policies, "ResponseHeadersPolicyList", Type="custom"
-        ):
-            policy = item["ResponseHeadersPolicy"]
-            if policy["ResponseHeadersPolicyConfig"]["Name"] == world.name:
-                answer = cloudfront.get_response_headers_policy(Id=policy["Id"])
-                settings = answer["ResponseHeadersPolicy"]["ResponseHeadersPolicyConfig"]
-                _require_mark(f"response headers policy {world.name!r}", settings.get("Comment", ""))
-                return Reading(settings, raw=answer, outputs={"headers_policy.id": policy["Id"]})
-        return Reading(None)
+        return _policy(
+            world,
+            "ResponseHeadersPolicy",
+            cloudfront.list_response_headers_policies,
+            cloudfront.get_response_headers_policy,
+            what="response headers policy",
+            output="headers_policy.id",
+        )
 
     def desired(self, world: World, reading: Reading) -> Document | None:
         """Return its settings."""

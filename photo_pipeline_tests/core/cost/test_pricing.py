@@ -20,7 +20,6 @@ def work(*, pictures: int, gigabytes: float = 1, batch_size: int = 100) -> Workl
         batch_size=batch_size,
         sizes=2,
         formats=3,
-        keeps_originals=True,
     )
 
 
