@@ -8,7 +8,6 @@ import urllib3
 
 from photo_pipeline.core import audit
 from photo_pipeline.core.migration import invariants
-from photo_pipeline.core.migration.backup import backup_prefix
 from photo_pipeline.core.migration.backup_file import decode
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.ledger_audit import verify_ledger
@@ -111,7 +110,7 @@ def assert_objects_stored_once(
 def assert_backups_are_whole(site: Site, project: Project) -> None:
     """Each backup file is what its name vouches for, on disk and in the bucket; each record has both."""
     read_local_backups(project.config)
-    prefix, store = f"{backup_prefix(project.config)}/", project.store
+    prefix, store = f"{project.config.store.backups_prefix}/", project.store
     kept = {key.removeprefix(prefix) for key, _ in store.list(prefix)}
     for name in kept:
         decode(name, store.read(f"{prefix}{name}") or b"")

@@ -66,7 +66,7 @@ class PipelineConfig(Settings):
     @model_validator(mode="after")
     def _what_expires_is_apart_from_what_stays(self) -> Self:
         lifecycle, store = self.provision.lifecycle, self.store
-        kept = (store.prefix, store.originals_prefix, f"{store.originals_prefix}-backups")
+        kept = (store.prefix, store.originals_prefix, store.backups_prefix)
         for name in ("incoming_prefix", "documents_prefix"):
             expiring = getattr(lifecycle, name)
             for prefix in kept:

@@ -32,6 +32,14 @@ class StoreSettings(Settings):
         description="Bytes a second to and from the store, per process, e.g. 5 MB; null means no cap.",
     )
 
+    @property
+    def backups_prefix(self) -> str:
+        """Key prefix of the backups of rows: beside the originals, so that no CDN serves it.
+
+        Not below them: whoever looks for originals that nobody needs any more must not come across it.
+        """
+        return f"{self.originals_prefix}-backups"
+
     @model_validator(mode="after")
     def _prefixes_are_apart(self) -> Self:
         for name in ("prefix", "originals_prefix"):

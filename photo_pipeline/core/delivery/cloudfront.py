@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ProfileNotFound
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
+from photo_pipeline.core.aws_errors import CREDENTIAL_ERRORS, credential_error, error_code
 from photo_pipeline.core.aws_session import aws_session
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import ConfigurationError, InfrastructureError
@@ -33,12 +34,8 @@ def open_cloudfront() -> Any:
             raise NoCredentialsError()
         # CloudFront is a global service whose API lives in us-east-1.
         return session.client("cloudfront", region_name="us-east-1", config=_TIMEOUTS)
-    except (NoCredentialsError, ProfileNotFound) as error:
-        raise ConfigurationError(
-            "AWS credentials",
-            cause=str(error).rstrip("."),
-            fix="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
-        ) from error
+    except CREDENTIAL_ERRORS as error:
+        raise credential_error(error) from error
 
 
 def distribution_id(config: PipelineConfig) -> str:
@@ -56,11 +53,6 @@ def distribution_id(config: PipelineConfig) -> str:
     return config.cdn.distribution_id
 
 
-def error_code(error: ClientError) -> str:
-    """Return the API's own name for the failure."""
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
 @contextmanager
 def cloudfront_errors(thing: str, *, permission: str) -> Iterator[None]:
     """Turn the client library's errors into ours.
@@ -75,8 +67,8 @@ def cloudfront_errors(thing: str, *, permission: str) -> Iterator[None]:
     """
     try:
         yield
-    except NoCredentialsError as error:
-        raise ConfigurationError(thing, cause="there are no AWS credentials", fix="set them") from error
+    except CREDENTIAL_ERRORS as error:
+        raise credential_error(error) from error
     except ClientError as error:
         code, text = error_code(error), " ".join(str(error).split())[:300]
         if code in _DENIED:

@@ -13,12 +13,13 @@ from botocore.exceptions import ClientError
 from sqlalchemy import Connection
 
 from photo_pipeline.core.audit import record
+from photo_pipeline.core.aws_errors import error_code, http_status
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.tables import utc_now
 from photo_pipeline.core.cost import ledger
 from photo_pipeline.core.cost.pricing import price_list
 from photo_pipeline.core.cost.units import Unit, month_of
-from photo_pipeline.core.delivery.cloudfront import cloudfront_errors, error_code
+from photo_pipeline.core.delivery.cloudfront import cloudfront_errors
 from photo_pipeline.core.delivery.invalidation_plan import InvalidationPlan
 from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError, InfrastructureError
 
@@ -140,7 +141,7 @@ class _Sender:
                     DistributionId=self._distribution, InvalidationBatch=batch
                 )
             except ClientError as error:
-                status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+                status = http_status(error)
                 if 400 <= status < 500:
                     if error_code(error) == "TooManyInvalidationsInProgress" and self._pause():
                         continue

@@ -19,7 +19,8 @@ from photo_pipeline.core.config import PipelineConfig, database_url
 from photo_pipeline.core.delivery.urls import UrlScheme
 from photo_pipeline.core.doctor.finding import Check, Finding, ok, problem, skipped
 from photo_pipeline.core.doctor.patient import Patient
-from photo_pipeline.core.errors import ConfigurationError, DatabaseError
+from photo_pipeline.core.errors import ConfigurationError
+from photo_pipeline.core.migration.photos import value_format
 from photo_pipeline.core.sources.mapping import Source
 
 _GROUP = "database"
@@ -144,9 +145,9 @@ def _room(table: sa.Table, samples: dict[str, Any]) -> str:
 def _samples(config: PipelineConfig, source: Source) -> dict[str, Any]:
     """Return, by column, a value as long as those that a rewrite writes."""
     scheme, rewrite = UrlScheme.of(config), source.rewrite
-    extension = {"jpeg": "jpg"}.get(rewrite.format, rewrite.format)
+    extension, image_format = value_format(source)
 
-    def key(variant: str) -> str:
+    def key(variant: str, extension: str = extension) -> str:
         return scheme.variant_key(_DIGITS * 64, _DIGITS * 12, variant, extension)
 
     def value(variant: str) -> str:
@@ -163,11 +164,11 @@ def _samples(config: PipelineConfig, source: Source) -> dict[str, Any]:
         "mime": "image/jpeg",
         "sha256": _DIGITS * 64,
         "bucket": config.store.bucket,
-        **({"s3_key": key(primary)} if primary else {}),
+        **({"s3_key": key(primary, image_format.extension)} if primary else {}),
     }
     for column, quantity in rewrite.write_back.items():
         if quantity.startswith("url."):
-            samples[column] = value(quantity.removeprefix("url."))
+            samples[column] = scheme.url(key(quantity.removeprefix("url.")))
         elif quantity in facts:
             samples[column] = facts[quantity]
     return samples
@@ -179,16 +180,13 @@ def _execute(connection: Connection, *, statement: sa.Executable) -> None:
 
 def _refusal(patient: Patient, attempt: Callable[[Connection], object]) -> tuple[str, str] | None:
     """Return why the database refuses the statement, and the fix; None if it does not. Nothing stays."""
-    try:
-        with patient.database.read() as connection:
-            try:
-                attempt(connection)
-            except DBAPIError as error:
-                if error.connection_invalidated:
-                    raise
-                return one_line(error), fix_for(error)
-    except DBAPIError as error:
-        raise DatabaseError(patient.database.name, cause=one_line(error), fix=fix_for(error)) from error
+    with patient.database.read() as connection:
+        try:
+            attempt(connection)
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise
+            return one_line(error), fix_for(error)
     return None
 
 

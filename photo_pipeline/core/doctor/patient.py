@@ -12,24 +12,17 @@ from types import TracebackType
 from typing import Any, Self
 
 import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from photo_pipeline.core.aws_session import aws_session
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.config import PipelineConfig, StoreSettings, find_config, load_config
-from photo_pipeline.core.cost.hooks import count_boto3
 from photo_pipeline.core.cost.lenient import LenientMeter
 from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.project import open_database
+from photo_pipeline.core.storage.clients import control_client
 
 PROBE = b"photo_pipeline doctor"
-# Two tries of at most 11 s: a server that does not answer is reported within half a minute.
-_TIMEOUTS: dict[str, Any] = {
-    "connect_timeout": 5,
-    "read_timeout": 6,
-    "retries": {"mode": "standard", "total_max_attempts": 2},
-}
 
 
 class Patient:
@@ -56,11 +49,8 @@ class Patient:
     @cached_property
     def s3(self) -> Any:
         """A client of the store, which nothing was asked yet."""
-        endpoint = self.config.store.endpoint_url
-        style: Any = {"addressing_style": "path" if endpoint else "auto"}
-        client = self.session.client("s3", endpoint_url=endpoint, config=Config(**_TIMEOUTS, s3=style))
-        count_boto3(client, self.meter)
-        return client
+        # Two tries of at most 11 s: a server that does not answer is reported within half a minute.
+        return control_client(self.session, self.config.store, self.meter, tries=2)
 
     @cached_property
     def meter(self) -> LenientMeter:

@@ -8,6 +8,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError, PartialCredentialsError, ProfileNotFound
 from urllib3.exceptions import HTTPError
 
+from photo_pipeline.core.aws_errors import error_code, http_status
 from photo_pipeline.core.catalog.tables import utc_now
 from photo_pipeline.core.cost.hooks import counted_pool
 from photo_pipeline.core.cost.units import Unit
@@ -37,10 +38,6 @@ _NOT_THERE = (
 )
 
 
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
@@ -57,7 +54,7 @@ def _answer(patient: Patient) -> tuple[dict[str, Any], str]:
     try:
         answer = patient.s3.list_objects_v2(Bucket=patient.bucket, MaxKeys=1)
     except ClientError as error:
-        return error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}), _code(error)
+        return error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}), error_code(error)
     return answer["ResponseMetadata"]["HTTPHeaders"], ""
 
 
@@ -124,7 +121,7 @@ def region(patient: Patient) -> Iterator[Finding]:
         headers = patient.s3.head_bucket(Bucket=patient.bucket)["ResponseMetadata"]["HTTPHeaders"]
     except ClientError as error:
         headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        status = http_status(error)
         if status in (301, 307, 400) and "x-amz-bucket-region" not in headers:
             yield problem(
                 f"the store refuses requests for {configured!r} (HTTP {status})",
@@ -175,8 +172,6 @@ def _permission(action: str, done: str, attempt: Callable[[Patient], None]) -> C
                 f"the store refuses it ({_one_line(error)})",
                 fix=f"allow {action} on {on}{key} to these credentials",
             )
-        except BotoCoreError as error:
-            yield down(_one_line(error), fix="run again when the store answers")
         else:
             yield ok(done)
 
@@ -240,9 +235,9 @@ def public_access(patient: Patient) -> Iterator[Finding]:
     try:
         answer = patient.s3.get_public_access_block(Bucket=patient.bucket)
     except ClientError as error:
-        if _code(error) == "NoSuchPublicAccessBlockConfiguration" and not is_aws(patient.config.store):
+        if error_code(error) == "NoSuchPublicAccessBlockConfiguration" and not is_aws(patient.config.store):
             yield skipped("none is set on this server; `bucket is private` says what it does without")
-        elif _code(error) == "NoSuchPublicAccessBlockConfiguration":
+        elif error_code(error) == "NoSuchPublicAccessBlockConfiguration":
             yield problem("it is off", fix=fix)
         else:
             yield _not_seen(patient, error, "s3:GetBucketPublicAccessBlock")
@@ -277,9 +272,9 @@ def versioning(patient: Patient) -> Iterator[Finding]:
 
 
 def _not_seen(patient: Patient, error: ClientError, action: str) -> Finding:
-    if _code(error) in _NOT_THERE and not is_aws(patient.config.store):
+    if error_code(error) in _NOT_THERE and not is_aws(patient.config.store):
         return skipped("this server has no such thing")
-    return skipped(f"cannot be looked at ({_code(error)}); allow {action} to have it checked")
+    return skipped(f"cannot be looked at ({error_code(error)}); allow {action} to have it checked")
 
 
 def verification(patient: Patient) -> Iterator[Finding]:
@@ -293,16 +288,7 @@ def verification(patient: Patient) -> Iterator[Finding]:
         "etag": "cheap: one HEAD an object just sent, by its MD5; others are read back",
         "read_back": "full: each object is read back",
     }[probe.verification]
-    lacks = [
-        text
-        for lacking, text in (
-            (not probe.rejects_wrong_checksum, "does not check checksums"),
-            (not probe.reports_checksum, "does not report checksums"),
-            (not probe.honours_if_none_match, "overwrites in spite of If-None-Match"),
-        )
-        if lacking
-    ]
-    yield ok(f"{cost}; the server {' and '.join(lacks) if lacks else 'checks checksums and If-None-Match'}")
+    yield ok(f"{cost}; the server {' and '.join(probe.lacking) or 'checks checksums and conditions'}")
 
 
 _READY = ("bucket", "credentials accepted", "region")

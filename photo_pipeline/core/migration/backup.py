@@ -46,14 +46,6 @@ Cells = dict[str, RawValue]
 """The raw values of one row's columns."""
 
 
-def backup_prefix(config: PipelineConfig) -> str:
-    """Return the key prefix of the backups in the bucket: beside the originals, so that no CDN serves it.
-
-    Not below them: whoever looks for originals that nobody needs any more must not come across it.
-    """
-    return f"{config.store.originals_prefix}-backups"
-
-
 def back_up_rows(
     database: Database,
     config: PipelineConfig,
@@ -223,7 +215,7 @@ class _Writer:
 
     def _send(self, name: str, data: bytes) -> str:
         """Put the file into the bucket and prove it there; return its key."""
-        key = f"{backup_prefix(self._config)}/{name}"
+        key = f"{self._config.store.backups_prefix}/{name}"
         probe = probe_store(self._database, self._store)
         self._store.put_new(key, data, content_type="application/vnd.apache.parquet", cache_control="private")
         if not is_proven(self._store, probe, key, sha256_hex(data), size=len(data)):

@@ -34,7 +34,7 @@ from photo_pipeline.core.catalog.tables import (
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError
 from photo_pipeline.core.migration import ledger
-from photo_pipeline.core.migration.backup import backup_prefix, local_backups
+from photo_pipeline.core.migration.backup import local_backups
 from photo_pipeline.core.migration.backup_file import BackupFile, BackupKind, decode, is_backup_name
 from photo_pipeline.core.migration.cell_history import CellHistory, Seen, Written, is_equal, names_ours
 from photo_pipeline.core.migration.lease import is_dead
@@ -108,7 +108,7 @@ def read_bucket_backups(config: PipelineConfig, store: PhotoStore) -> list[Backu
         ConfigurationError: there is none, or one is damaged; the message names it.
         StoreError: the store cannot be asked.
     """
-    prefix = f"{backup_prefix(config)}/"
+    prefix = f"{config.store.backups_prefix}/"
     found = []
     for key, size in store.list(prefix):
         if is_backup_name(key):

@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ProfileNotFound
+from botocore.exceptions import BotoCoreError, ClientError
 
+from photo_pipeline.core.aws_errors import CREDENTIAL_ERRORS, credential_error, error_code, http_status
 from photo_pipeline.core.aws_session import aws_session
 from photo_pipeline.core.config import StoreSettings
 from photo_pipeline.core.cost.hooks import count_boto3
@@ -42,10 +43,8 @@ class Aws:
         try:
             # Its overloads know services by their literal names only.
             self._session: Any = session or aws_session(store.region)
-        except ProfileNotFound as error:
-            raise ConfigurationError(
-                "$AWS_PROFILE", cause=str(error), fix="name an existing profile"
-            ) from error
+        except CREDENTIAL_ERRORS as error:
+            raise credential_error(error) from error
         self._store = store
         self._meter = meter
 
@@ -101,11 +100,6 @@ class Aws:
         return self._session.client(service, region_name=GLOBAL_REGION, config=Config(**_LIMITS))
 
 
-def code_of(error: ClientError) -> str:
-    """Return AWS's own name for the failure."""
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
 def found(call: Callable[[], _T], *missing: str) -> _T | None:
     """Return what the call returns, or None where AWS answers that there is no such thing.
 
@@ -116,17 +110,17 @@ def found(call: Callable[[], _T], *missing: str) -> _T | None:
     try:
         return call()
     except ClientError as error:
-        if code_of(error) in (*missing, "NoSuchBucket"):
+        if error_code(error) in (*missing, "NoSuchBucket"):
             return None
         raise
 
 
 def is_unsupported(error: ClientError) -> bool:
     """Return whether the server does not know this kind of request (an S3-compatible one, say)."""
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    status = http_status(error)
     # rclone takes every PUT on a bucket for its creation.
-    mistaken = code_of(error) == "BucketAlreadyExists" and error.operation_name != "CreateBucket"
-    return status in (405, 501) or mistaken or code_of(error) in ("NotImplemented", "MethodNotAllowed")
+    mistaken = error_code(error) == "BucketAlreadyExists" and error.operation_name != "CreateBucket"
+    return status in (405, 501) or mistaken or error_code(error) in ("NotImplemented", "MethodNotAllowed")
 
 
 @contextmanager
@@ -140,12 +134,8 @@ def aws_errors(thing: str) -> Iterator[None]:
     """
     try:
         yield
-    except NoCredentialsError as error:
-        raise ConfigurationError(
-            "AWS credentials",
-            cause="there are none in the environment",
-            fix="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
-        ) from error
+    except CREDENTIAL_ERRORS as error:
+        raise credential_error(error) from error
     except ClientError as error:
         raise _in_our_words(thing, error) from error
     except BotoCoreError as error:
@@ -159,8 +149,8 @@ def aws_errors(thing: str) -> Iterator[None]:
 def _in_our_words(
     thing: str, error: ClientError
 ) -> ConfigurationError | GuardRefusedError | InfrastructureError:
-    code, text = code_of(error), " ".join(str(error).split())[:300]
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code, text = error_code(error), " ".join(str(error).split())[:300]
+    status = http_status(error)
     if code in _CREDENTIALS:
         return ConfigurationError(
             "AWS credentials", cause=f"AWS refuses them ({text})", fix="check the AWS_* variables or profile"

@@ -9,8 +9,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from photo_pipeline.core.aws_errors import error_code
 from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError
-from photo_pipeline.core.provisioning.aws import code_of, found, is_unsupported
+from photo_pipeline.core.provisioning.aws import found, is_unsupported
 from photo_pipeline.core.provisioning.difference import Document
 from photo_pipeline.core.provisioning.resource import Reading, World, is_ours, shortened, tag_map
 
@@ -69,7 +70,7 @@ class Bucket:
         try:
             return found(lambda: world.aws.s3.head_bucket(Bucket=name), "404")
         except ClientError as error:
-            if code_of(error) != "403":
+            if error_code(error) != "403":
                 raise
             raise ConfigurationError(
                 f"bucket {name!r}",

@@ -70,7 +70,7 @@ def _cdn_statements(world: World) -> list[Document]:
     """Only that distribution, only what is served; and no distribution at all where the originals are."""
     bucket, store = f"arn:aws:s3:::{world.bucket}", world.config.store
     cdn = {"Service": "cloudfront.amazonaws.com"}
-    private = (f"{store.originals_prefix}/*", f"{store.originals_prefix}-backups/*")
+    private = (f"{store.originals_prefix}/*", f"{store.backups_prefix}/*")
     return [
         {
             "Sid": f"{_SID}CdnReads",

@@ -75,7 +75,7 @@ def photo_rules(config: PipelineConfig) -> list[Document]:
     return [
         _rule(config, "photos", store.prefix, kept),
         _rule(config, "originals", store.originals_prefix, kept),
-        _rule(config, "backups", f"{store.originals_prefix}-backups", {}),
+        _rule(config, "backups", store.backups_prefix, {}),
         _rule(config, "incoming", settings.incoming_prefix, {"Expiration": {"Days": settings.incoming_days}}),
         _rule(
             config, "documents", settings.documents_prefix, {"Expiration": {"Days": settings.documents_days}}
@@ -118,7 +118,7 @@ def _dangers(rules: list[Document], config: PipelineConfig) -> Iterator[str]:
         if rule.get("Status") != "Enabled" or not when:
             continue
         prefix = _prefix_of(rule)
-        for kept in (store.prefix, store.originals_prefix, f"{store.originals_prefix}-backups"):
+        for kept in (store.prefix, store.originals_prefix, store.backups_prefix):
             # Tags and sizes narrow a rule, but nothing says which photos are outside.
             if f"{kept}/".startswith(prefix) or prefix.startswith(f"{kept}/"):
                 yield _danger(rule, kept, when)

@@ -53,7 +53,7 @@ class _Names:
             for folder in (".probe", ".doctor")
         ]
         self.originals = self.below(store.originals_prefix)
-        self.backups = self.below(f"{store.originals_prefix}-backups")
+        self.backups = self.below(store.backups_prefix)
         self.incoming = self.below(config.provision.lifecycle.incoming_prefix)
 
     def below(self, prefix: str) -> str:

@@ -34,7 +34,7 @@ class Bandwidth:
 
     def book(self, size: int) -> float:
         """Book `size` bytes without waiting, for what is sent already; return the seconds till its turn."""
-        if self._rate is None:
+        if self._rate is None or not size:
             return 0.0
         with self._lock:
             now_s = self._clock()

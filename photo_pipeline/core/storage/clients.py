@@ -21,7 +21,12 @@ _CONNECT_TIMEOUT_S = 5
 
 
 def control_client(
-    session: boto3.Session, settings: StoreSettings, meter: RequestMeter, *, read_timeout_s: int | None = None
+    session: boto3.Session,
+    settings: StoreSettings,
+    meter: RequestMeter,
+    *,
+    read_timeout_s: int | None = None,
+    tries: int = 1,
 ) -> Any:
     """Return a boto3 S3 client whose every request is counted.
 
@@ -30,6 +35,7 @@ def control_client(
         settings: The bucket.
         meter: Counts each attempt before it is sent.
         read_timeout_s: How long it waits for an answer; None: as control requests do.
+        tries: How often boto3 itself sends a request that fails; one where `PhotoStore` tries again.
 
     Raises:
         botocore.exceptions.BotoCoreError, ValueError: the settings cannot be used.
@@ -37,7 +43,7 @@ def control_client(
     config = Config(
         connect_timeout=_CONNECT_TIMEOUT_S,
         read_timeout=read_timeout_s or CONTROL_TIMEOUTS_S[0],
-        retries={"mode": "standard", "total_max_attempts": 1},
+        retries={"mode": "standard", "total_max_attempts": tries},
         max_pool_connections=64,
         # Presigned URLs would otherwise be of version 2, which newer regions refuse.
         signature_version="s3v4",

@@ -5,11 +5,18 @@ from dataclasses import dataclass
 from photo_pipeline.core.errors import PhotoChangedError, StorageConflictError, StoreRefusedError
 from photo_pipeline.core.storage.checksum import md5_hex, sha256_hex
 from photo_pipeline.core.storage.deletion import delete_object
-from photo_pipeline.core.storage.faults import MissingObjectError, RefusedConditionError, store_errors
+from photo_pipeline.core.storage.faults import (
+    MissingObjectError,
+    RefusedConditionError,
+    is_worth_a_retry,
+    store_errors,
+    timed_out,
+)
 from photo_pipeline.core.storage.keys import checked_key
 from photo_pipeline.core.storage.objects import Deleted, StoredObject
 from photo_pipeline.core.storage.probe import StoreProbe
 from photo_pipeline.core.storage.proof import proven_by
+from photo_pipeline.core.storage.retries import Patience, data_timeouts_s
 from photo_pipeline.core.storage.store import PhotoStore
 
 
@@ -100,9 +107,11 @@ def _read(store: PhotoStore, seen: StoredObject) -> bytes:
 
 def _copy(store: PhotoStore, seen: StoredObject, target: str) -> None:
     encryption = {"ServerSideEncryption": store.settings.encryption} if store.settings.encryption else {}
+    # Some servers answer only when all is copied.
+    timeouts_s = data_timeouts_s(seen.size)
 
     def copy() -> None:
-        store.s3.copy_object(
+        store.body_client(timeouts_s[-1]).copy_object(
             Bucket=store.bucket,
             Key=target,
             CopySource={"Bucket": store.bucket, "Key": seen.key},
@@ -114,7 +123,7 @@ def _copy(store: PhotoStore, seen: StoredObject, target: str) -> None:
 
     try:
         with store_errors(f"s3://{store.bucket}/{target}"):
-            store.control(copy)
+            Patience(timeouts_s, timed_out=timed_out).tries(is_worth_a_retry)(copy)
     except (MissingObjectError, RefusedConditionError):
         raise _replaced(store, seen.key) from None
 

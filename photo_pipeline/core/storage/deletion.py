@@ -10,12 +10,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from photo_pipeline.core.storage.faults import (
-    MissingObjectError,
-    RefusedConditionError,
-    http_status,
-    store_errors,
-)
+from photo_pipeline.core.aws_errors import http_status
+from photo_pipeline.core.storage.faults import MissingObjectError, RefusedConditionError, store_errors
 from photo_pipeline.core.storage.keys import checked_key
 from photo_pipeline.core.storage.listing import list_versions
 from photo_pipeline.core.storage.objects import Deleted, ListedObject, ObjectVersion, StoredObject

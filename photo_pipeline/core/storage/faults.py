@@ -22,6 +22,7 @@ from obstore.exceptions import (
     UnauthenticatedError,
 )
 
+from photo_pipeline.core.aws_errors import error_code, http_status
 from photo_pipeline.core.errors import StoreError, StoreRefusedError
 
 _DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
@@ -74,16 +75,6 @@ def timed_out(error: BaseException) -> bool:
     if isinstance(error, GenericError):
         return "kind: Timeout" in str(error) or "TimedOut" in str(error)
     return isinstance(error, ReadTimeoutError | ConnectTimeoutError)
-
-
-def http_status(error: ClientError) -> int:
-    """Return the answer's HTTP status, 0 if it has none."""
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def error_code(error: ClientError) -> str:
-    """Return S3's word for the error, empty if it has none."""
-    return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def _is_conflict(error: BaseException) -> bool:

@@ -25,7 +25,7 @@ from photo_pipeline.core.errors import (
 )
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.checksum import md5_hex
-from photo_pipeline.core.storage.faults import store_errors
+from photo_pipeline.core.storage.faults import MissingObjectError, store_errors
 from photo_pipeline.core.storage.keys import checked_key
 from photo_pipeline.core.storage.multipart import PART_BYTES, put_parts
 from photo_pipeline.core.storage.objects import StoredObject
@@ -225,7 +225,7 @@ def download_file(
         raise _is_there(path)
     stored = store.head(key)
     if stored is None:
-        raise StorageConflictError(thing, cause="there is no such object", fix="check the key")
+        raise _absent(thing)
     wanted = sha256 or _vouched_for(stored)
     if wanted is None:
         raise GuardRefusedError(
@@ -238,6 +238,8 @@ def download_file(
             if found == wanted:
                 _put_in_place(partial, path, replace=replace)
                 return DownloadedFile(path, stored.size, wanted)
+    except MissingObjectError:
+        raise _absent(thing) from None
     except OSError as error:
         raise _disk_error(path, error) from error
     finally:
@@ -246,6 +248,10 @@ def download_file(
     raise StorageConflictError(
         thing, cause=f"its SHA-256 is {found}, not {wanted}", fix="find out who changed it; nothing was kept"
     )
+
+
+def _absent(thing: str) -> StorageConflictError:
+    return StorageConflictError(thing, cause="there is no such object", fix="check the key")
 
 
 def _vouched_for(stored: StoredObject) -> str | None:
@@ -258,8 +264,13 @@ def _fetch(store: PhotoStore, stored: StoredObject, partial: Path, progress: Pro
 
     def get(client: S3Store) -> str:
         digest, done = hashlib.sha256(), 0
+        try:
+            found = obstore.get(client, stored.key)
+        except FileNotFoundError:
+            # Not the disk's: obstore says so of an object that was deleted since the look.
+            raise MissingObjectError(stored.key) from None
         with partial.open("wb") as file:
-            for chunk in obstore.get(client, stored.key).stream(min_chunk_size=_CHUNK_BYTES):
+            for chunk in found.stream(min_chunk_size=_CHUNK_BYTES):
                 data = bytes(chunk)
                 digest.update(data)
                 file.write(data)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar
 
 from photo_pipeline.core.errors import PhotoChangedError, StoreError
-from photo_pipeline.core.storage.clients import control_client
 from photo_pipeline.core.storage.faults import (
+    CutAnswerError,
     MissingObjectError,
     RefusedConditionError,
     is_worth_a_retry,
@@ -109,11 +109,8 @@ class _Upload:
         self._store = store
         self._where = {"Bucket": store.bucket, "Key": key}
         self._thing = f"s3://{store.bucket}/{key}"
-        # The control client's time limit is for answers without a body.
         self._timeouts_s = data_timeouts_s(part_bytes)
-        self._s3 = control_client(
-            store.session, store.settings, store.meter, read_timeout_s=self._timeouts_s[-1]
-        )
+        self._s3 = store.body_client(self._timeouts_s[-1])
         self._parts: list[dict[str, Any]] = []
         self._digests = b""
 
@@ -129,7 +126,9 @@ class _Upload:
             options["ServerSideEncryption"] = self._store.settings.encryption
         with store_errors(self._thing):
             answer = self._store.control(
-                lambda: self._s3.create_multipart_upload(**self._where, ChecksumAlgorithm="SHA256", **options)
+                lambda: self._store.s3.create_multipart_upload(
+                    **self._where, ChecksumAlgorithm="SHA256", **options
+                )
             )
         self._where |= {"UploadId": answer["UploadId"]}
 
@@ -137,14 +136,20 @@ class _Upload:
         digest, number = hashlib.sha256(data).digest(), len(self._parts) + 1
         checksum = base64.b64encode(digest).decode()
         self._store.bandwidth.wait_for(len(data))
-        with store_errors(self._thing):
-            answer = self._patiently(
-                lambda: self._s3.upload_part(
-                    **self._where, PartNumber=number, Body=data, ChecksumSHA256=checksum
-                )
+
+        def put() -> str:
+            answer = self._s3.upload_part(
+                **self._where, PartNumber=number, Body=data, ChecksumSHA256=checksum
             )
+            if "ETag" not in answer:
+                # Python's HTTP client takes headers that end early for complete ones.
+                raise CutAnswerError(error=f"the answer's headers about part {number} were cut off")
+            return str(answer["ETag"])
+
+        with store_errors(self._thing):
+            etag = self._patiently(put)
         self._digests += digest
-        self._parts.append({"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum})
+        self._parts.append({"PartNumber": number, "ETag": etag, "ChecksumSHA256": checksum})
 
     def complete(self) -> bool:
         """Make the parts an object; return False if the key exists, maybe by an earlier try of this call."""
@@ -162,7 +167,7 @@ class _Upload:
     def abort(self) -> None:
         """Let the store forget the parts; what it does not forget now, the bucket's lifecycle does."""
         with suppress(StoreError, MissingObjectError), store_errors(self._thing):
-            self._store.control(lambda: self._s3.abort_multipart_upload(**self._where))
+            self._store.control(lambda: self._store.s3.abort_multipart_upload(**self._where))
 
     def _patiently(self, request: Callable[[], _T]) -> _T:
         return Patience(self._timeouts_s, timed_out=timed_out).tries(is_worth_a_retry)(request)

@@ -6,14 +6,12 @@ from contextlib import contextmanager
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    NoCredentialsError,
     ParamValidationError,
-    ProfileNotFound,
 )
 
+from photo_pipeline.core.aws_errors import CREDENTIAL_ERRORS, credential_error, http_status
 from photo_pipeline.core.config import StoreSettings
 from photo_pipeline.core.errors import ConfigurationError, StoreError
-from photo_pipeline.core.storage.faults import http_status
 
 
 @contextmanager
@@ -26,10 +24,8 @@ def opening_errors(settings: StoreSettings) -> Iterator[None]:
     """
     try:
         yield
-    except NoCredentialsError as error:
-        raise _no_credentials() from error
-    except ProfileNotFound as error:
-        raise ConfigurationError("$AWS_PROFILE", cause=str(error), fix="name an existing profile") from error
+    except CREDENTIAL_ERRORS as error:
+        raise credential_error(error) from error
     except ClientError as error:
         raise _bucket_error(settings, error) from error
     except (ParamValidationError, ValueError) as error:
@@ -59,14 +55,6 @@ def _bucket_error(settings: StoreSettings, error: ClientError) -> ConfigurationE
             fix="set store.region to the bucket's region",
         )
     return _unreachable(settings, error)
-
-
-def _no_credentials() -> ConfigurationError:
-    return ConfigurationError(
-        "AWS credentials",
-        cause="there are none in the environment",
-        fix="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
-    )
 
 
 def _malformed(error: Exception) -> ConfigurationError:

@@ -13,11 +13,12 @@ from typing import Any
 import sqlalchemy as sa
 from botocore.exceptions import BotoCoreError, ClientError
 
+from photo_pipeline.core.aws_errors import http_status
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.tables import store_table, utc_now
 from photo_pipeline.core.errors import StoreError
 from photo_pipeline.core.storage.checksum import md5_hex, sha256_hex
-from photo_pipeline.core.storage.faults import http_status
+from photo_pipeline.core.storage.listing import list_objects
 from photo_pipeline.core.storage.store import PhotoStore
 
 # The probe costs 3 PUT-class requests; a server's nature changes rarely.
@@ -66,10 +67,14 @@ class StoreProbe:
         return "etag" if self.reports_md5 else "read_back"
 
     @property
+    def lacking(self) -> list[str]:
+        """What the server was seen not to do, as the rest of a sentence about it each."""
+        return [text for name, text in _LACKING.items() if not getattr(self, name)]
+
+    @property
     def sentence(self) -> str:
         """How objects are proven, and what the server lacks, for people."""
-        lacking = [text for name, text in _LACKING.items() if not getattr(self, name)]
-        lacks = f" The server {'; '.join(lacking)} (docs/s3-servers.md)." if lacking else ""
+        lacks = f" The server {'; '.join(self.lacking)} (docs/s3-servers.md)." if self.lacking else ""
         return f"Objects are proven {_PROVEN[self.verification]}.{lacks}"
 
 
@@ -92,10 +97,9 @@ def _sweep(store: PhotoStore) -> None:
     """Delete what probes that died have left behind; where that is not allowed, it stays."""
     with suppress(ClientError, BotoCoreError, StoreError):
         prefix = f"{store.settings.prefix}/.probe/"
-        page = store.control(lambda: store.s3.list_objects_v2(Bucket=store.bucket, Prefix=prefix))
-        for each in page.get("Contents", ()):
-            if each["LastModified"] <= datetime.now(UTC) - _ABANDONED_AFTER:
-                store.delete(each["Key"])
+        for each in list_objects(store, prefix):
+            if each.last_modified <= datetime.now(UTC) - _ABANDONED_AFTER:
+                store.delete(each.key)
 
 
 def ask_store(store: PhotoStore) -> StoreProbe:
@@ -144,7 +148,7 @@ def _is_refused(store: PhotoStore, key: str, status: int, **conditions: Any) -> 
             store.s3.put_object(Bucket=store.bucket, Key=key, Body=_BODY, **conditions)
         except ClientError as error:
             # The answer that was asked for; elsewhere a wrong checksum means damage on the way: tried again.
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] == status:
+            if http_status(error) == status:
                 return True
             raise
         return False

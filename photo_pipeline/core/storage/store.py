@@ -6,6 +6,7 @@ is decided in `core.migration.photos`, and when it counts as proven in `core.mig
 with whole files, versions and many objects are modules of their own in this package (docs/storage.md).
 """
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
@@ -59,6 +60,8 @@ class PhotoStore:
         self.meter = meter
         self.bandwidth = bandwidth or Bandwidth(settings.max_bandwidth)
         self._data: dict[int, S3Store] = {}
+        self._bodies: dict[int, Any] = {}
+        self._bodies_lock = threading.Lock()
         # The first one is made here, where missing credentials are looked for.
         self._data_client(data_timeouts_s(0)[0])
 
@@ -146,9 +149,10 @@ class PhotoStore:
             self.meter.count(Unit.BYTES_IN if unit is Unit.PUTS else Unit.BYTES_OUT, size)
             try:
                 return request(self._data_client(patience.timeout_s))
-            except BaseError:
-                # It may have carried everything; the next one's bytes come on top.
-                self.bandwidth.book(size)
+            except BaseError as error:
+                if is_worth_a_retry(error):
+                    # It may have carried everything; the next one's bytes come on top.
+                    self.bandwidth.book(size)
                 raise
 
         return patience.tries(is_worth_a_retry)(attempt)
@@ -158,6 +162,16 @@ class PhotoStore:
         if timeout_s not in self._data:
             self._data[timeout_s] = data_client(self.session, self.settings, timeout_s=timeout_s)
         return self._data[timeout_s]
+
+    def body_client(self, timeout_s: int) -> Any:
+        """Return a boto3 client that waits so long for an answer: for requests that take a body's time."""
+        # Sessions are not thread-safe, clients are.
+        with self._bodies_lock:
+            if timeout_s not in self._bodies:
+                self._bodies[timeout_s] = control_client(
+                    self.session, self.settings, self.meter, read_timeout_s=timeout_s
+                )
+            return self._bodies[timeout_s]
 
     def control(self, request: Callable[[], _T], *, unless: type[Exception] | tuple[()] = ()) -> _T:
         """Return what the boto3 call returns, tried again with a budget of its own; errors pass unchanged.

@@ -520,6 +520,18 @@ def test_rights_that_a_postgresql_login_lacks_are_named(
     assert sa.inspect(limited.engine()).get_table_names() == ["item_photos"]
 
 
+def test_a_url_beside_a_key_is_measured_as_a_url_in_mode_key(
+    make_site: MakeSite, postgres: PostgresServer
+) -> None:
+    """A key would fit into 125 characters; the URL that the rewrite writes does not."""
+    rewrite = {"mode": "key", "format": "jpeg", "write_back": {"mime_type": "url.thumb"}}
+    site = make_site(database="postgres", photos=1, sources=[AUTO | {"rewrite": rewrite}])
+    site.execute("ALTER TABLE item_photos ALTER mime_type TYPE varchar(125)")
+    seen = examined(*DATABASE)
+    assert list(wrong(seen)) == ["new values fit"]
+    assert "'mime_type' takes 125" in to_do(seen, "new values fit")
+
+
 # --- the command
 
 

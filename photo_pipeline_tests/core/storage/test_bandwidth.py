@@ -60,6 +60,19 @@ def test_a_body_that_is_sent_again_counts_again(embedded: Served) -> None:
     assert store.bandwidth.book(1) * RATE == pytest.approx(2_000)
 
 
+def test_a_body_that_met_an_object_counts_once_and_a_request_without_one_waits_for_none(
+    embedded: Served,
+) -> None:
+    key, time = embedded.key(), Time()
+    embedded.store.put_new(key, b"x" * 1_000, content_type="x/x")
+    with FaultProxy(embedded.url, lambda *_: None) as proxy:
+        store = capped(embedded, proxy, time)
+        assert not store.put_new(key, b"x" * 1_000, content_type="x/x")
+        assert store.look(key) is not None
+    assert time.starts_s == []
+    assert store.bandwidth.book(1) * RATE == pytest.approx(1_000)
+
+
 def test_reading_counts_too(embedded: Served) -> None:
     key, time = embedded.key(), Time()
     embedded.store.put_new(key, b"x" * 3_000, content_type="x/x")

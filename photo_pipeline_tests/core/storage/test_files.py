@@ -147,7 +147,7 @@ def test_a_part_that_always_fails_leaves_neither_object_nor_parts(embedded: Serv
 
 
 @pytest.mark.usefixtures("five_mib_parts", "quick_tries")
-@pytest.mark.parametrize("fault", [Fault.FLIP_BIT, Fault.LOSE_ANSWER, Fault.SLOW_DOWN])
+@pytest.mark.parametrize("fault", [Fault.FLIP_BIT, Fault.LOSE_ANSWER, Fault.SLOW_DOWN, Fault.TRUNCATE])
 def test_parts_arrive_whole_in_spite_of(embedded: Served, large: Path, fault: Fault) -> None:
     key = embedded.key("large.tif")
 
@@ -236,3 +236,34 @@ def test_an_absent_object_an_absent_file_and_a_full_disk_are_told_apart(
     with pytest.raises(InfrastructureError, match=r"No space left.*free space"):
         download_file(embedded.store, key, tmp_path / "x")
     assert hidden(tmp_path) == []
+
+
+@pytest.mark.usefixtures("quick_tries")
+def test_an_object_that_is_deleted_before_its_bytes_come_is_said_to_be_absent(
+    embedded: Served, tmp_path: Path
+) -> None:
+    key = embedded.key()
+    embedded.store.put_new(key, b"x" * 1_000, content_type="x/x")
+
+    def delete_first(method: str, _path: str, _earlier: int) -> None:
+        if method == "GET":
+            embedded.store.delete(key)
+
+    with (
+        FaultProxy(embedded.url, delete_first) as proxy,
+        pytest.raises(StorageConflictError, match="there is no such object"),
+    ):
+        download_file(embedded.through(proxy.url), key, tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_server_that_never_answers_the_first_request_for_parts_costs_no_bodys_time(
+    embedded: Served, large: Path
+) -> None:
+    """Its limit is a control request's, 18 s in all; a part may take 17 minutes."""
+    with FaultProxy(embedded.url, lambda method, *_: Fault.HANG if method == "POST" else None) as proxy:
+        store = embedded.through(proxy.url)
+        with pytest.raises(StoreError):
+            upload_file(store, large, embedded.key("large.tif"), probe=embedded.probe, multipart_above=_MIB)

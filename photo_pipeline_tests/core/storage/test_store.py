@@ -20,6 +20,7 @@ import boto3
 import pytest
 from PIL import Image
 
+from photo_pipeline.core.delivery.cloudfront import open_cloudfront
 from photo_pipeline.core.errors import ConfigurationError, StoreError
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.process import process_batch
@@ -188,6 +189,13 @@ def test_missing_credentials_are_named(settings_for: StoreAt, monkeypatch: pytes
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
     with pytest.raises(ConfigurationError, match="AWS credentials: there are none"):
         PhotoStore.open(settings_for())
+
+
+def test_half_of_the_credentials_is_named(settings_for: StoreAt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    for open_it in (lambda: PhotoStore.open(settings_for()), open_cloudfront):
+        with pytest.raises(ConfigurationError, match=r"AWS credentials: .*missing: AWS_SECRET_ACCESS_KEY"):
+            open_it()
 
 
 def test_an_unknown_profile_is_named(settings_for: StoreAt, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from botocore.exceptions import ClientError
 
-from photo_pipeline.core.delivery.cloudfront import cloudfront_errors, error_code
+from photo_pipeline.core.aws_errors import error_code
+from photo_pipeline.core.delivery.cloudfront import cloudfront_errors
 from photo_pipeline.core.delivery.routing_function.cases import LIVE_CASES, RoutingCase
 from photo_pipeline.core.errors import GuardRefusedError
 
