@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.tables import (
+    GONE,
     BatchState,
     PhotoClass,
     PhotoState,
@@ -95,7 +96,7 @@ def _row_has_batch() -> sa.ColumnElement[bool]:
         other.c.row_id == photo_table.c.row_id,
         other.c.batch.is_not(None),
         other.c.role != "variant",
-        other.c.state.not_in([PhotoState.SUPERSEDED, PhotoState.MIGRATED]),
+        other.c.state.not_in([*GONE, PhotoState.MIGRATED]),
     )
 
 
@@ -122,7 +123,7 @@ def _let_rows_follow(connection: Connection) -> None:
         .where(
             leading.c.row_id == photo_table.c.row_id,
             leading.c.role != "variant",
-            leading.c.state != PhotoState.SUPERSEDED,
+            leading.c.state.not_in(GONE),
         )
         .scalar_subquery()
     )

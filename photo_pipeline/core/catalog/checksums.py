@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from photo_pipeline.core.beneath import file_within, sha256_of
 from photo_pipeline.core.catalog.database import Database
-from photo_pipeline.core.catalog.tables import PhotoClass, PhotoState, file_table, photo_table, utc_now
+from photo_pipeline.core.catalog.tables import GONE, PhotoClass, PhotoState, file_table, photo_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.progress import Progress, no_progress
 
@@ -114,7 +114,7 @@ def _matched(after: str = "") -> sa.Exists:
         photo.file_id == file_table.c.file_id,
         photo.file_id > after,  # implied, and lets a planner without statistics start at the right place
         photo["class"] == PhotoClass.MATCHED,
-        photo.state != PhotoState.SUPERSEDED,
+        photo.state.not_in(GONE),
     )
 
 
@@ -176,7 +176,7 @@ def _copy_to_photos(database: Database) -> None:
     with database.write() as connection:
         connection.execute(
             sa.update(photo_table)
-            .where(photo["class"] == PhotoClass.MATCHED, photo.state != PhotoState.SUPERSEDED)
+            .where(photo["class"] == PhotoClass.MATCHED, photo.state.not_in(GONE))
             .where(sa.or_(photo.sha256.is_(None), photo.sha256 != checksum))
             .values(sha256=checksum)
         )

@@ -25,7 +25,7 @@ from photo_pipeline.core.catalog.files import (
 )
 from photo_pipeline.core.catalog.known_photos import KnownPhotos, updated
 from photo_pipeline.core.catalog.rows import RowAddress, SourceRow, read_rows, row_id
-from photo_pipeline.core.catalog.tables import PhotoClass, PhotoState, file_table, photo_table, utc_now
+from photo_pipeline.core.catalog.tables import GONE, PhotoClass, PhotoState, file_table, photo_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.delivery.urls import UrlScheme
 from photo_pipeline.core.progress import Progress, no_progress
@@ -359,7 +359,7 @@ class Reconciler:
                 sa.update(photo_table)
                 .where(
                     photo.scan != self._scan,
-                    photo.state.not_in([PhotoState.SUPERSEDED, PhotoState.DELETED]),
+                    photo.state.not_in(GONE),
                 )
                 .values(state=PhotoState.SUPERSEDED, updated_at=utc_now())
             )

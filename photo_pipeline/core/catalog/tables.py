@@ -42,6 +42,10 @@ class PhotoState(StrEnum):
     DELETED = "deleted"  # by `delete`, with what was its own in the store
 
 
+GONE = (PhotoState.SUPERSEDED, PhotoState.DELETED)
+"""States of photos that no row shows any more, and nothing has to be done for."""
+
+
 class BatchState(StrEnum):
     """Where a batch stands."""
 

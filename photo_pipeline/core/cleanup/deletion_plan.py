@@ -22,6 +22,7 @@ from photo_pipeline.core.catalog.inventory import take_inventory
 from photo_pipeline.core.catalog.raw import RawValue
 from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.tables import (
+    GONE,
     PhotoState,
     TrashState,
     object_table,
@@ -36,7 +37,6 @@ from photo_pipeline.core.sources.mapping import Source
 _IDS_PER_QUERY = 500
 # Written-back columns that say where an object is; others state facts, and stay.
 _ADDRESSES = ("s3_key", "formats_json", "formats_strapi")
-_GONE = (PhotoState.SUPERSEDED, PhotoState.DELETED)
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class _Planner:
         if not conditions:
             raise ConfigurationError("a deletion", cause="no photo is named", fix="say what to delete")
         query = sa.select(photo_table).where(
-            sa.or_(*conditions), photo.source.is_not(None), photo.state.not_in(_GONE)
+            sa.or_(*conditions), photo.source.is_not(None), photo.state.not_in(GONE)
         )
         with self._database.read() as connection:
             found = {row.id: row for row in connection.execute(query)}
@@ -184,7 +184,7 @@ class _Planner:
             leaders = [row.row_id for row in found.values() if self._leads(row)]
             for chunk in _chunks(leaders):
                 copies = sa.select(photo_table).where(
-                    photo.row_id.in_(chunk), photo.role == "variant", photo.state.not_in(_GONE)
+                    photo.row_id.in_(chunk), photo.role == "variant", photo.state.not_in(GONE)
                 )
                 found |= {row.id: row for row in connection.execute(copies)}
         return [found[number] for number in sorted(found)]
@@ -248,7 +248,7 @@ class _Planner:
         photo = photo_table.c
         query = sa.select(photo.id).where(
             photo.row_id == photos[0].row_id,
-            photo.state.not_in(_GONE),
+            photo.state.not_in(GONE),
             photo.id.not_in([each.id for each in photos]),
         )
         other = connection.execute(query.limit(1)).scalar()

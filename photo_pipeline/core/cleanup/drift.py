@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from photo_pipeline.core.catalog.database import Database, rows_by_key
 from photo_pipeline.core.catalog.rows import RowAddress
-from photo_pipeline.core.catalog.tables import PhotoState, object_table, orphan_table, photo_table
+from photo_pipeline.core.catalog.tables import GONE, object_table, orphan_table, photo_table
 from photo_pipeline.core.cleanup.orphans_bucket import Bucket
 from photo_pipeline.core.cleanup.orphans_keys import mentions
 from photo_pipeline.core.cleanup.orphans_marks import OrphanState, orphan_id
@@ -197,7 +197,7 @@ class _Look:
             batches = connection.execute(
                 sa.select(photo.batch)
                 .where(photo.sha256 == row.source_sha256, photo.batch.is_not(None))
-                .where(photo.state != PhotoState.SUPERSEDED)
+                .where(photo.state.not_in(GONE))
                 .distinct()
                 .order_by(photo.batch)
             ).scalars()

@@ -6,7 +6,7 @@ Reads only, and asks neither the disk nor the store: what they say is looked at 
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
@@ -20,6 +20,7 @@ from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.fence import MIGRATION
 from photo_pipeline.core.catalog.files import lookup_id
 from photo_pipeline.core.catalog.tables import (
+    GONE,
     BatchState,
     PhotoClass,
     PhotoState,
@@ -42,7 +43,6 @@ from photo_pipeline.core.sources.spelling import Refused
 
 _IDS_PER_QUERY = 500
 # Photos in these states show their local file no more, and nothing brings them back to it by itself.
-_GONE = (PhotoState.SUPERSEDED, PhotoState.DELETED)
 _CLEANED_UP = (TrashState.TRASHED, TrashState.RESTORING, TrashState.PURGING, TrashState.PURGED)
 
 
@@ -140,7 +140,19 @@ class DueFiles:
             for file, rows in everyone.items()
             if file in there or file not in handled
         }
-        return {file: each for file, each in found.items() if each is not None}
+        return self._proven({file: each for file, each in found.items() if each is not None})
+
+    def _proven(self, found: dict[str, Candidate]) -> dict[str, Candidate]:
+        """Leave due only what has all that its rows need in the store; asked for all of them at once."""
+        due = {file: each for file, each in found.items() if each.outcome is FileClass.DUE}
+        photos = [photo for each in due.values() for photo in each.photos]
+        ready = {photo.id for photo in ready_photos(self._database, self._config, photos)}
+        reason = "an object that its row needs is not proven in the store"
+        return found | {
+            file: replace(each, outcome=FileClass.NOT_STORED, reason=reason)
+            for file, each in due.items()
+            if not all(photo.id in ready for photo in each.photos)
+        }
 
     def _photos(self, connection: Connection, ids: Sequence[str]) -> dict[str, list[Any]]:
         """Return every reference to each of the files, in whichever state."""
@@ -162,7 +174,7 @@ class DueFiles:
             return set(connection.execute(query).scalars())
 
     def _candidate(self, file: str, rows: list[Any], *, is_there: bool) -> Candidate | None:
-        standing = [row for row in rows if row.state not in _GONE]
+        standing = [row for row in rows if row.state not in GONE]
         migrated = [row for row in standing if row.state == PhotoState.MIGRATED and row.sha256]
         if not migrated or migrated[0].path is None:
             return None
@@ -190,8 +202,6 @@ class DueFiles:
                 return facts.outcome, facts.reason
         if file in self._found_twice:
             return FileClass.OTHER_NAMES, "the inventory found the same file under another name, too"
-        if len(ready_photos(self._database, self._config, photos)) != len(photos):
-            return FileClass.NOT_STORED, "an object that its row needs is not proven in the store"
         return FileClass.DUE, ""
 
     def _batch(self, key: str) -> _BatchFacts:

@@ -14,7 +14,6 @@ class Listing(Protocol):
     Attributes:
         made_at: UTC; objects may have come and gone since.
         origin: What it is, for people.
-        is_live: Whether it was asked of the store itself in this run.
     """
 
     @property
@@ -24,10 +23,6 @@ class Listing(Protocol):
     @property
     def origin(self) -> str:
         """What it is, for people."""
-
-    @property
-    def is_live(self) -> bool:
-        """Whether the store itself was asked, in this run."""
 
     def objects(self) -> Iterator[ListedObject]:
         """Yield the objects, in any order, in constant memory.

@@ -16,9 +16,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_plus
 
-import pyarrow
-import pyarrow.parquet
-
 from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.storage.objects import ListedObject
 
@@ -40,8 +37,6 @@ class InventoryListing:
     Raises:
         ConfigurationError: it is no such report, of another bucket, damaged, or lacks a file or field.
     """
-
-    is_live = False
 
     def __init__(self, manifest: Path, *, bucket: str) -> None:
         self._manifest = manifest
@@ -108,6 +103,10 @@ class InventoryListing:
             raise self._refused(f"it lacks {', '.join(missing)}; configure the inventory to report them")
 
     def _parquet_columns(self) -> set[str]:
+        # 0.3 s, which every other command, and every load of Dagster's definitions, would pay.
+        import pyarrow
+        import pyarrow.parquet
+
         try:
             found = [set(pyarrow.parquet.read_schema(path).names) for path in self._files]
         except (OSError, pyarrow.ArrowException) as error:
@@ -136,7 +135,9 @@ class InventoryListing:
                 )
 
     def _parquet_rows(self, path: Path) -> Iterator[ListedObject]:
-        file = pyarrow.parquet.ParquetFile(path)
+        from pyarrow import parquet
+
+        file = parquet.ParquetFile(path)
         wanted = [*_NEEDED.values(), _LATEST[1], _MARKER[1]]
         present = [name for name in wanted if name in file.schema_arrow.names]
         for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=present):

@@ -19,6 +19,7 @@ from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.files import lookup_id
 from photo_pipeline.core.catalog.inventory import take_inventory
 from photo_pipeline.core.catalog.tables import (
+    GONE,
     BatchState,
     PhotoClass,
     PhotoState,
@@ -433,7 +434,7 @@ def _due_at(row: Any, config: PipelineConfig) -> Any:
 def _needed_locally(connection: Connection, row: Any) -> bool:
     """Return whether a photo shows (or may show) the local file again, since it was moved away."""
     photo = photo_table.c
-    local = photo.state.not_in([PhotoState.MIGRATED, PhotoState.SUPERSEDED, PhotoState.DELETED])
+    local = photo.state.not_in([PhotoState.MIGRATED, *GONE])
     query = sa.select(photo.id).where(photo.file_id == row.file_id, photo.source.is_not(None), local)
     return connection.execute(query.limit(1)).first() is not None
 

@@ -110,8 +110,6 @@ class StoreBucket:
 class LiveListing:
     """The bucket's own listing, asked for now."""
 
-    is_live = True
-
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
         self.made_at = bucket.now()

@@ -14,7 +14,7 @@ from photo_pipeline.core.cleanup.listing import Prefixes
 from photo_pipeline.core.cleanup.orphans_keys import key_facts
 from photo_pipeline.core.cleanup.orphans_workspace import Workspace
 
-UNKNOWN, UNREFERENCED, FOREIGN = "unknown", "unreferenced", "foreign"
+FOREIGN = "foreign"
 
 _SUMS = (
     "INSERT OR IGNORE INTO mentioned SELECT sha, recipe, file FROM live_mention",

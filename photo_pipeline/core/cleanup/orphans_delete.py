@@ -36,7 +36,6 @@ from photo_pipeline.core.cleanup.orphans_scan import (
     SHOWN,
     Scan,
     fresh_since,
-    grace,
     look_at_references,
     scan,
 )
@@ -152,7 +151,7 @@ class _Deletion:
         self._bucket = bucket
         self._listing = listing
         self._with_foreign = with_foreign
-        self._ripe_before = min(bucket.now(), listing.made_at) - grace(config)
+        self._ripe_before = fresh_since(bucket, config, listing)
         self.outcome = DeletedOrphans(applied=False)
 
     def foretell(self) -> None:

@@ -126,9 +126,13 @@ def _write_marks(
         if lease is None:
             outcome.new += len(new)
             continue
-        lease.tick()
-        seen = [(each, bucket.look(each.key)) for each in new]
-        same = [(each, stored) for each, stored in seen if stored is not None and stored.etag == each.etag]
+        same = []
+        for each in new:
+            # Before each request: a page of them may take longer than the lease lasts.
+            lease.tick()
+            stored = bucket.look(each.key)
+            if stored is not None and stored.etag == each.etag:
+                same.append((each, stored))
         outcome.vanished += len(new) - len(same)
         outcome.new += len(same)
         _insert(database, bucket, lease, same)

@@ -24,6 +24,7 @@ from photo_pipeline.core.catalog.tables import (
     rewrite_photo_table,
     rewrite_table,
 )
+from photo_pipeline.core.cleanup.cell_texts import PAGE, as_text, streamed, text_columns, text_expression
 from photo_pipeline.core.cleanup.orphans_keys import (
     ANY,
     Mention,
@@ -39,12 +40,9 @@ from photo_pipeline.core.imaging.recipe import ImageFormat
 from photo_pipeline.core.migration.photos import ORIGINAL_TYPES, ObjectNaming, Photo
 from photo_pipeline.core.sources.mapping import Source
 
-_PAGE = 2_000
 # More strange names than this are not looked for one by one: then they count as referred to.
 MOST_NAMES = 10_000
 _SETTLED = (PhotoState.MIGRATED, PhotoState.STORED)
-# Types of PostgreSQL whose values cannot hold a URL; everything else is read as its text form.
-_NO_TEXT = (sa.Integer, sa.Numeric, sa.Boolean, sa.Date, sa.DateTime, sa.Time, sa.Interval, sa.Uuid)
 
 
 class References:
@@ -127,9 +125,9 @@ class References:
             raise _unreadable(name, error) from error
 
     def _read_table(self, connection: Connection, table: sa.Table, sources: Sequence[Source]) -> None:
-        columns = [c for c in table.columns if self._database.is_sqlite or not isinstance(c.type, _NO_TEXT)]
+        columns = text_columns(self._database, table)
         keys = list(dict.fromkeys(name for source in sources for name in source.key))
-        expressions: list[ColumnElement[Any]] = [self._text(column) for column in columns]
+        expressions: list[ColumnElement[Any]] = [text_expression(self._database, each) for each in columns]
         expressions += [
             raw.read_expression(table.columns[name], is_sqlite=self._database.is_sqlite).label(f"key_{i}")
             for i, name in enumerate(keys)
@@ -137,7 +135,7 @@ class References:
         if not expressions:
             return
         try:
-            for row in _streamed(connection, sa.select(*expressions).select_from(table)):
+            for row in streamed(connection, sa.select(*expressions).select_from(table)):
                 cells = dict(zip((c.name for c in columns), row, strict=False))
                 key_values = dict(zip(keys, row[len(columns) :], strict=True))
                 self._read_row(cells, key_values, sources)
@@ -145,11 +143,6 @@ class References:
             if error.connection_invalidated:
                 raise
             raise _unreadable(table.name, error) from error
-
-    def _text(self, column: sa.Column[Any]) -> ColumnElement[Any]:
-        if isinstance(column.type, sa.LargeBinary) and not self._database.is_sqlite:
-            return sa.func.encode(column, "escape").label(column.name)
-        return raw.read_expression(column, is_sqlite=self._database.is_sqlite)
 
     def _read_row(self, cells: Mapping[str, Any], keys: Mapping[str, Any], sources: Sequence[Source]) -> None:
         self._count()
@@ -159,7 +152,7 @@ class References:
             self._workspace.add("row", row_id(source.name, row_keys[source.name]))
             self.rows += 1
         for column, value in cells.items():
-            text = _as_text(value)
+            text = as_text(value)
             if text is None:
                 continue
             for found in mentions(text):
@@ -183,7 +176,7 @@ class References:
 
     def _count(self) -> None:
         self._rows_since_tick += 1
-        if self._rows_since_tick >= _PAGE:
+        if self._rows_since_tick >= PAGE:
             self._rows_since_tick = 0
             self._tick()
 
@@ -194,7 +187,7 @@ class References:
         columns = rewrite_table.c
         declared = {source.name for source in self._config.sources}
         query = sa.select(columns.source, columns.row_id, columns.photo_id, columns.before, columns.after)
-        for source, row, photo, before, after in _streamed(connection, query):
+        for source, row, photo, before, after in streamed(connection, query):
             self._count()
             holder = row if source in declared else ""
             for text in (before, after):
@@ -202,7 +195,7 @@ class References:
                     self._workspace.add("mention", found.sha256, found.recipe, found.file, holder)
             if photo is not None:
                 self._workspace.add("rewritten", photo)
-        for (photo,) in _streamed(connection, sa.select(rewrite_photo_table.c.photo_id)):
+        for (photo,) in streamed(connection, sa.select(rewrite_photo_table.c.photo_id)):
             self._workspace.add("rewritten", photo)
 
     def _read_photos(self, connection: Connection) -> None:
@@ -212,7 +205,7 @@ class References:
         query = sa.select(*(columns[name] for name in Photo.__dataclass_fields__)).where(
             columns.sha256.is_not(None)
         )
-        for values in _streamed(connection, query):
+        for values in streamed(connection, query):
             self._count()
             photo = Photo(*values)
             row = photo.row_id if photo.source in declared and photo.row_id else ""
@@ -224,7 +217,7 @@ class References:
     def _read_objects(self, connection: Connection) -> None:
         columns = object_table.c
         query = sa.select(object_table).where(columns.bucket == self._config.store.bucket)
-        for each in _streamed(connection, query):
+        for each in streamed(connection, query):
             self._count()
             proven = each.verified_at is not None and each.deleted_at is None
             self._workspace.add(
@@ -268,10 +261,6 @@ def _snapshot(database: Database) -> Iterator[Connection]:
         yield connection
 
 
-def _streamed(connection: Connection, query: sa.Select[Any]) -> Iterator[Any]:
-    yield from connection.execution_options(stream_results=True, yield_per=_PAGE).execute(query)
-
-
 def _schemas(inspector: Any, *, is_sqlite: bool) -> list[str | None]:
     if is_sqlite:
         return [None]
@@ -281,13 +270,6 @@ def _schemas(inspector: Any, *, is_sqlite: bool) -> list[str | None]:
         if name != "information_schema" and not name.startswith("pg_")
     ]
     return found
-
-
-def _as_text(value: Any) -> str | None:
-    if isinstance(value, str):
-        return value
-    # Latin-1 gives each byte a character: digests and names in ASCII stay what they are.
-    return bytes(value).decode("latin-1") if isinstance(value, bytes | bytearray | memoryview) else None
 
 
 def _unreadable(table: str, error: Exception) -> GuardRefusedError:

@@ -21,9 +21,6 @@ from photo_pipeline.core.cleanup.orphans_records import (
 from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.storage.objects import Deleted
 
-Chosen = Callable[[Any], bool]
-"""Tells of a row of `pp_orphan` whether it is meant."""
-
 
 @dataclass
 class Undone:

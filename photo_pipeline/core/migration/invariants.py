@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.inventory import last_inventory
 from photo_pipeline.core.catalog.tables import (
+    GONE,
     PhotoClass,
     PhotoState,
     object_table,
@@ -61,7 +62,7 @@ def classes_add_up(database: Database) -> Invariant:
 def every_match_is_batched(database: Database) -> Invariant:
     """Return whether each matched photo has a checksum and a batch, or a reason why not."""
     photo = photo_table.c
-    matched = sa.and_(photo["class"] == PhotoClass.MATCHED, photo.state != PhotoState.SUPERSEDED)
+    matched = sa.and_(photo["class"] == PhotoClass.MATCHED, photo.state.not_in(GONE))
     unexplained = sa.and_(
         sa.or_(photo.batch.is_(None), photo.sha256.is_(None)), photo.state != PhotoState.QUARANTINED
     )

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from photo_pipeline.core.catalog.tables import PhotoClass, PhotoState, photo_table, validation_table
+from photo_pipeline.core.catalog.tables import GONE, PhotoClass, PhotoState, photo_table, validation_table
 
 VALIDATION_FAILED = "validation_failed"
 
@@ -182,11 +182,7 @@ def _reason() -> sa.ColumnElement[str | None]:
 
 def _counts(connection: Connection) -> dict[str, int]:
     reason = _reason().label("reason")
-    found = (
-        sa.select(reason)
-        .where(photo_table.c.state != PhotoState.SUPERSEDED, _reason().is_not(None))
-        .subquery()
-    )
+    found = sa.select(reason).where(photo_table.c.state.not_in(GONE), _reason().is_not(None)).subquery()
     grouped = sa.select(found.c.reason, sa.func.count()).group_by(found.c.reason)
     counts = {str(row[0]): int(row[1]) for row in connection.execute(grouped)}
     failed = connection.execute(
@@ -214,7 +210,7 @@ def _group(connection: Connection, reason: str, count: int, share: int) -> Findi
         query = sa.select(photo_table, validation_table.c.problems).select_from(_validated())
         query = query.where(*_not_valid())
     else:
-        query = sa.select(photo_table).where(photo.state != PhotoState.SUPERSEDED, _reason() == reason)
+        query = sa.select(photo_table).where(photo.state.not_in(GONE), _reason() == reason)
     rows = connection.execute(query.order_by(photo.id).limit(share))
     return FindingGroup(
         reason, guide.title, guide.fix, count, tuple(_finding(row, reason, guide) for row in rows)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from photo_pipeline.core.catalog.tables import PhotoState, photo_table, picture_table
+from photo_pipeline.core.catalog.tables import GONE, photo_table, picture_table
 from photo_pipeline.core.imaging.fingerprint import FEATURELESS, near_duplicates
 
 # Reading and comparing as many takes 5 s of a busy core and 27 MB (synthetic hashes, half of them in pairs).
@@ -71,7 +71,7 @@ def collect_lookalikes(connection: Connection, *, limit: int = MAX_COMPARED) -> 
 def _is_shown() -> sa.ColumnElement[bool]:
     """Whether a row of `pp_photo` is a photo of a batch that its row still names, and no resized copy."""
     photo = photo_table.c
-    return sa.and_(photo.batch.is_not(None), photo.state != PhotoState.SUPERSEDED, photo.role != "variant")
+    return sa.and_(photo.batch.is_not(None), photo.state.not_in(GONE), photo.role != "variant")
 
 
 def _pictures() -> sa.Select[tuple[str, str]]:

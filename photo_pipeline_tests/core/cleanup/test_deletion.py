@@ -6,14 +6,17 @@ from typing import Any
 import pytest
 
 from photo_pipeline.core import audit
+from photo_pipeline.core.catalog.inventory import take_inventory
 from photo_pipeline.core.cleanup import deletion
 from photo_pipeline.core.cleanup.deletion import DeletionOutcome, confirm_deletion, unfinished_deletions
 from photo_pipeline.core.cleanup.deletion_plan import DeletionPlan, Selection, plan_deletion
 from photo_pipeline.core.cleanup.deletion_undo import Undone, undo_deletion
 from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError
+from photo_pipeline.core.migration.invariants import every_match_is_batched
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.run import new_run_id
 from photo_pipeline.core.storage.listing import list_objects
+from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.cleanup.conftest import MakeMigrated, files_of
 from photo_pipeline_tests.core.migration.quick import again, rewritten, rolled_back, uploaded
 from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo, photo
@@ -148,6 +151,24 @@ def test_a_row_that_copied_the_url_keeps_the_objects(make_migrated: MakeMigrated
     assert plan.objects == ()
     (where,) = plan.shared.values()
     assert "alt" in where
+
+
+@pytest.mark.parametrize("slash", ["%2F", r"\u002f"])
+def test_a_row_that_names_the_url_by_escapes_keeps_the_objects(make_copied: MakeMigrated, slash: str) -> None:
+    site = make_copied(photos=1)
+    site.execute("UPDATE item_photos SET alt = 'to=' || replace(original_url, '/', :slash)", slash=slash)
+    plan = planned(site, photos=(1,))
+    assert plan.objects == ()
+    (where,) = plan.shared.values()
+    assert "alt" in where
+
+
+def test_a_photo_that_is_deleted_before_it_has_a_batch_leaves_nothing_to_be_done(make_site: MakeSite) -> None:
+    site = make_site(photos=1)
+    with site.project() as project:
+        take_inventory(project.database, project.config)
+        assert deleted(site, photos=(1,)).rows == {"done": 1}
+        assert every_match_is_batched(project.database).holds
 
 
 def test_the_row_itself_goes_where_its_source_says_so_and_comes_back(make_migrated: MakeMigrated) -> None:
