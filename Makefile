@@ -61,7 +61,7 @@ LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --genera
 
 lock:  ## Needs uv. The locks are hashed, universal (3.11 to 3.13) and name no index host.
 	$(LOCK) -o requirements.lock
-	$(LOCK) --group test --group lint -c requirements.lock -o requirements-dev.lock
+	$(LOCK) --group test --group lint --group docs -c requirements.lock -o requirements-dev.lock
 
 clean:  ## Removes the environment and everything the demo made.
 	rm -rf $(VENV) .dagster .photo_pipeline
