@@ -103,7 +103,7 @@ def main() -> None:
                     plain.append(upload(settings, UNCOUNTED, options.objects))
                     continue
                 meter = TimedMeter(database)
-                needed = needed_for([_BYTES] * options.objects)
+                needed = needed_for([_BYTES] * options.objects, multipart_above=2 * _BYTES)
                 with CostGuard(database, _LIMITS).spending(meter, needed, batch="bench"):
                     limited.append(upload(settings, meter, options.objects))
                 claiming.append(meter.claiming_s)

@@ -19,11 +19,10 @@ OpenPage = Callable[..., Page]
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """One headless Chromium for all tests of a worker."""
-    program = os.environ.get("PHOTO_PIPELINE_TEST_CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
+    installed = next(filter(None, map(shutil.which, _NAMES)), None)
+    program = os.environ.get("PHOTO_PIPELINE_TEST_CHROMIUM") or installed
     if program is None:
-        pytest.skip(
-            "no Chromium: apt-get install chromium-headless-shell, or name one by PHOTO_PIPELINE_TEST_CHROMIUM"
-        )
+        pytest.skip("no Chromium: apt-get install chromium-headless-shell, or $PHOTO_PIPELINE_TEST_CHROMIUM")
     with sync_playwright() as playwright:
         # Its sandbox needs user namespaces, which containers run by root do not have.
         opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
