@@ -117,6 +117,10 @@ def _confirm(terminal: Terminal, project: Project, token: str, selection: Select
     )
     for what, reason in done.kept.items():
         terminal.say(f"{what} stays: {reason}.")
+    for what, reason in done.lost.items():
+        terminal.say(
+            f"{what} is lost: {reason}. The photo's local file or the row's owner may have it still."
+        )
     if done.can_be_undone:
         terminal.say(f"While the bucket keeps the versions: photo-pipeline delete --undo {token}")
     else:

@@ -92,6 +92,7 @@ def _report(context: dg.OpExecutionContext, done: DeletionOutcome) -> None:
         "bytes": done.bytes,
         "can_be_undone": done.can_be_undone,
         "kept": finding_table(done.kept.items(), first="what", second="why"),
+        "lost": finding_table(done.lost.items(), first="what", second="why"),
     }
     context.add_output_metadata(metadata)
 

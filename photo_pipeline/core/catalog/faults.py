@@ -84,6 +84,19 @@ def fix_for(error: DBAPIError) -> str:
     return next((fix for known, fix in _FIXES.items() if code.startswith(known)), _ANY_FIX)
 
 
+def refusal(error: Exception) -> str:
+    """Return, in one line, why the row in hand was refused.
+
+    Raises:
+        DBAPIError: it is not about the row: the database is gone, or the transaction is to be tried again.
+    """
+    if not isinstance(error, DBAPIError):
+        return str(error)
+    if fault_of(error) in (Fault.AGAIN, Fault.DATABASE):
+        raise error
+    return one_line(error)
+
+
 def one_line(error: DBAPIError) -> str:
     """Return the database's own message in one line."""
     return " ".join(str(error.orig).split())

@@ -85,6 +85,7 @@ class DeletionState(StrEnum):
     RUNNING = "running"
     DONE = "done"
     KEPT = "kept"  # left, with the reason
+    LOST = "lost"  # deleted, although something began to name it meanwhile; with no version to bring back
     UNDONE = "undone"
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from photo_pipeline.core import audit
 from photo_pipeline.core.catalog import raw
 from photo_pipeline.core.catalog.database import ROW_LOCK_TIMEOUT_S, Database
-from photo_pipeline.core.catalog.faults import Fault, fault_of, one_line
+from photo_pipeline.core.catalog.faults import refusal
 from photo_pipeline.core.catalog.raw import RawValue
 from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.tables import (
@@ -221,9 +221,7 @@ class _Undo:
                 ):
                     raise RowRefusedError("the application wrote to it since, or deleted it")
         except (RowRefusedError, DBAPIError) as error:
-            if isinstance(error, DBAPIError) and fault_of(error) in (Fault.AGAIN, Fault.DATABASE):
-                raise
-            return one_line(error) if isinstance(error, DBAPIError) else str(error)
+            return refusal(error)
         return None
 
     def _insert(self, connection: Connection, address: RowAddress, before: dict[str, RawValue]) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from photo_pipeline.core import audit
 from photo_pipeline.core.catalog import raw
 from photo_pipeline.core.catalog.database import ROW_LOCK_TIMEOUT_S, Database
-from photo_pipeline.core.catalog.faults import Fault, fault_of, one_line
+from photo_pipeline.core.catalog.faults import refusal
 from photo_pipeline.core.catalog.raw import RawValue
 from photo_pipeline.core.catalog.rows import RowAddress, row_id
 from photo_pipeline.core.catalog.schema import ensure_schema, schema_exists
@@ -260,7 +260,7 @@ class _SourceRestore:
                 with connection.begin_nested():
                     self._swap(connection, address, current, targets)
             except (RowRefusedError, DBAPIError) as error:
-                reason = _refusal(error)
+                reason = refusal(error)
                 changes = [_refused(c, reason) if c.column in targets else c for c in changes]
         return changes
 
@@ -357,15 +357,6 @@ def _refused(change: CellChange, reason: str) -> CellChange:
         change.before,
         reason,
     )
-
-
-def _refusal(error: RowRefusedError | DBAPIError) -> str:
-    """Return why the row was refused; a database that is gone is no reason to go on."""
-    if not isinstance(error, DBAPIError):
-        return str(error)
-    if fault_of(error) in (Fault.AGAIN, Fault.DATABASE):
-        raise error
-    return one_line(error)
 
 
 def _refuse_beside_a_run(database: Database) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from photo_pipeline.core.catalog import raw
 from photo_pipeline.core.catalog.database import Database
-from photo_pipeline.core.catalog.faults import Fault, fault_of, one_line
+from photo_pipeline.core.catalog.faults import refusal
 from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.tables import (
     PhotoState,
@@ -96,10 +96,7 @@ class RowRollback:
             with connection.begin_nested():
                 self._swap_row_back(connection, part, counts)
         except (RowRefusedError, ConfigurationError, DBAPIError) as error:
-            if isinstance(error, DBAPIError) and fault_of(error) in (Fault.AGAIN, Fault.DATABASE):
-                raise
-            reason = one_line(error) if isinstance(error, DBAPIError) else str(error)
-            counts = RowRollbackCounts(failed=self.give_up(connection, part, reason))
+            counts = RowRollbackCounts(failed=self.give_up(connection, part, refusal(error)))
         return counts
 
     def give_up(self, connection: Connection, part: RowPart, reason: str) -> int:

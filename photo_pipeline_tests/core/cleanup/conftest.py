@@ -4,9 +4,10 @@ import copy
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import boto3
 import pytest
@@ -42,16 +43,28 @@ def servers(tmp_path_factory: pytest.TempPathFactory, s3_access_log: Path) -> It
         idle_stop_s=900,
         access_log=s3_access_log,
     )
+    _set_versioning(running, "Enabled")
+    yield running
+    running.stop()
+
+
+@contextmanager
+def suspended_versions(servers: RunningServers) -> Iterator[None]:
+    """For a while, no versions are kept of what is stored and deleted."""
+    _set_versioning(servers, "Suspended")
+    yield
+    _set_versioning(servers, "Enabled")
+
+
+def _set_versioning(servers: RunningServers, status: Literal["Enabled", "Suspended"]) -> None:
     s3 = boto3.client(
         "s3",
-        endpoint_url=running.s3_url,
+        endpoint_url=servers.s3_url,
         region_name="us-east-1",
         aws_access_key_id=ACCESS_KEY,
         aws_secret_access_key=SECRET_KEY,
     )
-    s3.put_bucket_versioning(Bucket=running.bucket, VersioningConfiguration={"Status": "Enabled"})
-    yield running
-    running.stop()
+    s3.put_bucket_versioning(Bucket=servers.bucket, VersioningConfiguration={"Status": status})
 
 
 def pass_validation(site: Site) -> None:

@@ -16,8 +16,10 @@ from photo_pipeline.core.migration.invariants import every_match_is_batched
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.run import new_run_id
 from photo_pipeline.core.storage.listing import list_objects
+from photo_pipeline.demo.servers import RunningServers
 from photo_pipeline_tests.conftest import MakeSite
-from photo_pipeline_tests.core.cleanup.conftest import MakeMigrated, files_of
+from photo_pipeline_tests.core.cleanup.conftest import MakeMigrated, files_of, suspended_versions
+from photo_pipeline_tests.core.cleanup.deletion_steps import place_of
 from photo_pipeline_tests.core.migration.quick import again, rewritten, rolled_back, uploaded
 from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo, photo
 
@@ -269,6 +271,22 @@ def test_the_application_that_copies_a_url_during_the_delete_gets_the_objects_ba
     assert objects_of(site) == objects
 
 
+def test_without_versions_what_is_copied_during_the_delete_is_reported_as_lost(
+    make_migrated: MakeMigrated, servers: RunningServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with suspended_versions(servers):
+        site = make_migrated(photos=1)
+        (url,) = urls(site)
+        token = planned(site, photos=(1,)).token
+        at(monkeypatch, "_bring_back_what_is_named", lambda: copy(site, url), before=True)
+        outcome = confirmed(site, token, photos=(1,))
+    assert objects_of(site) == set()
+    assert (outcome.objects, outcome.can_be_undone) == ({"lost": 7}, False)
+    assert outcome.has_findings
+    assert len(outcome.lost) == 7
+    assert all("item_photos" in reason for reason in outcome.lost.values())
+
+
 def test_a_batch_that_needs_an_object_which_is_being_deleted_waits(
     make_migrated: MakeMigrated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -427,7 +445,8 @@ def test_it_works_on_postgresql(make_migrated: MakeMigrated) -> None:
 
 def at(monkeypatch: pytest.MonkeyPatch, step: str, act: Callable[[], object], *, before: bool) -> None:
     """Let something happen right before (or after) a step of the deletion."""
-    really = getattr(deletion._Deletion, step)
+    at = place_of(step)
+    really = getattr(*at)
 
     def stepped(*args: Any, **options: Any) -> Any:
         if before:
@@ -437,7 +456,7 @@ def at(monkeypatch: pytest.MonkeyPatch, step: str, act: Callable[[], object], *,
             act()
         return result
 
-    monkeypatch.setattr(deletion._Deletion, step, stepped)
+    monkeypatch.setattr(*at, stepped)
 
 
 def copy(site: Site, url: str | None) -> None:

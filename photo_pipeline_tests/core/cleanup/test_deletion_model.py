@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from photo_pipeline.core.catalog.schema import ensure_schema
-from photo_pipeline.core.cleanup import deletion, deletion_plan, deletion_undo
+from photo_pipeline.core.cleanup import deletion_objects, deletion_plan, deletion_undo
 from photo_pipeline.core.cleanup.deletion import confirm_deletion, unfinished_deletions
 from photo_pipeline.core.cleanup.deletion_plan import Selection, plan_deletion
 from photo_pipeline.core.cleanup.deletion_undo import undo_deletion
@@ -34,6 +34,7 @@ from photo_pipeline.core.migration.state import settle_forward
 from photo_pipeline.core.project import Project
 from photo_pipeline.core.storage.objects import Deleted, ObjectVersion, StoredObject
 from photo_pipeline_tests.core.catalog.small_site import put, small_site
+from photo_pipeline_tests.core.cleanup.deletion_steps import place_of
 from photo_pipeline_tests.core.migration.quick import quick_workers, upload
 from photo_pipeline_tests.faults.pretend_store import PretendStore, pretend
 from photo_pipeline_tests.sites import ITEM_PHOTOS, item_photo
@@ -248,14 +249,15 @@ class Shop(RuleBasedStateMachine):
     def confirm(
         self, token: str, selection: Selection | None, step: str = "", act: Callable[[], None] = lambda: None
     ) -> None:
-        really = getattr(deletion._Deletion, step) if step else None
+        at = place_of(step) if step else None
+        really = getattr(*at) if at else None
 
         def stepped(*args: Any, **options: Any) -> Any:
             act()
             assert really is not None
             return really(*args, **options)
 
-        patches = [patch.object(deletion._Deletion, step, stepped)] if step else []
+        patches = [patch.object(*at, stepped)] if at else []
         for each in patches:
             each.start()
         try:
@@ -319,11 +321,13 @@ DEFAULT = settings(
 def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leases belong to processes that are dead by the time another asks; the store deletes in memory."""
     monkeypatch.setattr(lease_module, "is_dead", lambda _owner: True)
-    for module in (deletion, deletion_undo):
+    for module in (deletion_objects, deletion_undo):
         monkeypatch.setattr(module, "undelete", lambda store, deleted: store.undelete(deleted))
-    monkeypatch.setattr(deletion, "delete_object", lambda store, expected: store.delete_object(expected))
-    monkeypatch.setattr(deletion, "keeps_versions", lambda _store: True)
-    monkeypatch.setattr(deletion, "list_versions", lambda _store, _key: iter(list[ObjectVersion]()))
+    monkeypatch.setattr(
+        deletion_objects, "delete_object", lambda store, expected: store.delete_object(expected)
+    )
+    monkeypatch.setattr(deletion_objects, "keeps_versions", lambda _store: True)
+    monkeypatch.setattr(deletion_objects, "list_versions", lambda _store, _key: iter(list[ObjectVersion]()))
     monkeypatch.setenv("APP_DATABASE_URL", "sqlite:///unset")
 
 
@@ -349,20 +353,20 @@ def test_nothing_that_a_row_names_is_deleted_in_ten_thousand_operations() -> Non
 
 def _no_owners(monkeypatch: pytest.MonkeyPatch) -> None:
     """The catalog's other photos are not asked."""
-    monkeypatch.setattr(deletion, "other_owners", lambda *_args, **_options: {})
+    monkeypatch.setattr(deletion_objects, "other_owners", lambda *_args, **_options: {})
     monkeypatch.setattr(deletion_plan, "other_owners", lambda *_args, **_options: {})
     _no_look_at_rows(monkeypatch)
 
 
 def _no_look_at_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """The application's rows are not looked through."""
-    monkeypatch.setattr(deletion, "mentioned_contents", lambda *_args, **_options: {})
+    monkeypatch.setattr(deletion_objects, "mentioned_contents", lambda *_args, **_options: {})
     monkeypatch.setattr(deletion_plan, "mentioned_contents", lambda *_args, **_options: {})
 
 
 def _no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a row begins to name during the delete is not brought back."""
-    monkeypatch.setattr(deletion._Deletion, "_bring_back_what_is_named", lambda *_: None)
+    monkeypatch.setattr(deletion_objects.ObjectDeletion, "_bring_back_what_is_named", lambda *_: None)
 
 
 @pytest.mark.slow
