@@ -176,6 +176,14 @@ def test_a_migration_shows_what_it_did(make_site: MakeSite, dagster: Dagster) ->
     assert requests["PUT"] == 21
     rewritten = facts(result, "db_url_rewrites")
     assert (rewritten["dagster/partition_row_count"], rewritten["rewritten"]) == (3, 3)
+    sizes = sum(path.stat().st_size for path in (site.uploads / "items").iterdir())
+    assert rewritten["bytes_before"] == sizes
+    assert rewritten["bytes_saved"] == sizes - rewritten["bytes_after"] > 0
+    # $0.005 per 1,000 PUTs of us-east-1 (AWS's price list, 2026-11-20), which the proofs by HEAD add to.
+    assert sent["requests_usd"] == pytest.approx(
+        (21 * 0.005 + requests.get("HEAD", 0) * 0.0004) / 1000, abs=1e-6
+    )
+    assert min(each["photos_per_second"] for each in (made, sent, rewritten)) > 0
     samples = records(result, "db_url_rewrites", "sample")
     assert {record["before"] for record in samples} == {f"/uploads/items/{n}.jpg" for n in range(3)}
     assert {record["after"] for record in samples} == set(urls(site).values())

@@ -161,6 +161,15 @@ def test_another_target_is_refused_at_launch() -> None:
         dg.validate_run_config(defs.resolve_job_def("migrate"), config)
 
 
+@pytest.mark.parametrize("asset", sorted(ASSETS - {"processed_variants", "migration_report"}))
+def test_an_asset_with_a_table_behind_it_describes_its_columns(asset: str) -> None:
+    metadata = defs.resolve_asset_graph().get(dg.AssetKey(asset)).metadata
+    assert metadata["dagster/table_name"].startswith("pp_")
+    columns = metadata["dagster/column_schema"].columns
+    assert columns
+    assert all(column.description and column.type for column in columns)
+
+
 @pytest.mark.parametrize("asset", sorted(ASSETS))
 def test_every_asset_says_what_it_is(asset: str) -> None:
     spec = defs.resolve_asset_graph().get(dg.AssetKey(asset))

@@ -3,6 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
+from photo_pipeline.assets import columns
 from photo_pipeline.assets.local_inventory import local_inventory
 from photo_pipeline.assets.running import explained_failures, log_progress
 from photo_pipeline.core.catalog.batches import assign_batches
@@ -22,7 +23,13 @@ class ChecksumConfig(dg.Config):
     )
 
 
-@dg.asset(deps=[local_inventory], group_name="photo_migration", kinds={"sql"}, owners=["team:photos"])
+@dg.asset(
+    deps=[local_inventory],
+    group_name="photo_migration",
+    kinds={"sql"},
+    owners=["team:photos"],
+    metadata=columns.CHECKSUMS,
+)
 def checksum_catalog(
     context: dg.AssetExecutionContext,
     config: ChecksumConfig,

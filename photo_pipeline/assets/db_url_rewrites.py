@@ -5,13 +5,15 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
+from photo_pipeline.assets import columns
 from photo_pipeline.assets.presentation import change_table
-from photo_pipeline.assets.running import explained_failures, leased_batch, log_progress
+from photo_pipeline.assets.running import Stopwatch, explained_failures, leased_batch, log_progress
 from photo_pipeline.assets.s3_objects import s3_objects
 from photo_pipeline.core.catalog.tables import BatchState
 from photo_pipeline.core.migration.rewrite import Rewritten, rewrite_batch
 from photo_pipeline.core.migration.rollback import OpenStore, RolledBack, rollback_batch
 from photo_pipeline.core.migration.state import settle_back, settle_forward
+from photo_pipeline.core.report.sizes import FormatSize, batch_size
 from photo_pipeline.partitions import photo_batches
 from photo_pipeline.resources.cdn import CdnResource
 from photo_pipeline.resources.database import ApplicationDatabase
@@ -33,6 +35,7 @@ class RewriteConfig(dg.Config):
     group_name="photo_migration",
     kinds={"sql"},
     owners=["team:photos"],
+    metadata=columns.REWRITES,
 )
 def db_url_rewrites(
     context: dg.AssetExecutionContext,
@@ -49,18 +52,22 @@ def db_url_rewrites(
     meanwhile is reported and left. To take a batch back, run the job `rollback` on its partition.
     """
     state = BatchState.RUNNING if config.target == "cdn" else BatchState.ROLLING_BACK
-    progress = log_progress(context)
+    progress, watch = log_progress(context), Stopwatch()
     with explained_failures(), database.open() as opened, leased_batch(context, opened, state) as lease:
         loaded = settings.load()
         if config.target == "cdn":
             with cdn.open() as delivery:
                 done = rewrite_batch(opened, loaded, lease, photo_store.open(), delivery, progress=progress)
-            return _rewritten(done, settle_forward(opened, lease))
+            with opened.read() as connection:
+                size = batch_size(connection, loaded, lease.batch)
+            return _rewritten(done, settle_forward(opened, lease), size, watch)
         undone = rollback_batch(opened, loaded, lease, OpenStore(photo_store.open), progress=progress)
         return _rolled_back(undone, settle_back(opened, lease))
 
 
-def _rewritten(done: Rewritten, state: BatchState) -> dg.MaterializeResult[None]:
+def _rewritten(
+    done: Rewritten, state: BatchState, size: FormatSize | None, watch: Stopwatch
+) -> dg.MaterializeResult[None]:
     return dg.MaterializeResult(
         tags={"url_target": "cdn"},
         metadata={
@@ -72,6 +79,9 @@ def _rewritten(done: Rewritten, state: BatchState) -> dg.MaterializeResult[None]
             "failed": done.failed,
             "not_ready": done.not_ready,
             "urls_tested": done.canary_urls,
+            **watch.per_second(done.rewritten),
+            **({"bytes_before": size.before_bytes, "bytes_after": size.after_bytes} if size else {}),
+            **({"bytes_saved": size.before_bytes - size.after_bytes} if size else {}),
             "sample": change_table(done.samples),
         },
     )

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from photo_pipeline.assets import columns
 from photo_pipeline.assets.presentation import count_table
 from photo_pipeline.assets.running import explained_failures, log_progress
 from photo_pipeline.core.migration.delta import take_pass
@@ -9,7 +10,9 @@ from photo_pipeline.resources.database import ApplicationDatabase
 from photo_pipeline.resources.settings import PipelineSettings
 
 
-@dg.asset(group_name="photo_migration", kinds={"file", "sql"}, owners=["team:photos"])
+@dg.asset(
+    group_name="photo_migration", kinds={"file", "sql"}, owners=["team:photos"], metadata=columns.INVENTORY
+)
 def local_inventory(
     context: dg.AssetExecutionContext, settings: PipelineSettings, database: ApplicationDatabase
 ) -> dg.MaterializeResult[None]:

@@ -2,12 +2,17 @@
 
 import base64
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
 from PIL import Image
 
+from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.cost.budget import Budget
+from photo_pipeline.core.cost.hooks import s3_unit
+from photo_pipeline.core.cost.units import Unit
 from photo_pipeline.core.errors import PhotoError
 from photo_pipeline.core.imaging.decode import decode, fitting
 from photo_pipeline.core.imaging.header import read_header
@@ -31,6 +36,15 @@ def count_table(counts: Mapping[str, int], *, name: str) -> dg.TableMetadataValu
         records,
         schema=dg.TableSchema([dg.TableColumn(name, "string"), dg.TableColumn("count", "int")]),
     )
+
+
+def requests_usd(requests: Mapping[str, int], config: PipelineConfig) -> float:
+    """Return what requests to S3, counted by HTTP method or LIST, cost at list price, in dollars."""
+    counts = Counter[Unit]()
+    for kind, count in requests.items():
+        listing = kind == "LIST"
+        counts[s3_unit("ListObjectsV2" if listing else "", "GET" if listing else kind)] += count
+    return Budget.of(config).prices.requests_usd(puts=counts[Unit.PUTS], gets=counts[Unit.GETS])
 
 
 def change_table(changes: Sequence[RowChange]) -> dg.TableMetadataValue:

@@ -5,7 +5,7 @@ from pydantic import Field
 
 from photo_pipeline.assets.checksum_catalog import checksum_catalog
 from photo_pipeline.assets.presentation import before_after, quality_facts
-from photo_pipeline.assets.running import explained_failures, leased_batch, log_progress
+from photo_pipeline.assets.running import Stopwatch, explained_failures, leased_batch, log_progress
 from photo_pipeline.core.catalog.tables import BatchState
 from photo_pipeline.core.migration.process import process_batch
 from photo_pipeline.partitions import photo_batches
@@ -44,6 +44,7 @@ def processed_variants(
     A photo that cannot be decoded is quarantined with its reason; the batch goes on. Variants that are
     already there are not made again. The visual quality of a sample is measured. Next: `s3_objects`.
     """
+    watch = Stopwatch()
     with (
         explained_failures(),
         database.open() as opened,
@@ -62,6 +63,7 @@ def processed_variants(
         metadata={
             "before_after": before_after(made.samples),
             "dagster/partition_row_count": made.photos,
+            **watch.per_second(made.done),
             "done": made.done,
             "reused": made.reused,
             "quarantined": made.quarantined,

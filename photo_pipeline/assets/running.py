@@ -31,6 +31,18 @@ def explained_failures() -> Iterator[None]:
         ) from error
 
 
+class Stopwatch:
+    """Measures from when it is made."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    def per_second(self, count: int) -> dict[str, float]:
+        """Return `photos_per_second` so far, or nothing where nothing was done: a plot shows work only."""
+        seconds = time.monotonic() - self._started
+        return {"photos_per_second": round(count / seconds, 2)} if count and seconds > 0 else {}
+
+
 @contextmanager
 def leased_batch(
     context: dg.AssetExecutionContext, database: Database, state: BatchState

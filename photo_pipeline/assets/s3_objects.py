@@ -2,9 +2,10 @@
 
 import dagster as dg
 
-from photo_pipeline.assets.presentation import count_table
+from photo_pipeline.assets import columns
+from photo_pipeline.assets.presentation import count_table, requests_usd
 from photo_pipeline.assets.processed_variants import processed_variants
-from photo_pipeline.assets.running import explained_failures, leased_batch, log_progress
+from photo_pipeline.assets.running import Stopwatch, explained_failures, leased_batch, log_progress
 from photo_pipeline.core.catalog.tables import BatchState
 from photo_pipeline.core.migration.upload import upload_batch
 from photo_pipeline.partitions import photo_batches
@@ -24,6 +25,7 @@ UPLOAD_POOL = "s3_upload"
     group_name="photo_migration",
     kinds={"s3"},
     owners=["team:photos"],
+    metadata=columns.OBJECTS,
 )
 def s3_objects(
     context: dg.AssetExecutionContext,
@@ -36,6 +38,7 @@ def s3_objects(
 
     Nothing is overwritten, and nothing that an earlier run proved is sent again. Next: `db_url_rewrites`.
     """
+    watch, loaded = Stopwatch(), settings.load()
     with (
         explained_failures(),
         database.open() as opened,
@@ -43,7 +46,7 @@ def s3_objects(
     ):
         sent = upload_batch(
             opened,
-            settings.load(),
+            loaded,
             lease,
             photo_store.open(),
             image_workers.open,
@@ -52,6 +55,7 @@ def s3_objects(
     return dg.MaterializeResult(
         metadata={
             "dagster/partition_row_count": sent.objects,
+            **watch.per_second(sent.photos if sent.uploaded else 0),
             "uploaded": sent.uploaded,
             "adopted": sent.adopted,
             "reused": sent.reused,
@@ -59,6 +63,7 @@ def s3_objects(
             "bytes_sent": sent.bytes,
             "proven_by": sent.verification or "earlier run",
             "store": sent.store or "not asked: everything was proven by an earlier run",
+            "requests_usd": round(requests_usd(sent.requests, loaded), 6),
             "requests": count_table(sent.requests, name="request"),
         }
     )

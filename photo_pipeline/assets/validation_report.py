@@ -3,6 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
+from photo_pipeline.assets import columns
 from photo_pipeline.assets.db_url_rewrites import db_url_rewrites
 from photo_pipeline.assets.presentation import finding_table
 from photo_pipeline.assets.running import explained_failures, log_progress
@@ -27,6 +28,7 @@ class ValidationConfig(dg.Config):
     group_name="photo_migration",
     kinds={"report"},
     owners=["team:photos"],
+    metadata=columns.VALIDATIONS,
 )
 def validation_report(
     context: dg.AssetExecutionContext,

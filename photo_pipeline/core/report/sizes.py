@@ -102,6 +102,15 @@ def collect_sizes(connection: Connection, config: PipelineConfig) -> Sizes:
     )
 
 
+def batch_size(connection: Connection, config: PipelineConfig, batch: str) -> FormatSize | None:
+    """Return a batch's migrated photos before and after, in the format that most rows name, or None."""
+    contents = _contents(sa.and_(photo_table.c.role != "variant", photo_table.c.batch == batch)).subquery()
+    rows_format = _rows_format(connection, config)
+    return next(
+        (each for each in _by_format(connection, config, contents) if each.format == rows_format), None
+    )
+
+
 def _contents(kind: sa.ColumnElement[bool]) -> sa.Select[Any]:
     photo = photo_table.c
     return (
@@ -144,7 +153,13 @@ def _by_format(
     stored = object_table.c
     largest = (
         sa.select(stored.source_sha256, stored.format, sa.func.max(stored.bytes).label("bytes"))
-        .where(*_proven(config), stored.recipe != "", stored.variant.in_(main_variants(config)))
+        .where(
+            *_proven(config),
+            stored.recipe != "",
+            stored.variant.in_(main_variants(config)),
+            # Else one batch's sizes would read every object.
+            stored.source_sha256.in_(sa.select(contents.c.sha256)),
+        )
         .group_by(stored.source_sha256, stored.format)
         .subquery()
     )
