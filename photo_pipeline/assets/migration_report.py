@@ -19,7 +19,7 @@ from photo_pipeline.resources.settings import PipelineSettings
 def migration_report(
     settings: PipelineSettings, database: ApplicationDatabase, cdn: CdnResource
 ) -> dg.MaterializeResult[None]:
-    """The whole story so far as one HTML page with before/after pictures, and as JSON and CSV."""
+    """The whole story so far as one HTML page with before/after pictures, and as JSON, CSV and Parquet."""
     with explained_failures(), database.open() as opened, cdn.open() as delivery:
         files = write_report(opened, settings.load(), delivery)
     return dg.MaterializeResult(
@@ -28,5 +28,6 @@ def migration_report(
             "report_file": dg.MetadataValue.path(files.html),
             "json_file": dg.MetadataValue.path(files.json),
             "csv_file": dg.MetadataValue.path(files.csv),
+            "parquet_file": dg.MetadataValue.path(files.parquet),
         }
     )

@@ -1,5 +1,7 @@
 """`photo-pipeline report`: the migration report."""
 
+from dataclasses import asdict
+
 from photo_pipeline.cli.command import DONE, AsJson
 from photo_pipeline.cli.project import open_project, require_state
 from photo_pipeline.core.report.write import write_report
@@ -7,7 +9,7 @@ from photo_pipeline.terminal import Terminal
 
 
 def report(json_: AsJson = False) -> int:
-    """Write the migration report: one HTML page, and the same as JSON and CSV.
+    """Write the migration report: one HTML page, and the same as JSON, CSV and Parquet.
 
     Example: photo-pipeline report
     """
@@ -16,5 +18,5 @@ def report(json_: AsJson = False) -> int:
         require_state(project)
         files = write_report(project.database, project.config, project.cdn)
     terminal.say(f"Report: {files.html}")
-    terminal.result({"html": files.html, "json": files.json, "csv": files.csv})
+    terminal.result(asdict(files))
     return DONE

@@ -28,6 +28,8 @@ from photo_pipeline.core.catalog.tables import (
     photo_table,
     utc_now,
 )
+from photo_pipeline.core.cleanup.cell_texts import as_text
+from photo_pipeline.core.cleanup.orphans_keys import ANY, mentions
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError
 from photo_pipeline.core.migration import ledger
@@ -200,8 +202,28 @@ class _Undo:
             .with_for_update()
         ).all()
         there = {each.key for each in known if is_proven_row(each)}
-        gone = [key for key in keys if key not in there]
+        gone = [key for key in keys if key not in there] or self._named_but_deleted(connection, row)
         return f"{gone[0]} was deleted as well, later: take that deletion back first" if gone else None
+
+    def _named_but_deleted(self, connection: Connection, row: Any) -> list[str]:
+        """Return the keys in the row's earlier texts whose objects have been deleted since.
+
+        The row may have named what the catalog does not count as its own: a URL that the application copied.
+        """
+        texts = (as_text(raw.decode(*value)) for value in row.before.values())
+        named = {mention for text in texts if text is not None for mention in mentions(text)}
+        columns = object_table.c
+        query = sa.select(object_table).where(
+            columns.bucket == self._store.bucket,
+            columns.source_sha256.in_({mention.sha256 for mention in named}),
+        )
+        wanted = {(mention.recipe, mention.file) for mention in named}
+        return [
+            each.key
+            for each in connection.execute(query.order_by(columns.key).with_for_update())
+            if each.deleted_at is not None
+            and wanted & {(recipe, file) for recipe in (each.recipe, ANY) for file in (_file(each.key), ANY)}
+        ]
 
     def _leads(self, photo: Photo) -> bool:
         return bool(self._config.source(photo.source).primary_field == photo.field)
@@ -239,3 +261,7 @@ class _Undo:
         audit.record(
             connection, action=action, subject=subject, details={"token": self._token}, run=self._run
         )
+
+
+def _file(key: str) -> str:
+    return key.rpartition("/")[2]

@@ -10,6 +10,8 @@ from functools import cache
 
 from pydantic import TypeAdapter
 
+from photo_pipeline.core import audit
+from photo_pipeline.core.audit import AuditVerdict
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.inventory import Inventory, last_inventory
 from photo_pipeline.core.catalog.schema import schema_exists
@@ -18,6 +20,7 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.migration.delta import ZeroDelta, zero_delta
 from photo_pipeline.core.migration.state import BatchStatus, batch_statuses, migration_row
 from photo_pipeline.core.report import measures
+from photo_pipeline.core.report.costs import Costs, collect_costs
 from photo_pipeline.core.report.findings import FindingGroup, collect_findings
 from photo_pipeline.core.report.lookalikes import Lookalikes, collect_lookalikes
 from photo_pipeline.core.report.measures import (
@@ -58,6 +61,8 @@ class ReportData:
         findings: What a person should look at, by reason.
         stores: What the store probe saw.
         times: When the steps ran (UTC).
+        costs: What was used, by month, and what it cost.
+        audit: Whether the audit log is unbroken, how long it is, and the hash that vouches for it.
     """
 
     made_at: datetime
@@ -78,6 +83,8 @@ class ReportData:
     findings: tuple[FindingGroup, ...] = ()
     stores: tuple[StoreAnswers, ...] = ()
     times: Times = field(default_factory=Times)
+    costs: Costs = field(default_factory=Costs)
+    audit: AuditVerdict | None = None
 
     @property
     def migrated(self) -> int:
@@ -133,6 +140,8 @@ def collect(
             findings=findings,
             stores=measures.store_answers(connection),
             times=measures.times(connection, row.inventoried_at),
+            costs=collect_costs(connection, config),
+            audit=audit.verify(connection),
         )
 
 

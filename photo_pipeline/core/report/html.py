@@ -7,7 +7,7 @@ the page's own style and script, and a content security policy in the page allow
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -110,6 +110,7 @@ def _environment() -> jinja2.Environment:
         "duration": duration,
         "words": lambda value: str(value).replace("_", " "),
         "histogram": histogram,
+        "timeline": timeline,
     }
     return environment
 
@@ -175,3 +176,13 @@ def histogram(files: VariantFiles) -> list[tuple[int, float, int]]:
         bins[min(85, max(20, quality // 5 * 5))] += count
     highest = max(bins.values(), default=0) or 1
     return [(start, count / highest, count) for start, count in bins.items()]
+
+
+def timeline(spans: Sequence[tuple[str, datetime, datetime]]) -> list[tuple[str, float, float]]:
+    """Return (name, left edge, width) of each span, as shares of the whole time."""
+    start, end = min(first for _, first, _ in spans), max(last for *_, last in spans)
+    whole = (end - start).total_seconds() or 1.0
+    return [
+        (name, (first - start).total_seconds() / whole, (last - first).total_seconds() / whole)
+        for name, first, last in spans
+    ]

@@ -79,11 +79,27 @@ class Times:
 
     inventoried_at: datetime | None = None
     first_variant_at: datetime | None = None
+    last_variant_at: datetime | None = None
+    first_upload_at: datetime | None = None
     last_upload_at: datetime | None = None
     first_rewrite_at: datetime | None = None
     last_rewrite_at: datetime | None = None
+    first_rollback_at: datetime | None = None
     last_rollback_at: datetime | None = None
+    first_validation_at: datetime | None = None
     last_validation_at: datetime | None = None
+
+    @property
+    def spans(self) -> list[tuple[str, datetime, datetime]]:
+        """What went on from when to when, of what has happened at all."""
+        known = (
+            ("Variants made", self.first_variant_at, self.last_variant_at),
+            ("Uploads", self.first_upload_at, self.last_upload_at),
+            ("Rows rewritten", self.first_rewrite_at, self.last_rewrite_at),
+            ("Validation", self.first_validation_at, self.last_validation_at),
+            ("Rollbacks", self.first_rollback_at, self.last_rollback_at),
+        )
+        return [(name, first, last) for name, first, last in known if first and last]
 
 
 def photo_states(connection: Connection) -> dict[str, int]:
@@ -160,12 +176,22 @@ def times(connection: Connection, inventoried_at: datetime | None) -> Times:
     """Return when the steps ran."""
     stored, ledger, checked = object_table.c, rewrite_table.c, validation_table.c
     first, last = sa.func.min, sa.func.max
-    made = connection.execute(sa.select(first(stored.made_at), last(stored.uploaded_at))).one()
-    written = connection.execute(
-        sa.select(first(ledger.applied_at), last(ledger.applied_at), last(ledger.rolled_back_at))
+    made = connection.execute(
+        sa.select(
+            *(step(instant) for instant in (stored.made_at, stored.uploaded_at) for step in (first, last))
+        )
     ).one()
-    validated = connection.execute(sa.select(last(checked.checked_at))).scalar_one()
-    return Times(inventoried_at, *made, *written, validated)
+    written = connection.execute(
+        sa.select(
+            *(
+                step(instant)
+                for instant in (ledger.applied_at, ledger.rolled_back_at)
+                for step in (first, last)
+            )
+        )
+    ).one()
+    validated = connection.execute(sa.select(first(checked.checked_at), last(checked.checked_at))).one()
+    return Times(inventoried_at, *made, *written, *validated)
 
 
 def counted(connection: Connection, grouped: sa.Select[Any]) -> dict[str, int]:

@@ -1,40 +1,27 @@
-"""Writes the report's three files, each replaced as a whole so that nobody ever reads half of one.
+"""Writes the report's four files, each replaced as a whole so that nobody ever reads half of one.
 
 What the report says is `data`; how it looks is `html`.
 """
 
-import csv
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
-
-import sqlalchemy as sa
 
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.schema import ensure_schema, schema_exists
-from photo_pipeline.core.catalog.tables import photo_table
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.errors import InfrastructureError
 from photo_pipeline.core.report.data import ReportData, collect, to_json
 from photo_pipeline.core.report.html import render
+from photo_pipeline.core.report.photo_rows import write_photo_rows
 from photo_pipeline.core.report.pictures import Comparison, compare_sample
 from photo_pipeline.core.report.quality_pictures import worst_pairs
 
-HTML_NAME, JSON_NAME, CSV_NAME = "migration_report.html", "migration_report.json", "photos.csv"
-
-CSV_COLUMNS = (
-    *("id", "source", "row_key", "field", "path", "class", "state", "batch", "size", "sha256", "format"),
-    *("width", "height", "value", "new_value", "error_type", "error_detail"),
-)
-
-# Rows in memory at a time: a million photos then cost as little as a thousand.
-_CHUNK = 2_000
-# What spreadsheets take for the beginning of a formula (OWASP, "CSV injection").
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+HTML_NAME, JSON_NAME = "migration_report.html", "migration_report.json"
+CSV_NAME, PARQUET_NAME = "photos.csv", "photos.parquet"
 
 
 @dataclass(frozen=True)
@@ -44,6 +31,7 @@ class ReportFiles:
     html: Path
     json: Path
     csv: Path
+    parquet: Path
 
 
 def write_report(database: Database, config: PipelineConfig, cdn: Cdn) -> ReportFiles:
@@ -57,7 +45,7 @@ def write_report(database: Database, config: PipelineConfig, cdn: Cdn) -> Report
     if schema_exists(database):
         ensure_schema(database)  # an earlier version's tables lack what is read here
     folder = config.state.report_dir
-    files = ReportFiles(folder / HTML_NAME, folder / JSON_NAME, folder / CSV_NAME)
+    files = ReportFiles(*(folder / name for name in (HTML_NAME, JSON_NAME, CSV_NAME, PARQUET_NAME)))
     data = collect(database, config)
     page = render(
         data,
@@ -69,8 +57,8 @@ def write_report(database: Database, config: PipelineConfig, cdn: Cdn) -> Report
         folder.mkdir(parents=True, exist_ok=True)
         _replace(files.html, page)
         _replace(files.json, to_json(data) + "\n")
-        with _replaced(files.csv) as target:
-            _write_photos(database, target)
+        with _replaced(files.csv) as as_csv, _replaced(files.parquet) as as_parquet:
+            write_photo_rows(database, as_csv, as_parquet)
     except OSError as error:
         raise InfrastructureError(
             str(folder),
@@ -87,35 +75,16 @@ def _pictures(
 
 
 def _replace(path: Path, text: str) -> None:
-    with _replaced(path) as target:
-        target.write(text)
+    with _replaced(path) as fresh:
+        fresh.write_text(text, encoding="utf-8", newline="")
 
 
 @contextmanager
-def _replaced(path: Path) -> Iterator[TextIO]:
-    """Give a file that takes the place of `path` when the body ends well, and leaves no trace otherwise."""
+def _replaced(path: Path) -> Iterator[Path]:
+    """Give the name of a file that takes the place of `path` when the body ends well, and goes otherwise."""
     fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with fresh.open("x", encoding="utf-8", newline="") as target:
-            yield target
+        yield fresh
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
-
-
-def _write_photos(database: Database, target: TextIO) -> None:
-    """Write one line per row of `pp_photo`, streamed."""
-    writer = csv.writer(target)
-    writer.writerow(CSV_COLUMNS)
-    if not schema_exists(database):
-        return
-    query = sa.select(*(photo_table.c[name] for name in CSV_COLUMNS)).order_by(photo_table.c.id)
-    with database.read() as connection:
-        streaming = connection.execution_options(yield_per=_CHUNK)
-        for chunk in streaming.execute(query).partitions():
-            writer.writerows([_guarded(cell) for cell in row] for row in chunk)
-
-
-def _guarded(cell: object) -> object:
-    """Return the cell so that no spreadsheet runs it as a formula."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) else cell

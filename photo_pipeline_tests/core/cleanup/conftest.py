@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -181,6 +182,11 @@ def files_of(site: Site) -> dict[str, bytes]:
 
 
 def trash_of(site: Site) -> list[bytes]:
-    """The content of every file in the trash."""
+    """The content of every file in the trash.
+
+    A link or FIFO that was swapped in, and could not be put back because its name was taken again, stays
+    there as what it is; it is not followed.
+    """
     folder = site.uploads / ".photo_pipeline-trash"
-    return [path.read_bytes() for path in sorted(folder.iterdir())] if folder.is_dir() else []
+    there = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path.read_bytes() for path in there if stat.S_ISREG(path.lstat().st_mode)]

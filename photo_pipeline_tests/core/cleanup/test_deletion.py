@@ -443,6 +443,27 @@ def test_it_works_on_postgresql(make_migrated: MakeMigrated) -> None:
     assert (site.dump(), objects_of(site)) == (before, objects)
 
 
+def test_a_copied_url_does_not_come_back_while_its_objects_are_deleted_by_a_later_deletion(
+    make_migrated: MakeMigrated,
+) -> None:
+    """A row of the application's own that shows a migrated URL: the catalog knows no photo behind it."""
+    site = make_migrated(photos=2)
+    (url, _other) = urls(site)
+    site.execute("INSERT INTO item_photos (id, original_url) VALUES ('copy', :url)", url=url)
+    with site.project() as project:
+        site.inventory(project)
+    ((copied,),) = site.execute("SELECT id FROM pp_photo WHERE row_key LIKE '%copy%'")
+    earlier = planned(site, photos=(copied,))
+    assert confirmed(site, earlier.token, photos=(copied,)).rows == {"done": 1}
+    later = deleted(site, photos=(1,))
+    assert later.objects == {"done": 7}
+    left = taken_back(site, earlier.token).left
+    assert ["was deleted as well, later" in reason for reason in left.values()] == [True]
+    taken_back(site, later.token)
+    assert taken_back(site, earlier.token).left == {}
+    assert urls(site).count(url) == 2
+
+
 def at(monkeypatch: pytest.MonkeyPatch, step: str, act: Callable[[], object], *, before: bool) -> None:
     """Let something happen right before (or after) a step of the deletion."""
     at = place_of(step)

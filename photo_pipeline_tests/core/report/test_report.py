@@ -7,22 +7,26 @@ import re
 import sqlite3
 import tracemalloc
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
-from photo_pipeline.core.catalog.tables import PhotoState, photo_table, utc_now
+from photo_pipeline.core.catalog.tables import PhotoState, audit_table, photo_table, utc_now
 from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.errors import InfrastructureError
 from photo_pipeline.core.project import Project
 from photo_pipeline.core.report import html
 from photo_pipeline.core.report.data import collect, from_json, to_json
 from photo_pipeline.core.report.findings import fair_shares
+from photo_pipeline.core.report.html import timeline
+from photo_pipeline.core.report.photo_rows import COLUMNS
 from photo_pipeline.core.report.pictures import compare_sample
-from photo_pipeline.core.report.write import CSV_COLUMNS, ReportFiles, write_report
+from photo_pipeline.core.report.write import ReportFiles, write_report
 from photo_pipeline_tests.core.report import conftest
 
 NO_CDN = "http://127.0.0.1:9"  # the discard port: refuses at once
@@ -312,9 +316,49 @@ def test_csv_rows_are_the_rows_of_pp_photo(migrated: Project) -> None:
         photos = connection.execute(sa.select(photo_table).order_by(photo_table.c.id)).mappings().all()
     assert len(rows) == len(photos) == 14
     for row, photo in zip(rows, photos, strict=True):
-        for name in CSV_COLUMNS:
+        for name in COLUMNS:
             stored = "" if photo[name] is None else str(photo[name])
             assert row[name] == (f"'{stored}" if stored.startswith("=") else stored)
+
+
+def test_parquet_has_the_same_rows_with_their_types(migrated: Project) -> None:
+    files = _report(migrated)
+    table = pq.read_table(files.parquet)
+    assert tuple(table.column_names) == COLUMNS
+    assert (str(table.schema.field("size").type), str(table.schema.field("path").type)) == ("int64", "string")
+    as_text = [{n: "" if v is None else str(v) for n, v in row.items()} for row in table.to_pylist()]
+    assert as_text == [{n: v.removeprefix("'") for n, v in row.items()} for row in _csv(files.csv)]
+
+
+def test_the_report_tells_what_requests_cost_and_that_the_audit_log_is_unbroken(migrated: Project) -> None:
+    files = _report(migrated)
+    data = from_json(files.json.read_text(encoding="utf-8"))
+    assert data.audit is not None
+    assert data.audit.holds
+    (month,) = data.costs.months
+    # $0.005 per 1,000 PUTs, $0.0004 per 1,000 others: AWS's price list of us-east-1, 2026-11-20.
+    dollars = (month.used["puts"] * 0.005 + month.used["gets"] * 0.0004) / 1000
+    assert month.used["puts"] > data.objects.total - 1
+    assert data.costs.requests_usd == pytest.approx(dollars)
+    page = files.html.read_text(encoding="utf-8")
+    assert data.audit.head in page
+    assert month.month in page
+    _update_audit(migrated)
+    assert "broken" in _report(migrated).html.read_text(encoding="utf-8")
+
+
+def _update_audit(project: Project) -> None:
+    with project.database.write() as connection:
+        connection.execute(
+            sa.update(audit_table).where(audit_table.c.seq == 1).values(subject="somebody else")
+        )
+
+
+def test_the_timeline_shows_each_step_between_its_first_and_last_instant() -> None:
+    at = datetime(2026, 11, 27, 12, tzinfo=UTC)
+    later, end = at + timedelta(minutes=3), at + timedelta(minutes=4)
+    assert timeline([("a", at, later), ("b", later, end)]) == [("a", 0.0, 0.75), ("b", 0.75, 0.25)]
+    assert timeline([("a", at, at)]) == [("a", 0.0, 0.0)]
 
 
 def test_a_csv_cell_cannot_be_a_formula(migrated: Project) -> None:
@@ -385,6 +429,7 @@ def test_an_earlier_report_is_replaced_as_a_whole(migrated: Project) -> None:
         "migration_report.html",
         "migration_report.json",
         "photos.csv",
+        "photos.parquet",
     ]
 
 
@@ -409,4 +454,4 @@ def test_a_row_key_is_shown_without_its_json() -> None:
 def test_the_csv_header_is_documented_order(fresh: Project) -> None:
     text = _report(fresh).csv.read_text(encoding="utf-8")
 
-    assert tuple(next(csv.reader(io.StringIO(text)))) == CSV_COLUMNS
+    assert tuple(next(csv.reader(io.StringIO(text)))) == COLUMNS
