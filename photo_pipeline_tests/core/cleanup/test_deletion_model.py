@@ -395,5 +395,5 @@ def test_without_its_defence_the_model_disagrees(
 ) -> None:
     plays(step, writes)
     remove(monkeypatch)
-    with pytest.raises(AssertionError, match="full.jpg"):
+    with pytest.raises(AssertionError, match=r"full\.jpg"):
         plays(step, writes)
