@@ -100,6 +100,11 @@ COMMANDS = (
     Listed("sign", "sign", "Print a URL (or cookies) that opens a private file of the CDN for a while."),
     Listed("audit", "audit", "Show who did what, and prove that the log of it is unbroken."),
     Listed("mapping", "mapping", "Help with the source mapping."),
+    Listed(
+        "helpers",
+        "helpers",
+        "Small files with which your application shows photos, old rows and new ones alike.",
+    ),
 )
 
 app = typer.Typer(

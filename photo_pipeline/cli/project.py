@@ -1,9 +1,16 @@
 """The project that a command works on, by the option --config."""
 
+import os
 from pathlib import Path
 
 from photo_pipeline.core.catalog.schema import ensure_schema, schema_exists
-from photo_pipeline.core.config import PipelineConfig, find_config, load_config
+from photo_pipeline.core.config import (
+    CONFIG_ENV,
+    DEFAULT_CONFIG_NAME,
+    PipelineConfig,
+    find_config,
+    load_config,
+)
 from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.project import Project
 
@@ -38,6 +45,16 @@ def open_config() -> PipelineConfig:
         ConfigurationError: there is no such file, or it does not validate.
     """
     return load_config(find_config(_Chosen.config), needs_cdn=False)
+
+
+def config_if_any() -> PipelineConfig | None:
+    """Return the configuration as `open_config` does; None if none was named and there is none here.
+
+    Raises:
+        ConfigurationError: the named file is not there, or the file does not validate.
+    """
+    named = _Chosen.config is not None or CONFIG_ENV in os.environ
+    return open_config() if named or Path(DEFAULT_CONFIG_NAME).is_file() else None
 
 
 def require_state(project: Project) -> None:

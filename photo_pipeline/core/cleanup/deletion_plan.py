@@ -35,8 +35,8 @@ from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.sources.mapping import Source
 
 _IDS_PER_QUERY = 500
-# Written-back columns that say where an object is; others state facts, and stay.
-_ADDRESSES = ("s3_key", "formats_json", "formats_strapi")
+# Written-back columns that say where an object is, or show what is in it; others state facts, and stay.
+_TELLING = ("s3_key", "formats_json", "formats_strapi", "placeholder", "thumbhash")
 
 
 @dataclass(frozen=True)
@@ -255,13 +255,13 @@ class _Planner:
         return None if other is None else f"its row would go, and also has photo {other}: name that one, too"
 
     def _emptied(self, source: Source, photos: Sequence[Any], current: Mapping[str, RawValue]) -> list[str]:
-        """Return the columns that name the photos' objects, and are not empty."""
+        """Return the columns that name the photos' objects or show them blurred, and are not empty."""
         names = [photo.column for photo in photos if photo.column is not None]
         if any(self._leads(photo) for photo in photos):
             names += [
                 column
                 for column, quantity in source.rewrite.write_back.items()
-                if quantity in _ADDRESSES or quantity.startswith("url.")
+                if quantity in _TELLING or quantity.startswith("url.")
             ]
         return [name for name in dict.fromkeys(names) if current[name] is not None]
 

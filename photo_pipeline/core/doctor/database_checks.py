@@ -164,6 +164,9 @@ def _samples(config: PipelineConfig, source: Source) -> dict[str, Any]:
         "mime": "image/jpeg",
         "sha256": _DIGITS * 64,
         "bucket": config.store.bucket,
+        "placeholder": "x" * 500,
+        "thumbhash": "x" * 36,
+        "dominant_colour": "#ffffff",
         **({"s3_key": key(primary, image_format.extension)} if primary else {}),
     }
     for column, quantity in rewrite.write_back.items():

@@ -17,6 +17,7 @@ from photo_pipeline.core.catalog.tables import (
     PhotoState,
     object_table,
     photo_table,
+    picture_table,
     recipe_table,
     utc_now,
 )
@@ -24,6 +25,7 @@ from photo_pipeline.core.config import ImageSettings, PipelineConfig, VariantSet
 from photo_pipeline.core.delivery.urls import UrlScheme
 from photo_pipeline.core.errors import ConfigurationError, PhotoError
 from photo_pipeline.core.imaging.finish import Watermark
+from photo_pipeline.core.imaging.placeholder import Placeholder
 from photo_pipeline.core.imaging.recipe import Effort, ImageFormat, Recipe, VariantSpec
 from photo_pipeline.core.sources.mapping import Source
 
@@ -200,6 +202,7 @@ class ObjectNaming:
         self._database = database
         self._earlier: dict[str, RecipeShape] = {}
         self._present: dict[tuple[str, float | None, float | None], RecipeShape] = {}
+        self._looks: dict[str, dict[str, str] | None] = {}
         self.urls = UrlScheme.of(config)
 
     def recipe(self, photo: Photo) -> Recipe:
@@ -237,6 +240,24 @@ class ObjectNaming:
         objects of theirs.
         """
         return self._shape(photo).digest
+
+    def looks(self, photo: Photo) -> dict[str, str] | None:
+        """Return `placeholder`, `thumbhash`, `dominant_colour` of the photo's content, if they are known."""
+        if photo.sha256 not in self._looks:
+            columns = picture_table.c
+            query = sa.select(columns.placeholder, columns.thumbhash, columns.dominant_colour)
+            with self._database.read() as connection:
+                row = connection.execute(query.where(columns.sha256 == photo.sha256)).one_or_none()
+            self._looks[photo.sha256] = None if row is None else dict(row._mapping)
+        return self._looks[photo.sha256]
+
+    def foresee_looks(self, photo: Photo, placeholder: Placeholder) -> None:
+        """Take the content's looks as known, for a plan, which keeps nothing of what it makes."""
+        self._looks[photo.sha256] = {
+            "placeholder": placeholder.data_uri,
+            "thumbhash": placeholder.thumbhash,
+            "dominant_colour": placeholder.dominant_colour,
+        }
 
     def _shape(self, photo: Photo) -> "RecipeShape":
         settled = photo.state in (PhotoState.MIGRATED, PhotoState.STORED)

@@ -370,6 +370,7 @@ class _Previewer:
             rows = object_rows(connection, self._config.store.bucket, [each.key for each in wanted])
         made = self._outcomes[content.photo.id][0]
         if isinstance(made, MadePhoto):
+            self._naming.foresee_looks(content.photo, made.placeholder)
             for each in made.variants:
                 key = self._naming.variant_key(content.photo, each.variant, each.format.extension)
                 rows[key] = SimpleNamespace(

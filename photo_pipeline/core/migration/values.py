@@ -29,6 +29,9 @@ _FACTS: dict[str, Callable[[Photo, Any, str, str], RawValue]] = {
     "saved_percent": lambda photo, shown, _key, _bucket: round(100 * (1 - int(shown.bytes) / photo.size)),
 }
 
+# What `write_back` calls that is said of the photo's content in `pp_picture`.
+_LOOKS = ("placeholder", "thumbhash", "dominant_colour")
+
 
 class RowValues:
     """Computes the new values of one source's rows."""
@@ -65,7 +68,11 @@ class RowValues:
         return self._spelled(key), [key], recipe
 
     def write_back(self, primary: Photo, objects: ObjectRows) -> dict[str, RawValue]:
-        """Return the value of each write-back column, taken from the row's primary photo."""
+        """Return the value of each write-back column, taken from the row's primary photo.
+
+        A column for what is not known any more (how a photo looks, after the state tables were rebuilt) is
+        left out: what it says is better than nothing.
+        """
         variant = self._variant(primary)
         key = self._naming.variant_key(primary, variant, self._format.extension)
         found: dict[str, RawValue] = {}
@@ -73,6 +80,9 @@ class RowValues:
             fact = _FACTS.get(quantity)
             if fact is not None:
                 found[column] = fact(primary, objects[key], key, self._bucket)
+            elif quantity in _LOOKS:
+                looks = self._naming.looks(primary)
+                found |= {column: looks[quantity]} if looks else {}
             else:
                 found[column] = self._document(quantity, primary, variant, objects)
         return found

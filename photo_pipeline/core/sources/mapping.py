@@ -29,6 +29,7 @@ Quantity = str
 WRITE_BACK = (
     *("bytes", "mime", "width", "height", "sha256", "s3_key", "bucket", "formats_json", "formats_strapi"),
     *("kilobytes", "original_bytes", "saved_bytes", "saved_percent"),
+    *("placeholder", "thumbhash", "dominant_colour"),
 )
 Literally = str | int | float | bool | None
 """A value of `set`, written as it stands."""

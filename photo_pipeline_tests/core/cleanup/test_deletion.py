@@ -214,16 +214,20 @@ def test_a_photo_in_a_text_is_not_cut_out_of_it(make_migrated: MakeMigrated) -> 
     assert (plan.rows, plan.objects, list(plan.blocked)) == ((), (), ["1"])
 
 
-def test_copies_and_addresses_of_a_primary_photo_are_emptied_with_it(make_migrated: MakeMigrated) -> None:
-    write_back = {"file_size": "bytes", "alt": "url.thumb"}
+def test_copies_addresses_and_looks_of_a_primary_photo_are_emptied_with_it(
+    make_migrated: MakeMigrated,
+) -> None:
+    write_back = {"file_size": "bytes", "alt": "url.thumb", "mime_type": "thumbhash"}
     rows = [item_photo(0, "/uploads/items/0.jpg", "/uploads/items/1.jpg")]
     rewrite = ITEM_PHOTOS["rewrite"] | {"write_back": write_back}
     site = make_migrated(photos=2, rows=rows, sources=[with_policy("set_null", rewrite=rewrite)])
+    before = site.execute("SELECT mime_type FROM item_photos")
     deleted(site, photos=(1,))
-    ((url, thumb, alt, size),) = site.execute(
-        "SELECT original_url, thumbnail_url, alt, file_size FROM item_photos"
+    ((url, thumb, alt, look, size),) = site.execute(
+        "SELECT original_url, thumbnail_url, alt, mime_type, file_size FROM item_photos"
     )
-    assert (url, thumb, alt) == (None, None, None)
+    assert before != [(None,)]
+    assert (url, thumb, alt, look) == (None, None, None, None)
     assert size is not None, "a fact names no object"
     assert objects_of(site) == set()
 

@@ -17,7 +17,7 @@ from photo_pipeline.core.project import open_scratch, worker_count
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import migrated, uploaded
 from photo_pipeline_tests.databases import MOSTLY_SQLITE
-from photo_pipeline_tests.sites import Site, item_photo, photo
+from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo, photo
 
 
 def planned(site: Site, **options: int) -> Plan:
@@ -165,7 +165,9 @@ def test_a_row_that_its_application_took_back_is_planned_again(make_site: MakeSi
 
 @MOSTLY_SQLITE
 def test_rows_are_shown_exactly_as_they_then_become(make_site: MakeSite, database: str) -> None:
-    site = make_site(photos=2, database=database)
+    rewrite = ITEM_PHOTOS["rewrite"]
+    looks = rewrite | {"write_back": rewrite["write_back"] | {"alt": "placeholder"}}
+    site = make_site(photos=2, database=database, sources=[ITEM_PHOTOS | {"rewrite": looks}])
     plan = planned(site, sample=2, rows_shown=2)
     site.migrate()
     for row in plan.rows_shown:
@@ -173,11 +175,13 @@ def test_rows_are_shown_exactly_as_they_then_become(make_site: MakeSite, databas
         ((after,),) = (
             [tuple(str(v) for v in r)]
             for r in site.execute(
-                "SELECT original_url, file_size, mime_type, width FROM item_photos WHERE id = :id", id=key
+                "SELECT original_url, file_size, mime_type, width, alt FROM item_photos WHERE id = :id",
+                id=key,
             )
         )
         shown = {change.column: change.after for change in row.changes}
-        assert tuple(shown[name] for name in ("original_url", "file_size", "mime_type", "width")) == after
+        names = ("original_url", "file_size", "mime_type", "width", "alt")
+        assert tuple(shown[name] for name in names) == after
         assert {c.column: c.before for c in row.changes}["file_size"] == "NULL"
 
 

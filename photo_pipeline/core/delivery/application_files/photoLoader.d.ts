@@ -1,0 +1,1 @@
+export default function photoLoader(options: { src: string; width: number; quality?: number }): string;
