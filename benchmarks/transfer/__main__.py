@@ -72,7 +72,9 @@ def ours(server: servers.Server, files: scene.Files, home: Path, concurrency: in
     database.close()
     environment = servers.environment(server, APP_DATABASE_URL=f"sqlite:///{database_file}")
     before = server_cpu_s(server)
-    taken = timed([sys.executable, "-m", "benchmarks.transfer.ours", str(config_file)], environment)
+    taken = timed(
+        [sys.executable, "-m", "benchmarks.transfer.ours", str(config_file), scene.BATCH], environment
+    )
     answer = json.loads(taken.output)
     if answer["uploaded"] < files.count:
         raise SystemExit(f"only {answer['uploaded']} of {files.count} were sent")

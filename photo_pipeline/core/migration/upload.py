@@ -112,7 +112,9 @@ def _staging_has_gaps(database: Database, config: PipelineConfig, batch: str) ->
     photos = batch_photos(database, batch, (PhotoState.PROCESSED, PhotoState.UPLOADED))
     keys = [each.key for photo in photos if not photo.is_copy for each in naming.variants(photo)]
     with database.read() as connection:
-        rows = object_rows(connection, config.store.bucket, keys)
+        rows = object_rows(
+            connection, config.store.bucket, keys, columns=("bytes", "verified_at", "deleted_at")
+        )
     return any(not is_at_hand(config, rows.get(key)) for key in keys)
 
 
