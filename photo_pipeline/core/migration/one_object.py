@@ -132,9 +132,9 @@ class Bringer:
         """
         if not self._probe.honours_if_none_match and (how := self._how_it_is_there(job)):
             return Brought(job, created=False, size=job.size, proven_by=how)
-        if how := self._how_it_was_proven_meanwhile(job):
-            return Brought(job, created=False, size=job.size, proven_by=how)
         path = self._path(job)
+        if how := self._how_it_was_proven_meanwhile(job, path):
+            return Brought(job, created=False, size=job.size, proven_by=how)
         in_parts = job.size > self._config.upload.multipart_above
         if in_parts:
             created, how = self._put_parts(job, path)
@@ -147,7 +147,7 @@ class Bringer:
         return self._believed(replace(sent, proven_by=self._proven_by(sent.job, md5=sent.md5)))
 
     def prove_together(self, sent: Sequence[Brought]) -> tuple[list[Brought], list[Brought]]:
-        """Return which of them a listing shows with the right size and MD5, and which have to be proven singly.
+        """Return which of them a listing shows with the right size and MD5, and which must be proven singly.
 
         Raises:
             BudgetError: the cost guard does not allow it.
@@ -178,9 +178,9 @@ class Bringer:
             return ""
         return self._proven_by(job)
 
-    def _how_it_was_proven_meanwhile(self, job: Job) -> str:
+    def _how_it_was_proven_meanwhile(self, job: Job, path: Path) -> str:
         """Return how another batch with an equal photo has proven the object, and cleared staging."""
-        if not job.wanted.recipe or staged_path(self._config, job.wanted.key).is_file():
+        if not job.wanted.recipe or path.is_file():
             return ""
         with self._database.read() as connection:
             row = object_rows(connection, self._store.bucket, [job.wanted.key]).get(job.wanted.key)

@@ -79,7 +79,7 @@ def _pages(
     store: PhotoStore, keys: Collection[str], start_after: str, count: Callable[[str], None]
 ) -> Iterator[list[ListedObject]]:
     """Yield the pages of the deepest folder that holds all keys; of the whole bucket if there is none."""
-    shared, slash, _ = os.path.commonprefix(list(keys)).rpartition("/")  # noqa: RUF071 (whole keys are no paths)
+    shared, slash, _ = os.path.commonprefix(list(keys)).rpartition("/")  # noqa: RUF071
     for page in list_pages(store, shared + slash, start_after=start_after):
         count("LIST")
         yield page
