@@ -42,7 +42,7 @@ class Server:
 
 @contextmanager
 def running(name: str, folder: Path) -> Iterator[Server]:
-    """Start `rclone` (`rclone serve s3` on a folder), `embedded` (moto behind our guard) or `ceph` (its RGW)."""
+    """Start `rclone` (`rclone serve s3` on a folder), `embedded` (moto and our guard) or `ceph` (its RGW)."""
     with {"rclone": _rclone, "embedded": _embedded, "ceph": _ceph}[name](folder) as server:
         yield server
 

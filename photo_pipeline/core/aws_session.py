@@ -39,7 +39,7 @@ def _descriptions() -> Loader:
 
 
 def _timestamp(value: Any) -> Any:
-    """Return the instant as botocore does, whose parser guesses each one's format: most of a listing's time."""
+    """Return the instant as botocore does, which guesses each one's format: most of a listing's time."""
     if isinstance(value, str) and value.endswith("Z"):
         with suppress(ValueError):
             return datetime.fromisoformat(value)

@@ -25,15 +25,12 @@ from photo_pipeline.core.migration.photos import (
 )
 from photo_pipeline.core.migration.proof import is_proven_row
 from photo_pipeline.core.storage.checksum import md5_hex, sha256_hex
-from photo_pipeline.core.storage.many import find_all, find_some
+from photo_pipeline.core.storage.many import WORTH_LISTING, find_all, find_some
 from photo_pipeline.core.storage.multipart import put_parts
 from photo_pipeline.core.storage.objects import ListedObject
 from photo_pipeline.core.storage.probe import StoreProbe
 from photo_pipeline.core.storage.proof import proven_by
 from photo_pipeline.core.storage.store import PhotoStore
-
-WORTH_LISTING = 100
-"""From so many objects on a listing may stand for looks: a page of it takes as long as some fifty of them."""
 
 
 @dataclass(frozen=True)

@@ -49,13 +49,12 @@ from photo_pipeline.core.migration.proof import is_proven_row, ready_photos, ref
 from photo_pipeline.core.migration.spending import needed_for
 from photo_pipeline.core.migration.watch import ControlWatch
 from photo_pipeline.core.progress import Progress, no_progress
+from photo_pipeline.core.storage.many import PROVEN_AT_ONCE
 from photo_pipeline.core.storage.probe import probe_store
 from photo_pipeline.core.storage.store import PhotoStore
 
 # Proven objects are recorded this many at a time; what a crash loses of it is adopted on the next run.
 _RECORD_EVERY = 50
-# Where one listing proves many objects, it proves so many: it takes 20 ms, and a crash loses their proofs.
-_PROVE_EVERY = 250
 # Photos in a row, without one success between, that make it the store's fault although it still answers.
 _PHOTOS_IN_A_ROW = 3
 
@@ -197,7 +196,7 @@ class _BatchUploader:
                 brought = self._collect(*flight.wait())
                 if brought is not None:
                     (proven if brought.proven_by else waiting).append(brought)
-                if len(waiting) >= _PROVE_EVERY or not flight.running:
+                if len(waiting) >= PROVEN_AT_ONCE or not flight.running:
                     self._prove(waiting, proven, bringer, flight)
                 progress("objects", flight.ended, len(jobs))
                 if len(proven) >= _RECORD_EVERY:
