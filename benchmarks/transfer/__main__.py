@@ -149,6 +149,15 @@ def summary(
         "ratio_to_rclone_copy_and_check_without_start": median(
             (rival["copy_s"] + rival["check_s"]) / own["seconds"] for own, rival in pairs
         ),
+        # Of all processor time, the server's included: what remains comparable on a machine with other work.
+        "cpu_ratio_to_rclone_copy": median(
+            (rival["copy_cpu_s"] + rival["copy_server_cpu_s"]) / (own["cpu_s"] + own["server_cpu_s"])
+            for own, rival in pairs
+        ),
+        "cpu_ratio_to_rclone_copy_and_check": median(
+            sum(rival[name] for name in rival if "cpu_s" in name) / (own["cpu_s"] + own["server_cpu_s"])
+            for own, rival in pairs
+        ),
         "ratios_to_rclone_copy_without_start": [
             round(rival["copy_s"] / own["seconds"], 3) for own, rival in pairs
         ],
