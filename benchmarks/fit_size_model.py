@@ -26,12 +26,13 @@ from photo_pipeline.core.imaging import size_model
 from photo_pipeline.core.imaging.decode import decode
 from photo_pipeline.core.imaging.encode import Encode, Encoder, encoder
 from photo_pipeline.core.imaging.header import read_header
+from photo_pipeline.core.imaging.model_file import MODEL_FILE
 from photo_pipeline.core.imaging.recipe import Effort, ImageFormat, VariantSpec, library_versions
 from photo_pipeline.core.imaging.resize import plan
 
 Floats = npt.NDArray[np.float64]
 
-MODEL = Path(size_model.__file__).with_name(size_model.MODEL_FILE)
+MODEL = Path(size_model.__file__).with_name(MODEL_FILE)
 QUALITIES = (20, 30, 40, 50, 60, 70, 78, 85)
 SIDES = (1200, 500)
 

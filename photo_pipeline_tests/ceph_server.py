@@ -62,6 +62,11 @@ class CephServer:
             data_dir=str(self.folder),
         )
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The processes of monitor, OSD and gateway."""
+        return tuple(process.pid for process in self._processes)
+
     @classmethod
     def start(
         cls, root: Path, folder: Path, *, bucket: str, access_key: str, secret_key: str

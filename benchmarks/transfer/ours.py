@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.transfer.scene import BATCH
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.upload import upload_batch
 from photo_pipeline.core.project import Project
@@ -17,7 +16,7 @@ from photo_pipeline.core.project import Project
 def main() -> None:
     with Project.load(Path(sys.argv[1])) as project:
         started = time.perf_counter()
-        with BatchLease(project.database, BATCH, run="bench") as lease:
+        with BatchLease(project.database, sys.argv[2], run="bench") as lease:
             sent = upload_batch(project.database, project.config, lease, project.store, project.workers)
         seconds = time.perf_counter() - started
     answer = {

@@ -9,9 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import boto3
 
 from benchmarks.transfer.scene import BUCKET
+from photo_pipeline.demo.s3_signature import REGION
 from photo_pipeline.demo.servers import EmbeddedServers
+from photo_pipeline_tests.ceph_server import ROOT_VARIABLE, CephServer, ceph_root
 
 ACCESS_KEY, SECRET_KEY = "BENCHBENCHBENCH", "only-for-benchmarks"
 _SERVING = re.compile(r"http://127\.0\.0\.1:\d+")
@@ -23,20 +28,30 @@ class Server:
 
     name: str
     url: str
-    pid: int
+    pids: tuple[int, ...]
     folder: Path
 
     def forget(self, prefix: str) -> None:
         """Make room: what one round stored is not needed for the next."""
         if self.name == "rclone":
             shutil.rmtree(self.folder / BUCKET / prefix, ignore_errors=True)
+        if self.name == "ceph":
+            bucket = _s3(self.url).Bucket(BUCKET)
+            bucket.objects.filter(Prefix=f"{prefix}/").delete()
 
 
 @contextmanager
 def running(name: str, folder: Path) -> Iterator[Server]:
-    """Start the server `rclone` (`rclone serve s3` on a folder) or `embedded` (moto behind our guard)."""
-    with (_rclone if name == "rclone" else _embedded)(folder) as server:
+    """Start `rclone` (`rclone serve s3` on a folder), `embedded` (moto and our guard) or `ceph` (its RGW)."""
+    with {"rclone": _rclone, "embedded": _embedded, "ceph": _ceph}[name](folder) as server:
         yield server
+
+
+def why_not(name: str) -> str:
+    """Return why the server cannot be had here; empty if it can."""
+    if name == "ceph" and ceph_root() is None:
+        return f"Ceph is not unpacked: ${ROOT_VARIABLE} names no folder with usr/bin/radosgw"
+    return ""
 
 
 @contextmanager
@@ -51,7 +66,7 @@ def _rclone(folder: Path) -> Iterator[Server]:
         line = next((found for each in process.stderr if (found := _SERVING.search(each))), None)
         if line is None:
             raise SystemExit("rclone serve s3 did not start")
-        yield Server("rclone", line[0], process.pid, folder)
+        yield Server("rclone", line[0], (process.pid,), folder)
     finally:
         process.terminate()
         process.wait(timeout=10)
@@ -61,9 +76,32 @@ def _rclone(folder: Path) -> Iterator[Server]:
 def _embedded(folder: Path) -> Iterator[Server]:
     started = EmbeddedServers.start(folder, bucket=BUCKET, access_key=ACCESS_KEY, secret_key=SECRET_KEY)
     try:
-        yield Server("embedded", started.s3_url, started.pid, folder)
+        yield Server("embedded", started.s3_url, (started.pid,), folder)
     finally:
         started.stop()
+
+
+@contextmanager
+def _ceph(folder: Path) -> Iterator[Server]:
+    root = ceph_root()
+    assert root is not None
+    folder.mkdir(parents=True)
+    started = CephServer.start(root, folder, bucket=BUCKET, access_key=ACCESS_KEY, secret_key=SECRET_KEY)
+    try:
+        _s3(started.servers.s3_url).create_bucket(Bucket=BUCKET)
+        yield Server("ceph", started.servers.s3_url, started.pids, folder)
+    finally:
+        started.stop()
+
+
+def _s3(url: str) -> Any:
+    return boto3.resource(
+        "s3",
+        endpoint_url=url,
+        region_name=REGION,
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+    )
 
 
 def rclone() -> str:

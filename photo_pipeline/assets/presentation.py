@@ -16,9 +16,9 @@ from photo_pipeline.core.cost.units import Unit
 from photo_pipeline.core.errors import PhotoError
 from photo_pipeline.core.imaging.decode import decode, fitting
 from photo_pipeline.core.imaging.header import read_header
+from photo_pipeline.core.migration.measured_quality import MeasuredQuality
 from photo_pipeline.core.migration.process import MadeSample
 from photo_pipeline.core.migration.row_rewrite import RowChange
-from photo_pipeline.core.migration.visual_quality import MeasuredQuality
 
 # The text is stored whole in the event log: at most 12 pictures of at most 8 KB (facts/dagster.md).
 MAX_PICTURES = 6

@@ -1,10 +1,14 @@
 """AWS sessions from the standard environment, quick to open again."""
 
+from contextlib import suppress
+from datetime import datetime
 from functools import cache
+from typing import Any
 
 import boto3
 import botocore.session
 from botocore.loaders import Loader, create_loader
+from botocore.utils import parse_timestamp
 
 
 def aws_session(region: str | None = None) -> boto3.Session:
@@ -22,6 +26,7 @@ def aws_session(region: str | None = None) -> boto3.Session:
     inner = botocore.session.Session()
     loader = _descriptions()
     inner.register_component("data_loader", loader)
+    inner.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_timestamp)
     session = boto3.Session(region_name=region, botocore_session=inner)
     # boto3 has just added its folder once more.
     loader.search_paths[:] = dict.fromkeys(loader.search_paths)
@@ -31,3 +36,11 @@ def aws_session(region: str | None = None) -> boto3.Session:
 @cache
 def _descriptions() -> Loader:
     return create_loader()
+
+
+def _timestamp(value: Any) -> Any:
+    """Return the instant as botocore does, which guesses each one's format: most of a listing's time."""
+    if isinstance(value, str) and value.endswith("Z"):
+        with suppress(ValueError):
+            return datetime.fromisoformat(value)
+    return parse_timestamp(value)

@@ -8,15 +8,17 @@ import os
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from photo_pipeline.core.catalog.database import Database
-from photo_pipeline.core.catalog.scratch import ScratchDatabase
 from photo_pipeline.core.config import PipelineConfig, database_url, load_config
 from photo_pipeline.core.cost.meter import Meter
 from photo_pipeline.core.delivery.cdn import Cdn
-from photo_pipeline.core.imaging.pool import ImageWorkers
 from photo_pipeline.core.storage.store import PhotoStore
+
+if TYPE_CHECKING:  # What few operations need, and takes a while to load, is loaded when it is.
+    from photo_pipeline.core.catalog.scratch import ScratchDatabase
+    from photo_pipeline.core.imaging.pool import ImageWorkers
 
 
 class Project:
@@ -68,7 +70,7 @@ class Project:
         """
         return Meter(self.database)
 
-    def workers(self) -> ImageWorkers:
+    def workers(self) -> "ImageWorkers":
         """Return a new pool of image workers, to be used as a context manager."""
         return open_workers(self.config)
 
@@ -96,13 +98,15 @@ def open_database(config: PipelineConfig) -> Database:
     return Database.open(database_url(config), name=f"the database in ${config.database.env}")
 
 
-def open_scratch(config: PipelineConfig) -> ScratchDatabase:
+def open_scratch(config: PipelineConfig) -> "ScratchDatabase":
     """Return the application's database with temporary state tables, refusing every other write.
 
     Raises:
         ConfigurationError: as `open_database`; or the state tables are another version's.
         DatabaseError: it does not answer.
     """
+    from photo_pipeline.core.catalog.scratch import ScratchDatabase  # Alembic: 0.2 s
+
     return ScratchDatabase.open_scratch(database_url(config), name=f"the database in ${config.database.env}")
 
 
@@ -111,8 +115,10 @@ def worker_count(config: PipelineConfig) -> int:
     return config.workers.processes or len(os.sched_getaffinity(0))
 
 
-def open_workers(config: PipelineConfig) -> ImageWorkers:
+def open_workers(config: PipelineConfig) -> "ImageWorkers":
     """Return a new pool of image workers within the configured limits."""
+    from photo_pipeline.core.imaging.pool import ImageWorkers  # numpy and the encoders: 0.3 s
+
     settings = config.workers
     return ImageWorkers(
         worker_count(config), timeout_s=settings.timeout_s, memory_bytes=settings.memory_bytes

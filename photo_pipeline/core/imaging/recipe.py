@@ -16,7 +16,7 @@ import pillow_avif
 from PIL import features
 
 from photo_pipeline.core.errors import ConfigurationError
-from photo_pipeline.core.imaging.size_model import model_digest
+from photo_pipeline.core.imaging.model_file import model_digest
 
 if TYPE_CHECKING:  # It reads pictures, with modules that stand on this one.
     from photo_pipeline.core.imaging.finish import Watermark

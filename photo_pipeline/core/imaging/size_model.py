@@ -10,12 +10,10 @@ A prediction is a function of the pixels and of the encodes of that same file al
 a photo, and in which order, changes no byte of it.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from io import BytesIO
 from math import log
 from typing import Any
@@ -24,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-Floats = npt.NDArray[np.float64]
+from photo_pipeline.core.imaging.model_file import model_text
 
-MODEL_FILE = "size_model.json"
+Floats = npt.NDArray[np.float64]
 
 SCOUT = "avif-scout"
 """The model's name of the fast AVIF encoder that foretells the others."""
@@ -160,19 +158,9 @@ def load_models(document: dict[str, Any]) -> dict[str, CurveModel]:
     }
 
 
-def model_digest() -> str:
-    """Returns what identifies the shipped model: another one may choose other qualities."""
-    return hashlib.sha256(_model_text().encode()).hexdigest()[:12]
-
-
 @cache
 def _models() -> dict[str, CurveModel]:
-    return load_models(json.loads(_model_text()))
-
-
-@cache
-def _model_text() -> str:
-    return files("photo_pipeline.core.imaging").joinpath(MODEL_FILE).read_text(encoding="utf-8")
+    return load_models(json.loads(model_text()))
 
 
 def _interpolation(grid: Floats, wanted: Floats) -> Floats:

@@ -1,7 +1,8 @@
 """Brings one object into the store and proves it there. Which objects, how many at once: `upload`."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -9,7 +10,12 @@ from urllib.parse import quote
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.delivery.caching import NOT_SERVED, cache_control
-from photo_pipeline.core.errors import PhotoChangedError, StorageConflictError, StoreRefusedError
+from photo_pipeline.core.errors import (
+    PhotoChangedError,
+    StorageConflictError,
+    StoreError,
+    StoreRefusedError,
+)
 from photo_pipeline.core.migration.photos import (
     ORIGINAL_TYPES,
     Photo,
@@ -19,7 +25,9 @@ from photo_pipeline.core.migration.photos import (
 )
 from photo_pipeline.core.migration.proof import is_proven_row
 from photo_pipeline.core.storage.checksum import md5_hex, sha256_hex
+from photo_pipeline.core.storage.many import WORTH_LISTING, find_all, find_some
 from photo_pipeline.core.storage.multipart import put_parts
+from photo_pipeline.core.storage.objects import ListedObject
 from photo_pipeline.core.storage.probe import StoreProbe
 from photo_pipeline.core.storage.proof import proven_by
 from photo_pipeline.core.storage.store import PhotoStore
@@ -50,12 +58,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Brought:
-    """An object that is proven in the store: whether this run sent it, its bytes, and how it was proven."""
+    """An object that is in the store: whether this run sent it, its bytes, and how it was proven.
+
+    One that waits to be proven together with others has an empty `proven_by`, and its bytes' MD5.
+    """
 
     job: Job
     created: bool
     size: int
     proven_by: str
+    md5: str | None = None
 
 
 class Bringer:
@@ -82,9 +94,33 @@ class Bringer:
         self._store = store
         self._probe = probe
         self._count = count
+        # What was there of the batch's keys, if a listing told; None: each one is looked for.
+        self._found: dict[str, ListedObject] | None = None
+
+    def look_ahead(self, jobs: Sequence[Job]) -> None:
+        """Find out by a listing what is there of many objects, where that spares a look before or after each.
+
+        On servers that would overwrite, a key that it does not show is sent without a look of its own. What
+        comes there between the listing and the PUT is replaced, by the same bytes wherever the key tells the
+        content; between a look and its PUT that would happen, too.
+
+        Raises:
+            BudgetError: the cost guard does not allow it.
+        """
+        probe = self._probe
+        helps = probe.verification == "etag" or not probe.honours_if_none_match
+        if helps and len(jobs) >= WORTH_LISTING:
+            # Whoever may not list, or gets no answer, looks for each object: that tells what the trouble is.
+            with suppress(StoreError):
+                self._found = find_all(self._store, [job.wanted.key for job in jobs], count=self._count)
+
+    @property
+    def proves_together(self) -> bool:
+        """Whether what is sent comes back unproven, for `prove_together`: the server lists MD5s, cheaply."""
+        return self._found is not None and self._probe.verification == "etag"
 
     def bring(self, job: Job) -> Brought:
-        """Put one object, unless it is there, and prove it.
+        """Put one object, unless it is there, and prove it, or leave that to `prove_together`.
 
         Raises:
             StoreError: the store failed or refused a request after retries.
@@ -93,36 +129,66 @@ class Bringer:
         """
         if not self._probe.honours_if_none_match and (how := self._how_it_is_there(job)):
             return Brought(job, created=False, size=job.size, proven_by=how)
-        if how := self._how_it_was_proven_meanwhile(job):
-            return Brought(job, created=False, size=job.size, proven_by=how)
         path = self._path(job)
+        if how := self._how_it_was_proven_meanwhile(job, path):
+            return Brought(job, created=False, size=job.size, proven_by=how)
         in_parts = job.size > self._config.upload.multipart_above
-        created, how = self._put_parts(job, path) if in_parts else self._put(job, path)
-        if how:
-            return Brought(job, created=created, size=job.size, proven_by=how)
-        raise self._conflict(job, created)
+        if in_parts:
+            created, how = self._put_parts(job, path)
+            return self._believed(Brought(job, created=created, size=job.size, proven_by=how))
+        sent = self._put(job, path)
+        return sent if sent.created and self.proves_together else self.prove(sent)
+
+    def prove(self, sent: Brought) -> Brought:
+        """Prove one object that was sent; as `bring`."""
+        return self._believed(replace(sent, proven_by=self._proven_by(sent.job, md5=sent.md5)))
+
+    def prove_together(self, sent: Sequence[Brought]) -> tuple[list[Brought], list[Brought]]:
+        """Return which of them a listing shows with the right size and MD5, and which must be proven singly.
+
+        Raises:
+            BudgetError: the cost guard does not allow it.
+        """
+        seen: dict[str, ListedObject] = {}
+        with suppress(StoreError):
+            seen = find_some(self._store, [each.job.wanted.key for each in sent], count=self._count)
+        proven, doubtful = [], []
+        for each in sent:
+            entry = seen.get(each.job.wanted.key)
+            if entry is not None and (entry.size, entry.etag) == (each.size, each.md5):
+                proven.append(replace(each, proven_by="etag"))
+            else:
+                doubtful.append(each)
+        return proven, doubtful
+
+    def _believed(self, brought: Brought) -> Brought:
+        if not brought.proven_by:
+            raise self._conflict(brought.job, brought.created)
+        return brought
 
     def _how_it_is_there(self, job: Job) -> str:
         """Look before sending, where the server would overwrite."""
+        if self._found is not None:
+            return self._proven_by(job) if job.wanted.key in self._found else ""
         self._count("HEAD")
         if self._store.look(job.wanted.key) is None:
             return ""
         return self._proven_by(job)
 
-    def _how_it_was_proven_meanwhile(self, job: Job) -> str:
+    def _how_it_was_proven_meanwhile(self, job: Job, path: Path) -> str:
         """Return how another batch with an equal photo has proven the object, and cleared staging."""
-        if not job.wanted.recipe or staged_path(self._config, job.wanted.key).is_file():
+        if not job.wanted.recipe or path.is_file():
             return ""
         with self._database.read() as connection:
             row = object_rows(connection, self._store.bucket, [job.wanted.key]).get(job.wanted.key)
         return str(row.verified_by or "earlier run") if row is not None and is_proven_row(row) else ""
 
-    def _put(self, job: Job, path: Path) -> tuple[bool, str]:
+    def _put(self, job: Job, path: Path) -> Brought:
         data = self._data(job, path)
         self._count("PUT")
         created = self._store.put_new(job.wanted.key, data, **self._attributes(job))
         md5 = md5_hex(data) if self._probe.verification == "etag" else None
-        return created, self._proven_by(job, md5=md5)
+        return Brought(job, created=created, size=job.size, proven_by="", md5=md5)
 
     def _put_parts(self, job: Job, path: Path) -> tuple[bool, str]:
         """Send a large file part by part; what the store says of its parts proves it, or its bytes do."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from PIL import ImageColor
@@ -24,10 +24,11 @@ from photo_pipeline.core.catalog.tables import (
 from photo_pipeline.core.config import ImageSettings, PipelineConfig, VariantSettings
 from photo_pipeline.core.delivery.urls import UrlScheme
 from photo_pipeline.core.errors import ConfigurationError, PhotoError
-from photo_pipeline.core.imaging.finish import Watermark
-from photo_pipeline.core.imaging.placeholder import Placeholder
 from photo_pipeline.core.imaging.recipe import Effort, ImageFormat, Recipe, VariantSpec
 from photo_pipeline.core.sources.mapping import Source
+
+if TYPE_CHECKING:
+    from photo_pipeline.core.imaging.placeholder import Placeholder
 
 # Extension and media type of an untouched original, by the format that its content has.
 ORIGINAL_TYPES = {
@@ -171,11 +172,16 @@ def _recipe(
     variants: tuple[tuple[str, VariantSettings], ...], images: ImageSettings, max_pixels: int
 ) -> Recipe:
     specs = tuple(VariantSpec(name=name, **spec.model_dump()) for name, spec in variants)
+    watermark = None
+    if images.watermark:
+        from photo_pipeline.core.imaging.finish import Watermark  # numpy's 0.2 s, which most do not need
+
+        watermark = Watermark(**images.watermark.model_dump()).pinned()
     return Recipe(
         variants=specs,
         effort=Effort(images.effort),
         sharpen=images.sharpen,
-        watermark=Watermark(**images.watermark.model_dump()).pinned() if images.watermark else None,
+        watermark=watermark,
         animation=images.animation,
         background=ImageColor.getrgb(images.background)[:3],
         max_pixels=max_pixels,
@@ -251,7 +257,7 @@ class ObjectNaming:
             self._looks[photo.sha256] = None if row is None else dict(row._mapping)
         return self._looks[photo.sha256]
 
-    def foresee_looks(self, photo: Photo, placeholder: Placeholder) -> None:
+    def foresee_looks(self, photo: Photo, placeholder: "Placeholder") -> None:
         """Take the content's looks as known, for a plan, which keeps nothing of what it makes."""
         self._looks[photo.sha256] = {
             "placeholder": placeholder.data_uri,
@@ -401,6 +407,8 @@ def staged_path(config: PipelineConfig, key: str) -> Path:
     return config.state.staging_dir / key
 
 
-def object_rows(connection: Connection, bucket: str, keys: Iterable[str]) -> dict[str, Any]:
-    """Return the `pp_object` rows of those keys that have one, by key."""
-    return rows_by_key(connection, object_table, bucket, keys)
+def object_rows(
+    connection: Connection, bucket: str, keys: Iterable[str], *, columns: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Return the `pp_object` rows of those keys that have one, by key; with all columns, or those and it."""
+    return rows_by_key(connection, object_table, bucket, keys, columns=columns)

@@ -4,12 +4,13 @@ Idempotent: a variant that is proven in the store, or whole in staging, is not m
 are made once. How a variant is made belongs to `core.imaging`.
 """
 
+import stat
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -27,10 +28,9 @@ from photo_pipeline.core.catalog.tables import (
 )
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import PhotoChangedError, PhotoError
-from photo_pipeline.core.imaging.pool import ImageWorkers, PhotoTask
 from photo_pipeline.core.imaging.recipe import ImageFormat
-from photo_pipeline.core.imaging.variants import MadePhoto
 from photo_pipeline.core.migration.lease import BatchLease
+from photo_pipeline.core.migration.measured_quality import MeasuredQuality
 from photo_pipeline.core.migration.photos import (
     ObjectNaming,
     Photo,
@@ -43,9 +43,12 @@ from photo_pipeline.core.migration.photos import (
     set_state,
     staged_path,
 )
-from photo_pipeline.core.migration.visual_quality import MeasuredQuality, measure_batch
 from photo_pipeline.core.migration.watch import ControlWatch, heeding
 from photo_pipeline.core.progress import Progress, no_progress
+
+if TYPE_CHECKING:  # numpy and the encoders, 0.3 s, are loaded when there is something to make.
+    from photo_pipeline.core.imaging.pool import ImageWorkers, PhotoTask
+    from photo_pipeline.core.imaging.variants import MadePhoto
 
 # Photos in these states move forward; rolled-back ones only when somebody asks for it.
 FORWARD = (PhotoState.PENDING, PhotoState.PROCESSED, PhotoState.UPLOADED)
@@ -54,7 +57,7 @@ FORWARD = (PhotoState.PENDING, PhotoState.PROCESSED, PhotoState.UPLOADED)
 class Workers(Protocol):
     """Opens a pool of image workers; opened only when there is something to make."""
 
-    def __call__(self) -> AbstractContextManager[ImageWorkers]:
+    def __call__(self) -> "AbstractContextManager[ImageWorkers]":
         """Return the pool as a context manager."""
 
 
@@ -118,6 +121,8 @@ def process_batch(
         PausedError: a person stopped the migration; the photos that are made are kept.
         InfrastructureError: the staging folder cannot be written, or the pool broke.
     """
+    from photo_pipeline.core.migration.visual_quality import measure_batch  # loads the encoders
+
     if retry_failed:
         _release(database, lease, PhotoState.QUARANTINED)
     if include_rolled_back or lease.previous_state == BatchState.ROLLED_BACK:
@@ -234,7 +239,9 @@ class _BatchMaker:
             set_state(connection, [p for p in photos if p.state != PhotoState.UPLOADED], PhotoState.PROCESSED)
         self._outcome.reused += len(photos)
 
-    def _tasks(self, missing: dict[str, list[WantedObject]]) -> Iterator[PhotoTask]:
+    def _tasks(self, missing: dict[str, list[WantedObject]]) -> "Iterator[PhotoTask]":
+        from photo_pipeline.core.imaging.pool import PhotoTask
+
         # Largest first: a big photo that starts last would keep one core busy alone.
         for name, variants in sorted(missing.items(), key=lambda item: -self._twins[item[0]][0].size):
             twins = self._keep_intact(name)
@@ -265,7 +272,7 @@ class _BatchMaker:
         self._twins[name] = intact
         return intact
 
-    def _store(self, task: PhotoTask, result: MadePhoto | PhotoError) -> None:
+    def _store(self, task: "PhotoTask", result: "MadePhoto | PhotoError") -> None:
         before = self._twins[task.id]
         # The worker read the file after it was hashed. Only if it is still the same was it the right one.
         twins = self._keep_intact(task.id)
@@ -286,7 +293,7 @@ class _BatchMaker:
             set_state(connection, twins, PhotoState.PROCESSED)
         self._count(task, twins, result)
 
-    def _catalogue(self, connection: Connection, photo: Photo, made: MadePhoto) -> None:
+    def _catalogue(self, connection: Connection, photo: Photo, made: "MadePhoto") -> None:
         bucket = self._config.store.bucket
         rows = [
             {
@@ -316,7 +323,7 @@ class _BatchMaker:
         remember_recipe(connection, self._naming.recipe(photo))
         self._remember_picture(connection, photo, made)
 
-    def _remember_picture(self, connection: Connection, photo: Photo, made: MadePhoto) -> None:
+    def _remember_picture(self, connection: Connection, photo: Photo, made: "MadePhoto") -> None:
         """Keep what the content looks like and what its camera said, once per content."""
         preset = self._config.source(photo.source).preset
         with_gps = self._config.image_settings(preset).gps
@@ -335,7 +342,7 @@ class _BatchMaker:
         }
         insert_or_update(connection, picture_table, [row])
 
-    def _count(self, task: PhotoTask, twins: list[Photo], made: MadePhoto) -> None:
+    def _count(self, task: "PhotoTask", twins: list[Photo], made: "MadePhoto") -> None:
         outcome = self._outcome
         outcome.done += len(twins)
         outcome.variants_made += len(made.variants)
@@ -381,8 +388,11 @@ def is_at_hand(config: PipelineConfig, row: Any | None) -> bool:
         return False
     if row.verified_at is not None:
         return True
-    staged = staged_path(config, row.key)
-    return staged.is_file() and staged.stat().st_size == row.bytes
+    try:
+        found = staged_path(config, row.key).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size == row.bytes
 
 
 def require_unchanged(photo: Photo, config: PipelineConfig) -> None:

@@ -57,6 +57,6 @@ def ready_photos(database: Database, config: PipelineConfig, photos: Sequence[Ph
     }
     with database.read() as connection:
         keys = [each.key for objects in needed.values() for each in objects]
-        rows = object_rows(connection, config.store.bucket, keys)
+        rows = object_rows(connection, config.store.bucket, keys, columns=("verified_at", "deleted_at"))
     proven = {key for key, row in rows.items() if is_proven_row(row)}
     return [p for p in photos if p.id in needed and all(each.key in proven for each in needed[p.id])]

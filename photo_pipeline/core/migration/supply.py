@@ -8,7 +8,7 @@ objects all the while. The first upload of a photo is `upload`.
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -18,7 +18,6 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.delivery.caching import NOT_SERVED, cache_control
 from photo_pipeline.core.durable import write_durably
 from photo_pipeline.core.errors import PhotoChangedError, PhotoError, StorageConflictError
-from photo_pipeline.core.imaging.pool import PhotoTask
 from photo_pipeline.core.imaging.recipe import ImageFormat
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.one_object import object_metadata
@@ -37,6 +36,9 @@ from photo_pipeline.core.storage.checksum import md5_hex, sha256_hex
 from photo_pipeline.core.storage.probe import probe_store
 from photo_pipeline.core.storage.proof import proven_by
 from photo_pipeline.core.storage.store import PhotoStore
+
+if TYPE_CHECKING:  # as in `process`
+    from photo_pipeline.core.imaging.pool import PhotoTask
 
 
 class ObjectSupply:
@@ -164,7 +166,7 @@ class ObjectSupply:
                 self._watch.check()
         return failed
 
-    def _keep(self, photo: Photo, task: PhotoTask, made: Any) -> None:
+    def _keep(self, photo: Photo, task: "PhotoTask", made: Any) -> None:
         """Bring what was made, unless its source was changed while it was read."""
         if task.source == photo.location(self._config):
             require_unchanged(photo, self._config)
@@ -193,7 +195,9 @@ class ObjectSupply:
             self._put(photo, wanted, each.path.read_bytes(), facts)
             each.path.unlink(missing_ok=True)
 
-    def _task(self, photo: Photo, missing: Sequence[WantedObject]) -> PhotoTask:
+    def _task(self, photo: Photo, missing: Sequence[WantedObject]) -> "PhotoTask":
+        from photo_pipeline.core.imaging.pool import PhotoTask
+
         recipe = self._naming.recipe(photo)
         specs = {spec.name: spec for spec in recipe.variants}
         if unknown := [each.variant for each in missing if each.recipe != recipe.digest]:

@@ -5,7 +5,7 @@ Nothing counts as uploaded because a request succeeded; how one object is brough
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -49,6 +49,7 @@ from photo_pipeline.core.migration.proof import is_proven_row, ready_photos, ref
 from photo_pipeline.core.migration.spending import needed_for
 from photo_pipeline.core.migration.watch import ControlWatch
 from photo_pipeline.core.progress import Progress, no_progress
+from photo_pipeline.core.storage.many import PROVEN_AT_ONCE
 from photo_pipeline.core.storage.probe import probe_store
 from photo_pipeline.core.storage.store import PhotoStore
 
@@ -112,7 +113,9 @@ def _staging_has_gaps(database: Database, config: PipelineConfig, batch: str) ->
     photos = batch_photos(database, batch, (PhotoState.PROCESSED, PhotoState.UPLOADED))
     keys = [each.key for photo in photos if not photo.is_copy for each in naming.variants(photo)]
     with database.read() as connection:
-        rows = object_rows(connection, config.store.bucket, keys)
+        rows = object_rows(
+            connection, config.store.bucket, keys, columns=("bytes", "verified_at", "deleted_at")
+        )
     return any(not is_at_hand(config, rows.get(key)) for key in keys)
 
 
@@ -152,6 +155,7 @@ class _BatchUploader:
                 self._outcome.verification = probe.verification
                 self._outcome.store = probe.sentence
                 bringer = Bringer(self._database, self._config, self._store, probe, self._outcome.count)
+                bringer.look_ahead(jobs)
                 self._transfer(jobs, bringer, progress)
         self._advance(photos)
         return self._outcome
@@ -176,41 +180,56 @@ class _BatchUploader:
         return jobs
 
     def _transfer(self, jobs: list[Job], bringer: Bringer, progress: Progress) -> None:
-        """Run the jobs in threads, a bounded number in flight; record what is proven as it comes."""
+        """Run the jobs in threads, a bounded number in flight; prove and record what comes of it."""
         proven: list[Brought] = []
-        queue = iter(jobs)
-        # Not by `wait`, which looks at each running future for each that ends: a tenth of all our time.
-        finished: SimpleQueue[tuple[Job, Future[Brought]]] = SimpleQueue()
-        with ThreadPoolExecutor(self._config.upload.concurrency, thread_name_prefix="upload") as pool:
+        waiting: list[Brought] = []
+        # Side by side in the store, where they are proven by listings.
+        queue = iter(sorted(jobs, key=lambda job: job.wanted.key) if bringer.proves_together else jobs)
+        with _Flight(self._config.upload.concurrency, lambda: self._failure) as flight:
 
-            def note(job: Job, done: Future[Brought]) -> None:
-                finished.put((job, done))
-
-            def start(some: Iterable[Job]) -> int:
-                started = 0
+            def bring(some: Iterable[Job]) -> None:
                 for job in some:
-                    future = pool.submit(self._try, job, bringer)
-                    future.add_done_callback(partial(note, job))
-                    started += 1
-                return started
+                    flight.start(job, partial(bringer.bring, job))
 
-            running, done = start(self._next(queue)), 0
-            while running:
-                job, future = finished.get()
-                self._collect(future, job, proven)
-                running, done = running - 1, done + 1
-                progress("objects", done, len(jobs))
+            bring(self._next(queue))
+            while flight.running:
+                brought = self._collect(*flight.wait())
+                if brought is not None:
+                    (proven if brought.proven_by else waiting).append(brought)
+                if len(waiting) >= PROVEN_AT_ONCE or not flight.running:
+                    self._prove(waiting, proven, bringer, flight)
+                progress("objects", flight.ended, len(jobs))
                 if len(proven) >= _RECORD_EVERY:
                     self._record(proven)
                 self._failure = self._failure or self._watch.stopped() or self._spending.stopped()
                 if self._failure is None:
-                    running += start(islice(self._worthwhile(queue), 1))
+                    bring(islice(self._worthwhile(queue), 1))
         self._record(proven)
         if self._failure is None and self._failed and not self._any_proven:
             self._failure = next(iter(self._failed.values()))
         if self._failure is not None:
             raise self._failure
         self._give_up_failed()
+
+    def _prove(
+        self, waiting: list[Brought], proven: list[Brought], bringer: Bringer, flight: "_Flight"
+    ) -> None:
+        """Prove what waits for it by one listing; what that does not show is asked for singly.
+
+        After a failure only by the listing: what is left is adopted by the next run.
+        """
+        if not waiting:
+            return
+        try:
+            shown, doubtful = bringer.prove_together(waiting)
+        except BudgetError as error:
+            self._failure = self._failure or error
+            shown, doubtful = [], []
+        waiting.clear()
+        proven += shown
+        if self._failure is None:
+            for each in doubtful:
+                flight.start(each.job, partial(bringer.prove, each), again=True)
 
     def _next(self, queue: Iterable[Job]) -> Iterable[Job]:
         return islice(queue, self._config.upload.concurrency * 2)
@@ -223,15 +242,17 @@ class _BatchUploader:
             if job.photo.sha256 not in self._failed and job.photo.sha256 in self._by_content
         )
 
-    def _collect(self, future: "Future[Brought]", job: Job, proven: list[Brought]) -> None:
+    def _collect(self, job: Job, future: "Future[Brought]") -> Brought | None:
+        """Return what came of a job; note its failure, if it failed."""
         try:
-            proven.append(future.result())
+            brought = future.result()
             self._any_proven = True
             self._in_a_row.clear()
+            return brought
         except BudgetError as error:
             self._failure = self._failure or error
         except PausedError:
-            pass  # `_try` was told to start nothing more; `_transfer` raises it when everything has ended.
+            pass  # `_Flight` was told to start nothing more; `_transfer` raises it when everything has ended.
         except StoreError as error:
             try:
                 self._note_failure(job, error)
@@ -239,6 +260,7 @@ class _BatchUploader:
                 self._failure = stopped
         except PhotoError as error:
             self._quarantine(job.photo.sha256, error)
+        return None
 
     def _note_failure(self, job: Job, error: StoreError) -> None:
         """Hold a failed object against its photo, unless the store itself fails: then nothing more starts.
@@ -270,12 +292,6 @@ class _BatchUploader:
             self._lease.hold(connection)
             quarantine(connection, sharing, error)
         self._outcome.quarantined += len(sharing)
-
-    def _try(self, job: Job, bringer: Bringer) -> Brought:
-        """Bring one object, unless a store failure or a person stopped the rest: that is then not started."""
-        if self._failure is not None:
-            raise self._failure
-        return bringer.bring(job)
 
     def _record(self, proven: list[Brought]) -> None:
         """Write down what is proven, and forget it from the list."""
@@ -319,6 +335,45 @@ class _BatchUploader:
             for copy in stranded:
                 quarantine(connection, [copy], primary_unavailable(copy))
         self._outcome.quarantined += len(stranded)
+
+
+class _Flight:
+    """Threads that work on single objects, and a queue of what has ended."""
+
+    def __init__(self, threads: int, failure: Callable[[], Exception | None]) -> None:
+        self._failure = failure
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="upload")
+        # Not by `wait`, which looks at each running future for each that ends: a tenth of all our time.
+        self._finished: SimpleQueue[tuple[Job, Future[Brought]]] = SimpleQueue()
+        self.running = 0
+        self.ended = 0
+        """How many objects have ended; one that is worked on again counts once."""
+
+    def __enter__(self) -> "_Flight":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def start(self, job: Job, work: Callable[[], Brought], *, again: bool = False) -> None:
+        """Let a thread do the work, unless a store failure or a person stopped the rest before it begins."""
+        future = self._pool.submit(self._try, work)
+        self.running += 1
+        self.ended -= again
+        future.add_done_callback(lambda done: self._finished.put((job, done)))
+
+    def wait(self) -> tuple[Job, "Future[Brought]"]:
+        """Return the next that has ended."""
+        ended = self._finished.get()
+        self.running -= 1
+        self.ended += 1
+        return ended
+
+    def _try(self, work: Callable[[], Brought]) -> Brought:
+        failure = self._failure()
+        if failure is not None:
+            raise failure
+        return work()
 
 
 def _original_row(bucket: str, proven: Brought) -> dict[str, Any]:

@@ -11,7 +11,7 @@ or a batch. How a variant is measured is `core.imaging.quality`.
 import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from math import ceil
 from typing import Any
@@ -31,6 +31,7 @@ from photo_pipeline.core.imaging.quality import (
 )
 from photo_pipeline.core.imaging.recipe import Recipe
 from photo_pipeline.core.migration.lease import BatchLease
+from photo_pipeline.core.migration.measured_quality import MeasuredQuality
 from photo_pipeline.core.migration.photos import (
     ObjectNaming,
     Photo,
@@ -44,27 +45,6 @@ from photo_pipeline.core.progress import Progress, no_progress
 _Judged = tuple[QualityTask, tuple[Score, ...]]
 
 _MADE = (PhotoState.PROCESSED, PhotoState.UPLOADED, PhotoState.MIGRATED)
-
-
-@dataclass(frozen=True)
-class MeasuredQuality:
-    """What is known of the batch's sample; scores in points of the metric.
-
-    Attributes:
-        photos: Distinct photos in the sample.
-        measured: Variants that this run measured.
-        reused: Variants that an earlier run had measured.
-        mean: Mean score of both; None without any.
-        worst: Lowest score of both; None without any.
-        not_measured: The reason for each variant that has no score, by photo and format.
-    """
-
-    photos: int = 0
-    measured: int = 0
-    reused: int = 0
-    mean: float | None = None
-    worst: float | None = None
-    not_measured: dict[str, str] = field(default_factory=dict)
 
 
 def measure_batch(

@@ -123,7 +123,7 @@ def _copy(store: PhotoStore, seen: StoredObject, target: str) -> None:
 
     try:
         with store_errors(f"s3://{store.bucket}/{target}"):
-            Patience(timeouts_s, timed_out=timed_out).tries(is_worth_a_retry)(copy)
+            Patience(timeouts_s, timed_out=timed_out).run(copy, is_worth_a_retry)
     except (MissingObjectError, RefusedConditionError):
         raise _replaced(store, seen.key) from None
 

@@ -6,6 +6,7 @@ characters, file-backed servers refuse empty segments. What is accepted means on
 """
 
 import re
+from functools import lru_cache
 
 from photo_pipeline.core.errors import ObjectKeyError
 
@@ -35,6 +36,7 @@ def is_usable_key(key: str) -> bool:
     return not _what_is_wrong(key)
 
 
+@lru_cache(maxsize=1024)  # Each object's key is asked for by a look, a PUT and a proof.
 def _what_is_wrong(key: str) -> str:
     try:
         length = len(key.encode())

@@ -28,12 +28,18 @@ def list_objects(store: "PhotoStore", prefix: str, *, start_after: str = "") -> 
     Raises:
         StoreError: the store failed or refused a request after retries.
     """
+    for page in list_pages(store, prefix, start_after=start_after):
+        yield from page
+
+
+def list_pages(store: "PhotoStore", prefix: str, *, start_after: str = "") -> Iterator[list[ListedObject]]:
+    """Yield what `list_objects` does, one request's answer at a time."""
     options: dict[str, Any] = {"StartAfter": start_after} if start_after else {}
     with store_errors(f"s3://{store.bucket}/{prefix}"):
         while True:
             ask = partial(store.s3.list_objects_v2, Bucket=store.bucket, Prefix=prefix, **options)
             page = store.control(ask)
-            yield from map(_listed, page.get("Contents", ()))
+            yield [_listed(each) for each in page.get("Contents", ())]
             if not page.get("IsTruncated"):
                 return
             options = {"ContinuationToken": page["NextContinuationToken"]}

@@ -170,4 +170,4 @@ class _Upload:
             self._store.control(lambda: self._store.s3.abort_multipart_upload(**self._where))
 
     def _patiently(self, request: Callable[[], _T]) -> _T:
-        return Patience(self._timeouts_s, timed_out=timed_out).tries(is_worth_a_retry)(request)
+        return Patience(self._timeouts_s, timed_out=timed_out).run(request, is_worth_a_retry)

@@ -155,7 +155,7 @@ class PhotoStore:
                     self.bandwidth.book(size)
                 raise
 
-        return patience.tries(is_worth_a_retry)(attempt)
+        return patience.run(attempt, is_worth_a_retry)
 
     def _data_client(self, timeout_s: int) -> S3Store:
         """Return the data client with that time limit (obstore has one a client)."""
@@ -180,10 +180,9 @@ class PhotoStore:
             request: The call.
             unless: Errors that are final although another try might help.
         """
-        tries = Patience(CONTROL_TIMEOUTS_S, timed_out=timed_out).tries(
-            lambda error: is_worth_a_retry(error) and not isinstance(error, unless)
+        return Patience(CONTROL_TIMEOUTS_S, timed_out=timed_out).run(
+            request, lambda error: is_worth_a_retry(error) and not isinstance(error, unless)
         )
-        return tries(request)
 
     def is_answering(self) -> bool:
         """Return whether the store answers at all, with one short request for the bucket."""
