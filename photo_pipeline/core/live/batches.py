@@ -1,6 +1,6 @@
 """The batches and their photos by state, read often: what cannot have changed is not counted again."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -8,7 +8,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from photo_pipeline.core.catalog.tables import BatchState, PhotoState, batch_table, photo_table
+from photo_pipeline.core.catalog.tables import GONE, BatchState, PhotoState, batch_table, photo_table
 
 MAX_CELLS: Final = 500
 """More batches than these share cells of the map."""
@@ -30,7 +30,7 @@ _PRESSING: Final = (
 DONE: Final = (PhotoState.MIGRATED, PhotoState.STORED)
 TO_DO: Final = (PhotoState.PENDING, PhotoState.PROCESSED, PhotoState.UPLOADED)
 ON_THE_WAY: Final = (PhotoState.PROCESSED, PhotoState.UPLOADED)
-_STEPS: Final = {
+_STEPS: Final[Mapping[str, int]] = {
     **dict.fromkeys((*DONE, PhotoState.QUARANTINED, PhotoState.CONFLICT), 3),
     PhotoState.UPLOADED: 2,
     PhotoState.PROCESSED: 1,
@@ -64,10 +64,6 @@ class LiveBatch:
     def is_busy(self) -> bool:
         """Whether it is being migrated or rolled back, or was when its run was cut off."""
         return self.state in _BUSY
-
-    def count(self, states: Iterable[str]) -> int:
-        """Return how many of its photos are in one of the states."""
-        return sum(self.photos.get(state, 0) for state in states)
 
 
 @dataclass(frozen=True)
@@ -164,9 +160,12 @@ def by_state(batches: Iterable[LiveBatch]) -> dict[str, int]:
 
 def _cell(batches: Sequence[LiveBatch]) -> Cell:
     states = by_state(batches)
-    done = sum(batch.count(DONE) for batch in batches)
-    shown = sum(batch.count((*DONE, *TO_DO, *SET_ASIDE, PhotoState.ROLLED_BACK)) for batch in batches)
-    steps = sum(batch.count([state]) * step for batch in batches for state, step in _STEPS.items())
+    done = shown = steps = 0
+    for batch in batches:
+        for state, count in batch.photos.items():
+            done += count if state in DONE else 0
+            shown += count if state not in GONE else 0
+            steps += count * _STEPS.get(state, 0)
     progress = steps / shown / 3 if shown else 0.0
     how_far = f"{done:,} of {shown:,} photos migrated"
     if len(batches) == 1:

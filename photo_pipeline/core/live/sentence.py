@@ -117,7 +117,10 @@ def _running(facts: Facts) -> Standing | None:
     when = f"{left.sentence} to go" if left else "too early to say how long the rest takes"
     if not facts.photos.to_do:
         when = "the last steps are under way"
-    return Standing("running", "good", f"Running. {_share(facts.photos)}; {when}.")
+    failed = [each.key for each in facts.batches if each.state == BatchState.FAILED]
+    besides = f" {_names(failed).capitalize()} failed." if failed else ""
+    level: Level = "attention" if failed else "good"
+    return Standing("running", level, f"Running. {_share(facts.photos)}; {when}.{besides}")
 
 
 def _cut_off(facts: Facts) -> Standing | None:

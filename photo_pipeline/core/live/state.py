@@ -260,7 +260,10 @@ def _photo_counts(states: dict[str, int]) -> PhotoCounts:
 def _pace(connection: Connection, now: datetime, wish: Wish) -> Pace:
     """Count what was finished lately, in batches that something has happened to lately."""
     photo, batch, since = photo_table.c, batch_table.c, now - WINDOW
-    lately = sa.select(batch.key).where((batch.updated_at >= since) | batch.lease_owner.is_not(None))
+    # Not the pending ones: after an inventory that would be all.
+    lately = sa.select(batch.key).where(
+        batch.state != BatchState.PENDING, (batch.updated_at >= since) | batch.lease_owner.is_not(None)
+    )
     query = (
         sa.select(photo.updated_at, sa.func.count())
         .where(photo.batch.in_(lately), photo.state.in_(board.DONE), photo.updated_at >= since)
