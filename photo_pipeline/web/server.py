@@ -65,6 +65,8 @@ def _bound(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
+        # Now, so that whoever reads the printed address at once is queued and not refused.
+        bound.listen()
     except OSError as error:
         raise ConfigurationError(
             f"{host}:{port}",
