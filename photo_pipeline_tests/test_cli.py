@@ -44,7 +44,7 @@ PROGRAM = Path(sys.executable).with_name("photo-pipeline")
 COMMANDS = (
     *("demo", "init", "plan", "migrate", "status", "pause", "resume", "abort", "rollback"),
     *("validate", "report", "restore", "rebuild", "repoint", "rehearse", "provision", "audit", "mapping"),
-    *("routing", "invalidate", "sign", "warm", "doctor", "orphans", "cleanup", "delete", "cost"),
+    *("routing", "invalidate", "sign", "warm", "doctor", "orphans", "cleanup", "delete", "cost", "serve"),
 )
 SUBCOMMANDS = (
     *("audit verify", "audit show", "mapping suggest", "routing publish", "routing show"),

@@ -2,7 +2,10 @@
 
 import json
 import re
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +18,7 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.live.state import LiveReader
 from photo_pipeline.core.migration import control
-from photo_pipeline.web.access import Access, host_name
+from photo_pipeline.web.access import TOKEN_VARIABLE, Access, host_name
 from photo_pipeline.web.live import Live, Look
 from photo_pipeline.web.server import DashboardServer
 from photo_pipeline_tests.web.world import (
@@ -291,6 +294,38 @@ def test_an_address_that_is_taken_is_a_configuration_error(
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=r"cannot be listened on .*--port"):
             DashboardServer(database, config, Access.make(TOKEN), host="127.0.0.1", port=port)
+
+
+def test_the_command_prints_its_addresses_serves_and_ends_with_ctrl_c(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_config(tmp_path)
+    with closing(empty_database(tmp_path)) as database:
+        half_done(database)
+        monkeypatch.setenv("APP_DATABASE_URL", f"sqlite:///{tmp_path / 'app.db'}")
+        monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+        command = [
+            Path(sys.executable).with_name("photo-pipeline"),
+            "--config",
+            tmp_path / "photo_pipeline.yaml",
+        ]
+        process = subprocess.Popen(
+            [*command, "serve", "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stdout
+        look, act = (process.stdout.readline() for _ in range(2))
+        url = re.search(r"http://127\.0\.0\.1:\d+/", look)
+        token = re.search(r"token=(\S+)", act)
+        assert url, process.communicate()
+        assert token
+        running = Served(url[0], database)
+        assert running.sign_in(token[1]).status == 303
+        assert running.sign_in(token[1]).status == 403
+        assert 'name="form_secret"' in running.get().text
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=30)
+    assert (process.returncode, out) == (0, "")
+    assert errors == "The dashboard has ended; the migration goes on without it.\n"
 
 
 # --- the stream

@@ -80,6 +80,8 @@ def time_left(photos: int, pace: Pace) -> TimeLeft | None:
     likely = photos / pace.per_second
     low = likely / (1 + pace.error)
     high = likely / (1 - pace.error) if pace.error <= _MOST_ERROR else None
+    if high is None and low < 60:
+        return None
     return TimeLeft(low, high, _sentence(low, high))
 
 
@@ -107,7 +109,7 @@ def _sentence(low_s: float, high_s: float | None) -> str:
     unit_s, unit = next((s, name) for s, name in _UNITS if (high_s or low_s) >= 2 * s or s == 60)
     low = math.floor(low_s / unit_s)
     if high_s is None:
-        return f"at least {_amount(max(1, low), unit)}"
+        return f"at least {_amount(low, unit)}"
     high = math.ceil(high_s / unit_s)
     return f"between {low:,} and {_amount(high, unit)}" if low else f"less than {_amount(high, unit)}"
 
