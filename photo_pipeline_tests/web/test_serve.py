@@ -141,7 +141,8 @@ def test_before_the_first_inventory_it_says_so_and_makes_no_table(
     with closing(empty_database(tmp_path)) as fresh, served(fresh, config) as running:
         assert "Nothing has been inventoried yet" in running.get().text
         running.sign_in()
-        refused = running.post("/control/pause", {"form_secret": running.form_secret()})
+        fields = {"form_secret": running.form_secret("/control/pause")}
+        refused = running.post("/control/pause", fields)
         assert refused.status == 409
         assert "nothing has been migrated yet" in refused.text
         assert sa.inspect(fresh.engine).get_table_names() == []

@@ -195,9 +195,9 @@ class Served:
             self.cookie = answer.headers["set-cookie"].partition(";")[0]
         return answer
 
-    def form_secret(self) -> str:
+    def form_secret(self, page: str = "/") -> str:
         """Return what the page's forms carry."""
-        found = re.search(r'name="form_secret" value="([^"]+)"', self.get().text)
+        found = re.search(r'name="form_secret" value="([^"]+)"', self.get(page).text)
         assert found, "the page has no forms"
         return found[1]
 

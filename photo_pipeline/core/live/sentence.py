@@ -86,7 +86,10 @@ def _stopped(facts: Facts) -> Standing | None:
     if facts.wish.control is Control.RUNNING:
         return None
     verb = "Aborted" if facts.wish.control is Control.ABORTED else "Paused"
-    who = facts.wish.sentence.removeprefix(facts.wish.control)
+    wish = facts.wish
+    when = f", {wish.at:%-d %b %H:%M} UTC" if wish.at else ""
+    why = f" ({wish.reason.rstrip('.')})" if wish.reason else ""
+    who = f" by {wish.by or 'somebody'}{when}{why}"
     if _alive(facts):
         return Standing("stopping", "attention", f"{verb}{who}: work stops after the photo in hand.")
     onwards = (
