@@ -7,7 +7,8 @@ session, which the token opens, a secret that only our own page knows, and our o
 import hmac
 import ipaddress
 import secrets
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
@@ -16,6 +17,9 @@ from photo_pipeline.core.errors import ConfigurationError
 
 TOKEN_VARIABLE: Final = "PHOTO_PIPELINE_SERVE_TOKEN"
 SHORTEST_TOKEN: Final = 16
+
+SESSION_S: Final = 12 * 3600
+"""After so many seconds the token is needed again."""
 
 # More than the browsers of a team; the oldest session ends when one more is opened.
 _MOST_SESSIONS: Final = 32
@@ -29,12 +33,15 @@ class Access:
         token: What opens a session.
         single_use: Whether it does so only once.
         hosts: Names that a request may ask for, besides localhost and bare addresses; lower case.
+        clock: In seconds; never goes back.
     """
 
     token: str = field(repr=False)
     single_use: bool
     hosts: frozenset[str] = frozenset()
-    _sessions: dict[str, str] = field(default_factory=dict, repr=False)
+    clock: Callable[[], float] = time.monotonic
+    # Cookie: the secret of its forms, and when it ends.
+    _sessions: dict[str, tuple[str, float]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def make(cls, given: str | None, *, hosts: Iterable[str] = ()) -> "Access":
@@ -63,12 +70,15 @@ class Access:
         session = secrets.token_urlsafe(32)
         if len(self._sessions) >= _MOST_SESSIONS:
             self._sessions.pop(next(iter(self._sessions)))
-        self._sessions[session] = secrets.token_urlsafe(32)
+        self._sessions[session] = (secrets.token_urlsafe(32), self.clock() + SESSION_S)
         return session
 
     def form_secret(self, session: str | None) -> str | None:
         """Return what the forms of that session carry, or None if there is no such session."""
-        return next((secret for key, secret in self._sessions.items() if _same(session or "", key)), None)
+        for key, (secret, end) in self._sessions.items():
+            if _same(session or "", key):
+                return secret if self.clock() < end else None
+        return None
 
     def may_act(self, session: str | None, form_secret: str) -> bool:
         """Return whether a form with that secret was made by our page for that session."""

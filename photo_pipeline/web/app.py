@@ -30,7 +30,7 @@ from photo_pipeline.core.live.state import LiveReader
 from photo_pipeline.core.migration import control
 from photo_pipeline.core.migration.run import new_run_id
 from photo_pipeline.core.report.findings import list_findings
-from photo_pipeline.web.access import Access, is_own_origin
+from photo_pipeline.web.access import SESSION_S, Access, is_own_origin
 from photo_pipeline.web.guard import Guard
 from photo_pipeline.web.live import MOST_WATCHERS, Live, Look
 from photo_pipeline.web.pages import asset, render
@@ -38,7 +38,6 @@ from photo_pipeline.web.pages import asset, render
 ACTOR: Final = "dashboard"
 """Who the audit log says it was."""
 
-_SESSION_S: Final = 12 * 3600
 _LARGEST_FORM: Final = 8_192
 _LONGEST_REASON: Final = 500
 _LISTED_PHOTOS: Final = 100
@@ -157,6 +156,9 @@ class Dashboard:
 
     async def open(self, request: Request) -> Response:
         """Exchange the token in the address for a cookie, and leave the token behind."""
+        if request.method == "HEAD" or "prefetch" in request.headers.get("sec-purpose", ""):
+            # A look ahead by a browser or a chat program must not use the token up.
+            return self._message("Open this address in a browser.", 403)
         session = self.access.open_session(request.query_params.get("token", ""))
         if session is None:
             once = " It works once: start `photo-pipeline serve` again for another." if self._is_once else ""
@@ -165,7 +167,7 @@ class Dashboard:
         response.set_cookie(
             _cookie(request),
             session,
-            max_age=_SESSION_S,
+            max_age=SESSION_S,
             httponly=True,
             samesite="strict",
             secure=request.url.scheme == "https",

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+import urllib3
 
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.live.state import LiveReader
 from photo_pipeline.core.migration import control
-from photo_pipeline.web.access import TOKEN_VARIABLE, Access, host_name
+from photo_pipeline.web.access import SESSION_S, TOKEN_VARIABLE, Access, host_name
 from photo_pipeline.web.live import Live, Look
 from photo_pipeline.web.server import DashboardServer
 from photo_pipeline_tests.web.world import (
@@ -251,6 +252,27 @@ def test_the_printed_token_works_once_and_leaves_the_address(
         assert running.sign_in("another-token").status == 403
         through_tls = running.get(f"/open?token={TOKEN}", **{"X-Forwarded-Proto": "https"})
         assert "secure" in through_tls.headers["set-cookie"].lower()
+
+
+def test_a_look_ahead_does_not_use_the_token_up(database: Database, config: PipelineConfig) -> None:
+    with served(database, config, token=None) as running:
+        assert running.access
+        address = f"{running.origin}/open?token={running.access.token}"
+        assert urllib3.request("HEAD", address, redirect=False).status == 403
+        ahead = {"Sec-Purpose": "prefetch;prerender"}
+        assert urllib3.request("GET", address, headers=ahead, redirect=False).status == 403
+        assert urllib3.request("GET", address, redirect=False).status == 303
+        assert urllib3.request("GET", address, redirect=False).status == 403
+
+
+def test_a_session_ends_by_itself() -> None:
+    now = [0.0]
+    access = Access(TOKEN, False, clock=lambda: now[0])
+    session = access.open_session(TOKEN)
+    secret = access.form_secret(session)
+    assert access.may_act(session, secret or "")
+    now[0] = SESSION_S
+    assert not access.may_act(session, secret or "")
 
 
 def test_a_token_that_can_be_guessed_is_refused() -> None:

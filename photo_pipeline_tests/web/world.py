@@ -173,6 +173,7 @@ class Served:
     url: str
     database: Database
     cookie: str = ""
+    access: Access | None = None
 
     @property
     def origin(self) -> str:
@@ -224,7 +225,7 @@ def served(
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
-        yield Served(server.url, database)
+        yield Served(server.url, database, access=access)
     finally:
         server.stop()
         thread.join(20)

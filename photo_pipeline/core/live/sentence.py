@@ -61,7 +61,11 @@ NOT_STARTED = Standing(
 
 @dataclass(frozen=True)
 class Facts:
-    """What the sentence is made from; `suspended` says why the cost guard stops uploads, or is empty."""
+    """What the sentence is made from.
+
+    `suspended` says why the cost guard stops uploads, or is empty. `between_steps`: nobody holds a batch at
+    this moment, but the run has only just ended a step and is about to begin the next.
+    """
 
     wish: Wish
     photos: PhotoCounts
@@ -71,6 +75,7 @@ class Facts:
     suspended: str
     findings: int
     zero_delta_proven: bool
+    between_steps: bool = False
 
 
 def stand(facts: Facts) -> Standing:
@@ -114,7 +119,7 @@ def _going_back(facts: Facts) -> Standing | None:
 
 
 def _running(facts: Facts) -> Standing | None:
-    if not _alive(facts):
+    if not _alive(facts) and not facts.between_steps:
         return None
     left = facts.time_left
     when = f"{left.sentence} to go" if left else "too early to say how long the rest takes"

@@ -8,7 +8,7 @@ twentieth of the time.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -41,6 +41,7 @@ from photo_pipeline.core.live.pace import WINDOW, Pace, TimeLeft, measure, time_
 from photo_pipeline.core.live.sentence import NOT_STARTED, Facts, PhotoCounts, Standing, stand
 from photo_pipeline.core.live.workers import Worker, workers
 from photo_pipeline.core.migration.delta import ZeroDelta, zero_delta
+from photo_pipeline.core.migration.lease import LEASE_TTL
 from photo_pipeline.core.migration.watch import Wish, read_wish
 from photo_pipeline.core.report.findings import FindingGroup, count_findings
 
@@ -49,6 +50,7 @@ LISTED_BATCHES: Final = 25
 
 _SLOW_EVERY_S: Final = 10.0
 _SLOW_SHARE: Final = 20
+_BETWEEN_ASSETS: Final = timedelta(seconds=30)
 _NO_PACE: Final = Pace(None, 1.0, 0.0, (0,) * 20)
 
 
@@ -157,6 +159,7 @@ class LiveReader:
         self._clock = clock
         self._board = BatchBoard()
         self._has_schema = False
+        self._alive_at: datetime | None = None
         self._thorough: Thorough | None = None
         self._thorough_until = 0.0
 
@@ -188,6 +191,8 @@ class LiveReader:
         left = time_left(photos.to_do, pace)
         breaker = _breaker(connection, now) if thorough.cost else None
         busy = workers(connection, found, now)
+        if any(each.health == "alive" for each in busy):
+            self._alive_at = now
         listed = [each for each in found if each.state in _LISTED]
         standing = stand(
             Facts(
@@ -199,6 +204,7 @@ class LiveReader:
                 suspended=_suspended(breaker, thorough.cost),
                 findings=thorough.findings_total,
                 zero_delta_proven=thorough.zero_delta.proven_at is not None,
+                between_steps=bool(photos.to_do) and is_between_steps(found, now, self._alive_at),
             )
         )
         return LiveState(
@@ -234,6 +240,25 @@ class LiveReader:
 
 
 _LISTED: Final = (BatchState.RUNNING, BatchState.ROLLING_BACK, BatchState.FAILED, BatchState.PAUSED)
+
+
+def is_between_steps(found: Sequence[LiveBatch], now: datetime, alive_at: datetime | None) -> bool:
+    """Return whether a run seems to go on although nobody holds a batch.
+
+    A completed batch is validated without its lease, and Dagster gives the lease back between two assets.
+
+    Args:
+        found: All batches.
+        now: In UTC.
+        alive_at: When we last saw a living worker.
+    """
+    begun = [each for each in found if each.state != BatchState.PENDING]
+    last = max(begun, key=lambda each: each.changed_at, default=None)
+    if last is None or last.owner:
+        return False
+    if last.state == BatchState.COMPLETED:
+        return now - last.changed_at < LEASE_TTL
+    return last.is_busy and alive_at is not None and now - alive_at < _BETWEEN_ASSETS
 
 
 def _photo_states(found: Sequence[LiveBatch]) -> dict[str, int]:

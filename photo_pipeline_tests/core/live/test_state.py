@@ -273,6 +273,29 @@ def test_a_failed_batch_is_told_of_while_others_run() -> None:
     assert standing.sentence.endswith("Batch-000002 failed.")
 
 
+def test_a_run_between_two_steps_still_runs(database: Database, config: PipelineConfig) -> None:
+    half_done(database, batches=4, finished=2)  # the third failed, the fourth is running
+    now = [utc_now()]
+    reader = LiveReader(database, config, clock=lambda: now[0])
+    assert reader.read().standing.kind == "running"
+    _set_batch(database, "batch-000003", state=BatchState.PENDING)
+    _set_batch(database, "batch-000004", lease_owner=None, lease_expires_at=None)
+    assert reader.read().standing.kind == "running"  # Dagster begins its next asset
+    now[0] += timedelta(seconds=31)
+    assert reader.read().standing.kind == "cut_off"
+    _set_batch(database, "batch-000004", state=BatchState.COMPLETED, updated_at=now[0])
+    assert reader.read().standing.kind == "running"  # it is validated
+    now[0] += timedelta(seconds=121)
+    assert reader.read().standing.kind == "waiting"
+    _set_batch(database, "batch-000003", state=BatchState.FAILED, updated_at=now[0])
+    assert reader.read().standing.kind == "failed"
+
+
+def _set_batch(database: Database, key: str, **values: Any) -> None:
+    with database.write() as connection:
+        connection.execute(sa.update(batch_table).where(batch_table.c.key == key).values(**values))
+
+
 # --- signs of life
 
 
