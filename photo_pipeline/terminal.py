@@ -80,6 +80,10 @@ class Terminal:
             json.dump(document, sys.stdout, default=_plain, ensure_ascii=False, indent=2)
             sys.stdout.write("\n")
 
+    def flush(self) -> None:
+        """Let whoever reads our output through a pipe see what was printed so far."""
+        sys.stdout.flush()
+
     def error(self, error: PhotoPipelineError) -> None:
         """Print an error: one sentence, and with --json also as a document on standard output."""
         self._err.print(f"photo-pipeline: {error}", markup=False, style="red")

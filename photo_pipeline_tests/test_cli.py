@@ -45,7 +45,7 @@ COMMANDS = (
     *("demo", "init", "plan", "migrate", "status", "pause", "resume", "abort", "rollback"),
     *("validate", "report", "restore", "rebuild", "repoint", "rehearse", "provision", "audit", "mapping"),
     *("routing", "invalidate", "sign", "warm", "doctor", "orphans", "cleanup", "delete", "cost"),
-    "helpers",
+    *("helpers", "serve"),
 )
 SUBCOMMANDS = (
     *("audit verify", "audit show", "mapping suggest", "routing publish", "routing show"),

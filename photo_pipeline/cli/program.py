@@ -31,6 +31,11 @@ COMMANDS = (
         "Inventory, then migrate and validate every open batch. Safe to run again at any time.",
     ),
     Listed("status", "status", "Show where the migration stands. Writes nothing."),
+    Listed(
+        "serve",
+        "serve",
+        "Show the migration live in a browser; pause and resume it there. Runs until Ctrl-C.",
+    ),
     Listed("pause", "control", "Let every run stop after the photo in hand, here and on other machines."),
     Listed("resume", "control", "Allow work again after a pause or an abort. Starts nothing by itself."),
     Listed(

@@ -155,8 +155,34 @@ def collect_findings(connection: Connection, *, limit: int) -> tuple[FindingGrou
     """Return the findings by reason, in the order of the guide, with at most `limit` photos listed in all."""
     counts = _counts(connection)
     shares = fair_shares(counts, limit)
-    order = [*(str(name) for name in _GUIDES if name in counts), *sorted(counts.keys() - _GUIDES.keys())]
-    return tuple(_group(connection, reason, counts[reason], shares[reason]) for reason in order)
+    return tuple(_group(connection, reason, counts[reason], shares[reason]) for reason in _ordered(counts))
+
+
+def count_findings(connection: Connection) -> tuple[FindingGroup, ...]:
+    """Return the same groups with their counts alone, by two statements; no photo is listed."""
+    counts = _counts(connection)
+    return tuple(
+        FindingGroup(reason, _guide(reason).title, _guide(reason).fix, counts[reason], ())
+        for reason in _ordered(counts)
+    )
+
+
+def list_findings(connection: Connection, reason: str, *, limit: int, after: int = 0) -> FindingGroup | None:
+    """Return one group with its photos from the one after the id `after` on; None if it has none at all."""
+    count = _counts(connection).get(reason)
+    return _group(connection, reason, count, limit, after=after) if count else None
+
+
+def _ordered(counts: Mapping[str, int]) -> list[str]:
+    return [*(str(name) for name in _GUIDES if name in counts), *sorted(counts.keys() - _GUIDES.keys())]
+
+
+def _guide(reason: str) -> _Guide:
+    return _GUIDES.get(reason) or _Guide(
+        reason.replace("_", " ").capitalize(),
+        reason.replace("_", " "),
+        "Read the cause, mend it, and run again",
+    )
 
 
 def fair_shares(counts: Mapping[str, int], limit: int) -> dict[str, int]:
@@ -199,19 +225,15 @@ def _not_valid() -> list[sa.ColumnElement[bool]]:
     return [photo_table.c.state == PhotoState.MIGRATED, validation_table.c.ok.is_(False)]
 
 
-def _group(connection: Connection, reason: str, count: int, share: int) -> FindingGroup:
-    guide = _GUIDES.get(reason) or _Guide(
-        reason.replace("_", " ").capitalize(),
-        reason.replace("_", " "),
-        "Read the cause, mend it, and run again",
-    )
+def _group(connection: Connection, reason: str, count: int, share: int, *, after: int = 0) -> FindingGroup:
+    guide = _guide(reason)
     photo = photo_table.c
     if reason == VALIDATION_FAILED:
         query = sa.select(photo_table, validation_table.c.problems).select_from(_validated())
         query = query.where(*_not_valid())
     else:
         query = sa.select(photo_table).where(photo.state.not_in(GONE), _reason() == reason)
-    rows = connection.execute(query.order_by(photo.id).limit(share))
+    rows = connection.execute(query.where(photo.id > after).order_by(photo.id).limit(share))
     return FindingGroup(
         reason, guide.title, guide.fix, count, tuple(_finding(row, reason, guide) for row in rows)
     )
