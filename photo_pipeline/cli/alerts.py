@@ -54,7 +54,7 @@ def check(json_: AsJson = False) -> int:
     return FINDINGS if looked.holds else DONE
 
 
-def test_(json_: AsJson = False) -> int:
+def test_(json_: AsJson = False) -> int:  # noqa: PT028  # a command, and no test
     """Send a test message over each configured channel. Ends with exit code 4 if one could not be sent.
 
     Example: photo-pipeline alerts test

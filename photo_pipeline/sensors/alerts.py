@@ -1,7 +1,7 @@
 """The sensors `alerts` and `run_failures`: what is wrong is told over the channels of the configuration.
 
-What is wrong, and what was told already, is `core.alerts`'s to know; `photo-pipeline alerts check` does the same
-without Dagster.
+What is wrong, and what was told already, is `core.alerts`'s to know; `photo-pipeline alerts check` does the
+same without Dagster.
 """
 
 import dagster as dg
@@ -26,7 +26,7 @@ def alerts(
 ) -> dg.SkipReason:
     """Looks each minute whether something is wrong, and tells the channels of `alerts` in the file.
 
-    Costs near a limit, uploads suspended, failing or slow photos, findings of validations, paths outside roots.
+    Costs near a limit, uploads suspended, failing or slow photos, validation findings, paths outside roots.
     """
     try:
         config = settings.load()
@@ -45,7 +45,7 @@ def alerts(
     name="run_failures", minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING
 )
 def run_failures(context: dg.RunFailureSensorContext, settings: PipelineSettings) -> dg.SkipReason | None:
-    """Tells the channels of `alerts` in the file of each job that has failed, once a job and kind of error."""
+    """Tells the channels of `alerts` in the file of failed runs, once a job and kind of error."""
     alert = _alert(context)
     if alert is None:
         return dg.SkipReason("it is tried again by itself, or was stopped on purpose")

@@ -1,7 +1,8 @@
 """What is wrong now: one function per kind of alert, read from the state tables, and the list of them.
 
 Spending is `cost_conditions`. Each gets the opened installation and yields what holds; a new one is a
-function here and a name in CONDITIONS. Failed runs are no condition: Dagster's sensor `run_failures` reports them.
+function here and a name in CONDITIONS. Failed runs are no condition: Dagster's sensor `run_failures` reports
+them.
 """
 
 from collections.abc import Callable, Iterator

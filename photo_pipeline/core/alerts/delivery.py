@@ -1,8 +1,8 @@
 """Tells the channels what they have not been told yet, each for itself.
 
 A message that fails is kept with its reason and sent at the next look; the other channels go on. Two
-processes that look at once do not send twice: a message is claimed before it is sent. One that dies in between
-sends it again later, so that a message may come twice in a crash, and is never lost.
+processes that look at once do not send twice: a message is claimed before it is sent. Where one dies in
+between, it is sent again later: in a crash a message may come twice, and is never lost.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from photo_pipeline.core.alerts.alert import EVENTS, Message
 from photo_pipeline.core.alerts.channels.base import AlertChannel, AlertChannelError
 from photo_pipeline.core.alerts.register import alert_of
-from photo_pipeline.core.catalog.database import Database, insert_or_update
+from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.tables import alert_delivery_table, alert_table
 from photo_pipeline.core.errors import PhotoPipelineError
 
@@ -117,10 +117,11 @@ class Delivery:
         ).one_or_none()
         if not self._is_due(alert, delivery, now):
             return None
-        claim = {**due._asdict(), "claimed_until": now + _CLAIM}
         if delivery is None:
-            claim |= {"level": 0, "times": 0, "failures": 0}
-        insert_or_update(connection, alert_delivery_table, [claim])
+            # Two that insert at once: the alert's row, locked above, lets one of them come first.
+            first = due._asdict() | {"level": 0, "times": 0, "failures": 0}
+            connection.execute(sa.insert(alert_delivery_table), first)
+        connection.execute(_mine(due).values(claimed_until=now + _CLAIM))
         over = alert.resolved_at is not None and alert.kind not in EVENTS
         return Message(alert_of(alert), self.installation, over, alert.times, alert.first_seen_at)
 
