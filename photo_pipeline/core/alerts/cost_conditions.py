@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from photo_pipeline.core.alerts.alert import Alert, AlertKind
 from photo_pipeline.core.alerts.situation import Situation
 from photo_pipeline.core.catalog.tables import reconciliation_table
-from photo_pipeline.core.cost.budget import ALERT_AT, OPEN_AT, REFUSE_OVER
+from photo_pipeline.core.cost.budget import ALERT_AT, OPEN_AT, REFUSE_OVER, USD, USD_IN_ALL, LimitState
 from photo_pipeline.core.cost.reconciliation import UNITS
 from photo_pipeline.core.cost.units import month_of
 from photo_pipeline.core.errors import BudgetError
@@ -22,7 +22,7 @@ def near_limits(situation: Situation) -> Iterator[Alert]:
             yield Alert(
                 AlertKind.COST_NEAR_LIMIT,
                 f"{situation.cost.month} {state.name}",
-                f"Spending nears a limit: {state.share:.0%} of {state.title} is used",
+                f"Spending nears a limit: {state.share:.0%} of {_name(state)} is used",
                 f"{state.sentence}. At {OPEN_AT:.0%} uploads are suspended. {_MORE}",
             )
 
@@ -48,7 +48,7 @@ def projected_limits(situation: Situation) -> Iterator[Alert]:
             yield Alert(
                 AlertKind.COST_PROJECTION,
                 f"{situation.cost.month} {state.name}",
-                f"If it goes on like this, {state.share:.0%} of {state.title} is used at the month's end",
+                f"If it goes on like this, {state.share:.0%} of {_name(state)} is used at the month's end",
                 f"Now: {now_used[state.name].sentence}. The forecast takes the month's average. {_MORE}",
             )
 
@@ -66,7 +66,14 @@ def account_near_limits(situation: Situation) -> Iterator[Alert]:
             yield Alert(
                 AlertKind.ACCOUNT_NEAR_LIMIT,
                 f"{situation.cost.month} {limit.name}",
-                f"AWS counts {row.theirs / limit.limit:.0%} of {limit.title}",
+                f"AWS counts {row.theirs / limit.limit:.0%} of {_name(limit)}",
                 f"AWS: {row.theirs:,} of {limit.limit:,.0f}; our own ledger: {row.ours:,}. {row.reason} "
                 "Others' use is not limited here. More: photo-pipeline cost reconcile",
             )
+
+
+def _name(state: LimitState) -> str:
+    """Return what the limit is of, as a title has it."""
+    return {USD: "the month's budget in dollars", USD_IN_ALL: "the dollars in all"}.get(
+        state.name, state.title
+    )

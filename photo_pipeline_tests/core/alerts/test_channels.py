@@ -72,7 +72,12 @@ def send(name: str, **settings: Any) -> str | None:
 
 
 def email(port: int, **more: Any) -> str | None:
-    about = {"host": "localhost", "port": port, "sender": "p@shop.example", "recipients": ["ops@shop.example"]}
+    about = {
+        "host": "localhost",
+        "port": port,
+        "sender": "p@shop.example",
+        "recipients": ["ops@shop.example"],
+    }
     return send("email", email=about | more)
 
 
@@ -107,7 +112,9 @@ def test_a_mail_is_not_sent_to_a_server_without_its_encryption_or_with_another_c
     assert mailbox.mails == []
 
 
-def test_a_password_never_goes_in_the_clear_and_half_a_login_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_never_goes_in_the_clear_and_half_a_login_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with mail_server() as open_server:
         login(monkeypatch)
         with pytest.raises(ConfigurationError, match="in the clear"):

@@ -60,9 +60,10 @@ def test_spending_raises_at_its_thresholds(world: World, puts: int, raised: set[
 def test_uploads_that_may_go_on_again_are_news(world: World) -> None:
     world.parts["limits"] = TIER
     world.use(Unit.PUTS, 1_900)
-    assert "nearly used" in alert(world, "uploads_suspended").detail or "1,900" in alert(
-        world, "uploads_suspended"
-    ).detail
+    assert (
+        "nearly used" in alert(world, "uploads_suspended").detail
+        or "1,900" in alert(world, "uploads_suspended").detail
+    )
     world.later(minutes=10)
     guard = CostGuard.of(world.database, world.config, clock=lambda: world.now)
     guard.override(reason="the boss pays", run="r")
