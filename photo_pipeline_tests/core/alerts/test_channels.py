@@ -1,4 +1,4 @@
-"""Each channel against a real receiver: a mail server, an HTTP server, a queue behind an SNS topic of moto."""
+"""Each channel against a real receiver: a mail server, an HTTP server, an SNS topic of moto with a queue."""
 
 import logging
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ from photo_pipeline_tests.sockets import free_port
 ALERT = Alert(
     AlertKind.FAILURE_RATE,
     "photos",
-    "Half of the\r\nBcc: everybody@shop.example photos <failed> & more – ünd",
+    "Half of the\r\nBcc: everybody@shop.example photos <failed> & more … ünd",
     "Look at uploads/ä <!channel> & b.jpg\n.\nand so on",
 )
 MESSAGE = Message(ALERT, "bucket shop", resolved=False, times=3, since=datetime(2026, 11, 20, tzinfo=UTC))
@@ -142,7 +142,7 @@ def test_one_refused_recipient_does_not_keep_the_mail_from_the_others(mailbox: M
     assert remark is not None
     assert "gone@shop.example" in remark
     assert mailbox.recipients == ["ops@shop.example"]
-    with pytest.raises(ConfigurationError, match="gone@shop.example"):
+    with pytest.raises(ConfigurationError, match=r"gone@shop\.example"):
         email(mailbox.port, recipients=["gone@shop.example"])
 
 
@@ -154,7 +154,7 @@ def test_a_dead_mail_server_is_an_infrastructure_error() -> None:
 def test_a_webhook_gets_text_in_which_nothing_is_a_mention(webhook: Webhook) -> None:
     assert send("slack") is None
     (text,) = webhook.texts
-    assert "&lt;failed&gt; &amp; more – ünd" in text
+    assert "&lt;failed&gt; &amp; more … ünd" in text
     assert "<!channel>" not in text
     assert "uploads/ä" in text
 
