@@ -18,6 +18,7 @@ def list_(json_: AsJson = False) -> int:
     """Show what is wrong, the last alerts that are over, and who was told. Looks at nothing anew.
 
     Ends with exit code 1 if an alert is open, or a message could not be sent.
+
     Example: photo-pipeline alerts list --json
     """
     terminal = Terminal(as_json=json_)
@@ -37,6 +38,7 @@ def check(json_: AsJson = False) -> int:
 
     For cron, where Dagster does not run. Ends with exit code 1 if anything is wrong, 4 if a message could not
     be sent; it is kept, and sent by the next look.
+
     Example: photo-pipeline alerts check
     """
     terminal = Terminal(as_json=json_)
@@ -96,5 +98,7 @@ def _told(state: AlertState) -> str:
 
 
 ALERTS = CommandGroup(
-    "alerts", "What is wrong, who was told, and whether the channels work.", (list_, check, test_)
+    "alerts",
+    "What is wrong, who was told, and whether the channels work.\n\nExample: photo-pipeline alerts list",
+    (list_, check, test_),
 )

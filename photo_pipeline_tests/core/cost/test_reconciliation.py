@@ -78,7 +78,7 @@ def account(
     (tmp_path / "app.db").touch()
     with closing(Database.open(f"sqlite:///{tmp_path / 'app.db'}")) as database:
         ensure_schema(database)
-        # Moto knows no other time than the present one. The middle of a day, so that yesterday's point is one.
+        # The present time: moto knows no other.
         yield Account(aws, database, utc_now())
 
 
