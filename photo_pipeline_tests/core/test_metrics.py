@@ -18,7 +18,7 @@ from photo_pipeline.core.catalog.tables import utc_now
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.cost import ledger
 from photo_pipeline.core.cost.units import Unit, month_of
-from photo_pipeline.core.metrics import metrics_text
+from photo_pipeline.core.metrics import StateCollector, metrics_text
 from photo_pipeline.core.metrics_emf import emf_lines
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import migrated
@@ -112,18 +112,14 @@ def queries() -> list[str]:
 PROMQL = {"sum", "max", "by", "or", "vector", "deriv", "instance"}
 
 
-def test_every_query_of_the_dashboard_names_existing_metrics_and_labels(make_site: MakeSite) -> None:
-    site = make_site(photos=1, limits={"plan": "aws-legacy-free-tier"})
-    migrated(site)
-    with site.project() as project:
-        text = metrics_text(project.database, project.config)
-    families = {family.name for family in text_string_to_metric_families(text)}
-    labels = {
-        name
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        for name in sample.labels
-    }
+def test_every_query_of_the_dashboard_names_existing_metrics_and_labels(empty: Database) -> None:
+    ensure_schema(empty)
+    collector = StateCollector(empty, PipelineConfig.model_validate(document("shop-photos")))
+    labels = {name for family in collector.collect() for name in family._labelnames}
+    families = {family.name for family in collector.collect()}
+    # Each is in the text, also without a sample.
+    text = metrics_text(empty, PipelineConfig.model_validate(document("shop-photos")))
+    assert {family.name for family in text_string_to_metric_families(text)} == families
     assert len(queries()) > 20
     for query in queries():
         names = set(re.findall(r"[A-Za-z_]\w*", re.sub(r'"[^"]*"|\[\w+\]', "", query)))
@@ -140,13 +136,14 @@ def test_every_query_of_the_dashboard_names_existing_metrics_and_labels(make_sit
 UNITS = {"Seconds", "Bytes", "Count", "None"}  # of those that CloudWatch knows
 
 
-def test_each_emf_line_has_the_structure_that_aws_specifies(make_site: MakeSite) -> None:
-    site = make_site(photos=1, limits={"plan": "aws-legacy-free-tier"})
-    migrated(site)
+def test_each_emf_line_has_the_structure_that_aws_specifies(empty: Database) -> None:
+    ensure_schema(empty)
+    with empty.write() as connection:
+        ledger.add(connection, month_of(utc_now()), {Unit.PUTS: 1_700})
+    config = PipelineConfig.model_validate(document("shop-photos", limits={"plan": "aws-legacy-free-tier"}))
     at = datetime(2026, 11, 20, tzinfo=UTC)
-    with site.project() as project:
-        lines = list(emf_lines(project.database, project.config, now=at))
-        text = metrics_text(project.database, project.config)
+    lines, text = list(emf_lines(empty, config, now=at)), metrics_text(empty, config)
+    assert len(lines) > 20
     told: dict[str, float] = {}
     for line in lines:
         assert "\n" not in line

@@ -147,8 +147,9 @@ def test_one_refused_recipient_does_not_keep_the_mail_from_the_others(mailbox: M
 
 
 def test_a_dead_mail_server_is_an_infrastructure_error() -> None:
-    with pytest.raises(AlertChannelError, match="did not take the mail"):
-        email(free_port())
+    for host in ("127.0.0.1", "no.such.host.invalid", "a" * 70):
+        with pytest.raises(AlertChannelError, match="did not take the mail"):
+            email(free_port(), host=host)
 
 
 def test_a_webhook_gets_text_in_which_nothing_is_a_mention(webhook: Webhook) -> None:
@@ -175,6 +176,7 @@ def test_a_webhook_that_refuses_is_named_without_its_secret(
         (None, "it is not set"),
         ("http://hooks.example/services/hush", "no https:// URL"),
         ("file:///etc/passwd", "no https:// URL"),
+        ("https://[::1/services/hush", "no https:// URL"),
         (f"http://127.0.0.1:{free_port()}/services/hush", "does not answer"),
         ("https://127.0.0.1:1/services/hush", "does not answer"),
     ],

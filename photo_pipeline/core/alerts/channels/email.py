@@ -52,7 +52,7 @@ class EmailChannel:
         except (smtplib.SMTPRecipientsRefused, smtplib.SMTPSenderRefused) as error:
             cause = f"{at} refuses {_refused(error)}"
             raise ConfigurationError(_THING, cause=cause, fix="correct sender or recipients") from error
-        except (smtplib.SMTPException, OSError) as error:
+        except (smtplib.SMTPException, OSError, UnicodeError) as error:  # the last of a host name
             cause = f"the mail server at {at} did not take the mail ({_one_line(error)})"
             raise AlertChannelError(_THING, cause=cause, fix="it is tried again at the next look") from error
         # No error: who has got the mail must not get it again each minute.

@@ -57,12 +57,15 @@ class SlackChannel:
 
 
 def _url() -> str:
-    url = os.environ.get(WEBHOOK_ENV, "")
-    parts = urlsplit(url)
-    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOCAL):
-        return url
-    cause = "it is not set" if not url else "it is no https:// URL"
-    raise ConfigurationError(f"${WEBHOOK_ENV}", cause=cause, fix="set it to the webhook's URL")
+    url = os.environ.get(WEBHOOK_ENV, "").strip()
+    try:
+        parts = urlsplit(url)
+        if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOCAL):
+            return url
+    except ValueError:
+        pass  # half an IPv6 address, say: no URL either; without its text, which would quote the secret
+    cause = "it is no https:// URL" if url else "it is not set"
+    raise ConfigurationError(f"${WEBHOOK_ENV}", cause=cause, fix="set it to the webhook's URL") from None
 
 
 def _escaped(text: str) -> str:
