@@ -147,21 +147,22 @@ def test_each_emf_line_has_the_structure_that_aws_specifies(empty: Database) -> 
     told: dict[str, float] = {}
     for line in lines:
         assert "\n" not in line
-        document = json.loads(line)
-        assert document["_aws"]["Timestamp"] == at.timestamp() * 1000
-        (about,) = document["_aws"]["CloudWatchMetrics"]
+        line_document = json.loads(line)
+        assert line_document["_aws"]["Timestamp"] == at.timestamp() * 1000
+        (about,) = line_document["_aws"]["CloudWatchMetrics"]
         assert set(about) == {"Namespace", "Dimensions", "Metrics"}
         assert re.fullmatch(r"[\w./#:-]{1,255}", about["Namespace"])
         (dimensions,) = about["Dimensions"]
         assert 1 <= len(dimensions) <= 30
         assert all(
-            isinstance(document[name], str) and 1 <= len(document[name]) <= 1024 for name in dimensions
+            isinstance(line_document[name], str) and 1 <= len(line_document[name]) <= 1024
+            for name in dimensions
         )
         assert 1 <= len(about["Metrics"]) <= 100
         names = [each["Name"] for each in about["Metrics"]]
         assert {each["Unit"] for each in about["Metrics"]} <= UNITS
-        assert all(isinstance(document[name], int | float) for name in names)
-        assert document.keys() == {"_aws", *dimensions, *names}
-        labels = {name: document[name] for name in dimensions if name != "bucket"}
-        told |= {f"{name}{sorted(labels.items()) if labels else ''}": document[name] for name in names}
+        assert all(isinstance(line_document[name], int | float) for name in names)
+        assert line_document.keys() == {"_aws", *dimensions, *names}
+        labels = {name: line_document[name] for name in dimensions if name != "bucket"}
+        told |= {f"{name}{sorted(labels.items()) if labels else ''}": line_document[name] for name in names}
     assert told == read(text)
