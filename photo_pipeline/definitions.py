@@ -24,6 +24,7 @@ from photo_pipeline.jobs.local_cleanup import local_cleanup
 from photo_pipeline.jobs.migrate import migrate
 from photo_pipeline.jobs.orphan_cleanup import orphan_cleanup
 from photo_pipeline.jobs.provision_storage import provision_storage
+from photo_pipeline.jobs.reconcile_costs import reconcile_costs
 from photo_pipeline.jobs.rehearse_rollback import rehearse_rollback
 from photo_pipeline.jobs.repoint import repoint
 from photo_pipeline.jobs.report import report
@@ -35,6 +36,8 @@ from photo_pipeline.resources.image_workers import ImageWorkersResource
 from photo_pipeline.resources.photo_store import PhotoStoreResource
 from photo_pipeline.resources.settings import PipelineSettings
 from photo_pipeline.schedules import orphan_sweep, revalidation
+from photo_pipeline.schedules import reconcile_costs as daily_reconciliation
+from photo_pipeline.sensors.alerts import alerts, run_failures
 from photo_pipeline.sensors.cost_guard import cost_guard
 
 settings = PipelineSettings()
@@ -59,11 +62,11 @@ defs = dg.Definitions(
     ],
     jobs=[
         *(inventory, migrate, pause, resume, abort, rollback, report),
-        *(repoint, revalidate, rehearse_rollback, provision_storage),
+        *(repoint, revalidate, rehearse_rollback, provision_storage, reconcile_costs),
         *(orphan_cleanup, local_cleanup, delete_photos),
     ],
-    schedules=[revalidation, orphan_sweep],
-    sensors=[cost_guard],
+    schedules=[revalidation, orphan_sweep, daily_reconciliation],
+    sensors=[cost_guard, alerts, run_failures],
     resources={
         "settings": settings,
         "database": ApplicationDatabase(settings=settings),

@@ -8,6 +8,7 @@ from datetime import UTC, timedelta
 import dagster as dg
 
 from photo_pipeline.core.cron import CronTimes
+from photo_pipeline.jobs import reconcile_costs as reconciliation
 from photo_pipeline.jobs.orphan_cleanup import orphan_cleanup
 from photo_pipeline.jobs.revalidate import revalidate
 from photo_pipeline.resources.settings import PipelineSettings
@@ -46,6 +47,21 @@ def orphan_sweep(
         return dg.SkipReason(f"orphans.schedule is {wanted.schedule!r} (UTC); it is not time yet")
     config = {"ops": {"compare_bucket_and_rows": {"config": {"do": wanted.schedule_does}}}}
     return dg.RunRequest(run_key=due, run_config=config)
+
+
+@dg.schedule(
+    name="reconcile_costs",
+    job=reconciliation.reconcile_costs,
+    cron_schedule="30 6 * * *",
+    execution_timezone="UTC",
+)
+def reconcile_costs(
+    context: dg.ScheduleEvaluationContext, settings: PipelineSettings
+) -> dg.RunRequest | dg.SkipReason:
+    """Compares the request ledger with CloudWatch once a day, at 06:30 UTC, when AWS has closed its day."""
+    if settings.load().store.endpoint_url is not None:
+        return dg.SkipReason("store.endpoint_url is set: only AWS reports to CloudWatch")
+    return dg.RunRequest(run_key=f"{context.scheduled_execution_time:%Y-%m-%d}")
 
 
 def _due(context: dg.ScheduleEvaluationContext, schedule: str) -> str | None:

@@ -45,11 +45,11 @@ COMMANDS = (
     *("demo", "init", "plan", "migrate", "status", "pause", "resume", "abort", "rollback"),
     *("validate", "report", "restore", "rebuild", "repoint", "rehearse", "provision", "audit", "mapping"),
     *("routing", "invalidate", "sign", "warm", "doctor", "orphans", "cleanup", "delete", "cost"),
-    *("helpers", "serve"),
+    *("helpers", "serve", "alerts", "metrics"),
 )
 SUBCOMMANDS = (
     *("audit verify", "audit show", "mapping suggest", "routing publish", "routing show"),
-    *("helpers list", "helpers copy"),
+    *("helpers list", "helpers copy", "alerts list", "alerts check", "alerts test"),
     *("provision plan", "provision apply", "provision drift", "provision policies"),
 )
 BATCH = "batch-000001"

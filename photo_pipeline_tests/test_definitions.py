@@ -30,6 +30,7 @@ JOBS = {
     "local_cleanup": set(),
     "delete_photos": set(),
     "provision_storage": set(),
+    "reconcile_costs": set(),
 }
 CHECKS = {
     "every_reference_and_file_has_one_class": "local_inventory",
@@ -86,15 +87,15 @@ def test_a_job_runs_its_own_assets_and_no_others(job: str) -> None:
     assert {key.to_user_string() for key in selected} == JOBS[job]
 
 
-def test_the_cost_guard_looks_by_itself() -> None:
+def test_the_sensors_look_by_themselves() -> None:
     sensors = {sensor.name: sensor for sensor in defs.sensors or []}
-    assert set(sensors) == {"cost_guard"}
-    assert sensors["cost_guard"].default_status is dg.DefaultSensorStatus.RUNNING
+    assert set(sensors) == {"cost_guard", "alerts", "run_failures"}
+    assert all(each.default_status is dg.DefaultSensorStatus.RUNNING for each in sensors.values())
 
 
 def test_the_schedules_are_off_until_they_are_switched_on() -> None:
     schedules = {schedule.name: schedule for schedule in defs.schedules or []}
-    assert set(schedules) == {"revalidation", "orphan_sweep"}
+    assert set(schedules) == {"revalidation", "orphan_sweep", "reconcile_costs"}
     assert all(
         each.default_status is dg.DefaultScheduleStatus.STOPPED  # type: ignore[union-attr]
         for each in schedules.values()

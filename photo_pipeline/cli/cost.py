@@ -8,15 +8,20 @@ import typer
 from photo_pipeline.cli.command import DONE, AsJson
 from photo_pipeline.cli.project import open_project, require_state
 from photo_pipeline.core.cost.guard import CostGuard, CostStatus
+from photo_pipeline.core.cost.reconciliation import reconcile
 from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.migration.run import new_run_id
+from photo_pipeline.core.project import Project
 from photo_pipeline.terminal import Terminal
 
 
 def cost(
     action: Annotated[
-        Literal["show", "override"],
-        typer.Argument(help="show: where it stands. override: spend beyond the limits this month."),
+        Literal["show", "override", "reconcile"],
+        typer.Argument(
+            help="show: where it stands. override: spend beyond the limits this month. "
+            "reconcile: beside what AWS has counted (CloudWatch)."
+        ),
     ] = "show",
     reason: Annotated[str, typer.Option("--reason", help="Why to override; kept in the audit log.")] = "",
     end: Annotated[bool, typer.Option("--end", help="With override: let the limits hold again.")] = False,
@@ -27,7 +32,7 @@ def cost(
     Example: photo-pipeline cost override --reason "the boss pays the rest"
     """
     terminal = Terminal(as_json=json_)
-    if action == "show" and (reason or end):
+    if action != "override" and (reason or end):
         cause = "it belongs to `cost override`"
         raise ConfigurationError("--end" if end else "--reason", cause=cause, fix="say: cost override …")
     with open_project() as project:
@@ -35,6 +40,8 @@ def cost(
         guard = CostGuard.of(project.database, project.config)
         if action == "override":
             _override(terminal, guard, reason, end=end)
+        if action == "reconcile":
+            return _reconcile(terminal, project)
         status = guard.status()
     if action == "show":
         _show(terminal, status)
@@ -52,6 +59,33 @@ def _override(terminal: Terminal, guard: CostGuard, reason: str, *, end: bool) -
         f"Uploads may go on beyond the limits until {until:%Y-%m-%d %H:%M} UTC; everything is still counted. "
         "Go on with: photo-pipeline migrate. Take it back with: photo-pipeline cost override --end"
     )
+
+
+def _reconcile(terminal: Terminal, project: Project) -> int:
+    found = reconcile(project.database, project.config)
+    terminal.heading("Our own ledger beside what AWS has counted")
+    terminal.table(
+        ("what", "ours", "AWS", "difference", "as of (UTC)"),
+        [
+            (
+                each.measure.replace("_", " "),
+                each.ours,
+                _amount(each.theirs),
+                _amount(each.difference),
+                f"{each.until:%Y-%m-%d %H:%M}",
+            )
+            for each in found
+        ],
+    )
+    for each in found:
+        terminal.say(f"{each.measure.replace('_', ' ')}: {each.reason}")
+    terminal.say("The ledger stays as it is, and goes on deciding.")
+    terminal.result({"comparisons": [asdict(each) | {"difference": each.difference} for each in found]})
+    return DONE
+
+
+def _amount(amount: int | None) -> str:
+    return "unknown" if amount is None else f"{amount:,}"
 
 
 def _show(terminal: Terminal, status: CostStatus) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from photo_pipeline.cli.command import DONE, FINDINGS, AsJson
 from photo_pipeline.cli.project import open_project, require_state
+from photo_pipeline.core.cost.budget import Budget
 from photo_pipeline.core.delivery.cloudfront import distribution_id, open_cloudfront
 from photo_pipeline.core.delivery.invalidation import Bill, Invalidated, Patience, bill_for
 from photo_pipeline.core.delivery.invalidation import invalidate as send
@@ -68,6 +69,7 @@ def invalidate(
                 distribution=distribution_id(project.config),
                 run=new_run_id(),
                 allow_cost=allow_cost,
+                budget=Budget.of(project.config),
                 patience=Patience(deadline_s=wait),
             )
             _say(terminal, done)

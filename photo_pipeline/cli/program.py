@@ -103,6 +103,8 @@ COMMANDS = (
     Listed("routing", "routing", "The CloudFront function that chooses the format of .auto URLs."),
     Listed("invalidate", "invalidate", "Let the CDN forget files whose bytes change under the same name."),
     Listed("sign", "sign", "Print a URL (or cookies) that opens a private file of the CDN for a while."),
+    Listed("alerts", "alerts", "What is wrong, who was told, and whether the channels work."),
+    Listed("metrics", "metrics", "Print the metrics of this moment, for Prometheus or CloudWatch."),
     Listed("audit", "audit", "Show who did what, and prove that the log of it is unbroken."),
     Listed("mapping", "mapping", "Help with the source mapping."),
     Listed(

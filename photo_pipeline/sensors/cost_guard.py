@@ -22,7 +22,7 @@ from photo_pipeline.resources.settings import PipelineSettings
 def cost_guard(
     context: dg.SensorEvaluationContext, settings: PipelineSettings, database: ApplicationDatabase
 ) -> dg.SensorResult | dg.SkipReason:
-    """Holds uploads back while the cost guard suspends them, and warns at 80 % of a limit.
+    """Holds uploads back while the cost guard suspends them. Who is told is the sensor `alerts`'s.
 
     Sets the limit of the pool `s3_upload` to 0, and later back to what it was. Rollbacks are not in it.
     """
@@ -38,15 +38,13 @@ def cost_guard(
             begun = ledger.is_there(connection)
         if not begun:
             return dg.SkipReason("nothing has been migrated yet")
-        said = _verdict(context, opened, config)
+        said = _verdict(opened, config)
     return _switch_pool(context, said)
 
 
-def _verdict(context: dg.SensorEvaluationContext, database: Database, config: PipelineConfig) -> str:
+def _verdict(database: Database, config: PipelineConfig) -> str:
     """Return why uploads are suspended, or an empty text."""
     guard = CostGuard.of(database, config)
-    for alert in guard.new_alerts():
-        context.log.warning(f"spending nears a limit: {alert.sentence}")
     try:
         guard.require_open()
     except BudgetError as error:

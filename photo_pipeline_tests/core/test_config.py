@@ -198,6 +198,21 @@ BAD: dict[str, tuple[Change, str]] = {
         "prefix and originals_prefix must not contain each other",
     ),
     "an unknown spending plan": (lambda d: d.update(limits={"plan": "free-for-all"}), "limits.plan"),
+    "an alert channel that is not set up": (
+        lambda d: d.update(alerts={"channels": ["log", "email"]}),
+        "channels names email, and the section alerts.email is missing",
+    ),
+    "an unknown alert channel": (lambda d: d.update(alerts={"channels": ["pager"]}), "alerts.channels.0"),
+    "an address that would be two headers": (
+        lambda d: d.update(
+            alerts={"email": {"host": "h", "sender": "a@b", "recipients": ["a@b\r\nBcc: c@d"]}}
+        ),
+        "is no mail address",
+    ),
+    "a topic that is no ARN": (
+        lambda d: d.update(alerts={"sns": {"topic_arn": "alerts"}}),
+        "alerts.sns.topic_arn",
+    ),
     "no bucket anywhere": (lambda d: d["store"].pop("bucket"), "store.bucket: no bucket is named"),
     "no CDN anywhere": (lambda d: d.pop("cdn"), "cdn.base_url: no CDN URL is named"),
     "a CDN that is no URL": (

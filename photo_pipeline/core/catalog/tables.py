@@ -266,6 +266,7 @@ picture_table = sa.Table(
     sa.Column("taken_at", sa.String(32)),  # ISO 8601, local time as cameras have it
     sa.Column("latitude", sa.Double),  # only where `images.<preset>.gps` opts in
     sa.Column("longitude", sa.Double),
+    sa.Column("seconds", sa.Double),  # wall time of making its variants, the last time that it was done
     sa.Column("updated_at", UtcDateTime, nullable=False),
     sa.Index(None, "perceptual_hash"),
 )
@@ -552,9 +553,54 @@ breaker_table = sa.Table(
     sa.Column("opened_at", UtcDateTime),
     sa.Column("opened_for", sa.String(64)),  # digest of the month and the limits then
     sa.Column("reason", sa.Text),
-    sa.Column("alerted_for", sa.Text),  # what the last alert was about
     sa.Column("override_until", UtcDateTime),
     sa.Column("override_reason", sa.Text),
     sa.Column("override_by", sa.String(255)),
     sa.Column("updated_at", UtcDateTime, nullable=False),
+)
+
+# What AWS counted beside our own ledger, as of the last look. Changes nothing of the ledger.
+reconciliation_table = sa.Table(
+    "pp_reconciliation",
+    metadata,
+    sa.Column("measure", sa.String(32), primary_key=True),  # a core.cost.reconciliation.Measure
+    sa.Column("since", UtcDateTime),  # what is counted began then; null for what is stored at a moment
+    sa.Column("until", UtcDateTime, nullable=False),  # AWS's number is as of then
+    sa.Column("ours", sa.BigInteger, nullable=False),
+    sa.Column("theirs", sa.BigInteger),  # null: AWS has no number
+    sa.Column("reason", sa.Text, nullable=False),  # why they differ, or why there is none
+    sa.Column("checked_at", UtcDateTime, nullable=False),
+)
+
+# One row per alert: something that is wrong (a condition), or that went wrong (an event).
+alert_table = sa.Table(
+    "pp_alert",
+    metadata,
+    sa.Column("kind", sa.String(32), primary_key=True),  # a core.alerts.alert.AlertKind
+    sa.Column("subject", sa.String(255), primary_key=True),
+    sa.Column("title", sa.String(255), nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("level", sa.BigInteger, nullable=False),  # a higher one is told at once
+    sa.Column("times", sa.BigInteger, nullable=False),  # how often it was raised
+    sa.Column("first_seen_at", UtcDateTime, nullable=False),
+    sa.Column("last_seen_at", UtcDateTime, nullable=False),
+    sa.Column("resolved_at", UtcDateTime, index=True),  # null while it is open
+    sa.Column("last_sent_at", UtcDateTime),  # over any channel
+)
+
+# What each channel has been told of an alert, and why it could not be.
+alert_delivery_table = sa.Table(
+    "pp_alert_delivery",
+    metadata,
+    sa.Column("kind", sa.String(32), primary_key=True),
+    sa.Column("subject", sa.String(255), primary_key=True),
+    sa.Column("channel", sa.String(32), primary_key=True),
+    sa.Column("told", sa.String(16)),  # open | resolved; null: nothing yet
+    sa.Column("level", sa.BigInteger, nullable=False),  # the alert's when it was told
+    sa.Column("times", sa.BigInteger, nullable=False),
+    sa.Column("sent_at", UtcDateTime),
+    sa.Column("failures", sa.Integer, nullable=False),  # in a row
+    sa.Column("error", sa.Text),
+    sa.Column("failed_at", UtcDateTime),
+    sa.Column("claimed_until", UtcDateTime),  # somebody is sending it
 )

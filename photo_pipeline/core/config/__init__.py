@@ -7,6 +7,7 @@ live in `core.sources.mapping`; opening databases or stores does not belong here
 A new part is one module, one field of `PipelineConfig`, and its names below.
 """
 
+from photo_pipeline.core.config.alerts import AlertingSettings, EmailSettings, SnsSettings
 from photo_pipeline.core.config.cleanup import CleanupSettings
 from photo_pipeline.core.config.database import DatabaseSettings, RewriteSettings
 from photo_pipeline.core.config.delivery import CacheSettings, CdnSettings
@@ -34,11 +35,13 @@ __all__ = [
     "CONFIG_ENV",
     "DEFAULT_CONFIG_NAME",
     "DEFAULT_VARIANTS",
+    "AlertingSettings",
     "BatchSettings",
     "CacheSettings",
     "CdnSettings",
     "CleanupSettings",
     "DatabaseSettings",
+    "EmailSettings",
     "ImageSettings",
     "InventorySettings",
     "Limits",
@@ -49,6 +52,7 @@ __all__ = [
     "QualitySettings",
     "RewriteSettings",
     "SizeBytes",
+    "SnsSettings",
     "StateSettings",
     "StoreSettings",
     "UploadSettings",

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from photo_pipeline.core.config.alerts import AlertingSettings
 from photo_pipeline.core.config.base import Settings
 from photo_pipeline.core.config.cleanup import CleanupSettings
 from photo_pipeline.core.config.database import DatabaseSettings, RewriteSettings
@@ -48,6 +49,7 @@ class PipelineConfig(Settings):
     orphans: OrphanSettings = OrphanSettings()
     cleanup: CleanupSettings = CleanupSettings()
     limits: Limits | None = None
+    alerts: AlertingSettings = AlertingSettings()
     provision: ProvisionSettings = ProvisionSettings()
     state: StateSettings = StateSettings()
 

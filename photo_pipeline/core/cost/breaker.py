@@ -49,7 +49,6 @@ class BreakerRow:
     opened_at: datetime | None
     opened_for: str | None
     reason: str | None
-    alerted_for: str | None
     override_until: datetime | None
     override_reason: str | None
     override_by: str | None

@@ -117,9 +117,11 @@ class CostGuard:
         self._breaker = Breaker(database, budget, clock=clock)
 
     @classmethod
-    def of(cls, database: Database, config: PipelineConfig) -> "CostGuard":
+    def of(
+        cls, database: Database, config: PipelineConfig, *, clock: Callable[[], datetime] = utc_now
+    ) -> "CostGuard":
         """Return the guard of that configuration."""
-        return cls(database, Budget.of(config))
+        return cls(database, Budget.of(config), clock=clock)
 
     def require_open(self) -> None:
         """Check that uploads may begin.
@@ -182,21 +184,6 @@ class CostGuard:
             override_reason=row.override_reason if overridden else None,
             override_by=row.override_by if overridden else None,
         )
-
-    def new_alerts(self) -> list[LimitState]:
-        """Return the limits that passed 80 % since the last call, each once a month; notes that it did."""
-
-        def look(connection: Connection) -> list[LimitState]:
-            take_turns(connection)
-            now = self._clock()
-            states = self._budget.states(read_standing(connection, now).used)
-            near = [state for state in states if state.share >= ALERT_AT]
-            known, about = read_breaker(connection).alerted_for or "", month_of(now)
-            names = [f"{about}:{state.name}" for state in near]
-            SqlBreakerStorage(connection).set(alerted_for=" ".join(names) or None)
-            return [state for state, name in zip(near, names, strict=True) if name not in known.split()]
-
-        return self._database.transact(look) if self._budget.has_limits else []
 
     def override(self, *, reason: str, run: str, by: str | None = None) -> datetime:
         """Let uploads go on beyond the limits until the end of this UTC month; everything is still counted.

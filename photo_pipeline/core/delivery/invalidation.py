@@ -17,7 +17,10 @@ from photo_pipeline.core.aws_errors import error_code, http_status
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.tables import utc_now
 from photo_pipeline.core.cost import ledger
+from photo_pipeline.core.cost.breaker import read_breaker
+from photo_pipeline.core.cost.budget import REFUSE_OVER, USD, USD_IN_ALL, Budget
 from photo_pipeline.core.cost.pricing import price_list
+from photo_pipeline.core.cost.standing import read_standing, take_turns
 from photo_pipeline.core.cost.units import Unit, month_of
 from photo_pipeline.core.delivery.cloudfront import cloudfront_errors
 from photo_pipeline.core.delivery.invalidation_plan import InvalidationPlan
@@ -79,6 +82,7 @@ def invalidate(
     distribution: str,
     run: str,
     allow_cost: bool = False,
+    budget: Budget | None = None,
     patience: Patience = Patience(),
 ) -> Invalidated:
     """Send the plan's paths and wait until the CDN has forgotten them.
@@ -90,18 +94,20 @@ def invalidate(
         distribution: Id of the distribution.
         run: Under which the act is recorded.
         allow_cost: Send also what is no longer free in this month.
+        budget: The limits; those in dollars hold for paths that cost money too. None: there are none.
         patience: A deadline for all requests together; 0 waits for nothing that needs no waiting.
 
     Returns:
         What was sent; `completed` is False if the deadline came first. CloudFront goes on by itself.
 
     Raises:
-        GuardRefusedError: it would cost money, and that was not allowed; nothing was sent.
+        GuardRefusedError: it would cost money, and that was not allowed, or the budget has no room for it;
+            nothing was sent.
         ConfigurationError: CloudFront refuses the credentials, the distribution or a path.
         InfrastructureError: CloudFront does not answer, or has too many others in progress.
     """
     month = month_of(utc_now())
-    bill = _reserve(database, plan, distribution, run=run, allow_cost=allow_cost, month=month)
+    bill = _reserve(database, plan, distribution, run=run, allow_cost=allow_cost, budget=budget, month=month)
     sender = _Sender(cloudfront, distribution, patience)
     thing = f"CloudFront distribution {distribution}"
     try:
@@ -182,12 +188,20 @@ def _paths_used(connection: Connection, month: str) -> int:
 
 
 def _reserve(
-    database: Database, plan: InvalidationPlan, distribution: str, *, run: str, allow_cost: bool, month: str
+    database: Database,
+    plan: InvalidationPlan,
+    distribution: str,
+    *,
+    run: str,
+    allow_cost: bool,
+    budget: Budget | None,
+    month: str,
 ) -> Bill:
     """Count the paths before they are sent: nothing is spent that was not counted (DESIGN rule 8)."""
     paths, free = len(plan.paths), price_list().cloudfront.free_invalidation_paths
     with database.write() as connection:
-        # Others that count wait from here on until this transaction ends.
+        # Batches that reserve, and others that count, wait from here on until this transaction ends.
+        take_turns(connection)
         ledger.add(connection, month, {Unit.INVALIDATION_PATHS: paths})
         bill = _bill(_paths_used(connection, month) - paths, paths)
         if bill.usd and not allow_cost:
@@ -198,6 +212,8 @@ def _reserve(
                 fix="name a wildcard that covers them, wait for the next month, or allow the cost "
                 "(--allow-cost)",
             )
+        if bill.usd and budget is not None:
+            _require_room(connection, budget, bill)
         if paths:
             record(
                 connection,
@@ -207,6 +223,28 @@ def _reserve(
                 run=run,
             )
     return bill
+
+
+def _require_room(connection: Connection, budget: Budget, bill: Bill) -> None:
+    """Check that the limits in dollars have room for what is counted by now; unless somebody overrides them.
+
+    Raises:
+        GuardRefusedError: they have not.
+    """
+    now = utc_now()
+    if read_breaker(connection).is_overridden(now):
+        return
+    standing = read_standing(connection, now, history=budget.needs_history)
+    for state in budget.states(standing.used, standing.reserved):
+        if state.name in (USD, USD_IN_ALL) and state.promised_share > REFUSE_OVER + 1e-9:
+            raise GuardRefusedError(
+                "invalidation",
+                cause=f"{bill.paths:,} paths cost ${bill.usd:,.2f}, and the cost guard refuses that: "
+                f"{state.promised_share:.0%} of a limit would be used, and {REFUSE_OVER:.0%} may be "
+                f"({state.sentence}, with this); nothing was sent",
+                fix="name a wildcard that covers them, wait for the next month, raise `limits`, or spend "
+                'more on purpose with: photo-pipeline cost override --reason "…"',
+            )
 
 
 def _give_back(database: Database, paths: int, *, month: str) -> None:

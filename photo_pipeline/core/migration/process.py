@@ -338,6 +338,7 @@ class _BatchMaker:
             "taken_at": camera.taken_at,
             "latitude": camera.latitude if with_gps else None,
             "longitude": camera.longitude if with_gps else None,
+            "seconds": sum(made.timings.values()) or None,
             "updated_at": utc_now(),
         }
         insert_or_update(connection, picture_table, [row])

@@ -79,6 +79,9 @@ def _bucket(names: _Names, *more: str) -> _Statement:
 _STORE = ("s3:PutObject", "s3:AbortMultipartUpload")
 # HeadObject needs GetObject too.
 _READ = ("s3:GetObject",)
+# What AWS has counted, beside our own ledger; CloudWatch knows no resources.
+_METRICS = ("cloudwatch:GetMetricStatistics", "cloudwatch:ListMetrics")
+_WATCHING = ("migrator", "reader")
 _INVALIDATE = ("cloudfront:CreateInvalidation", "cloudfront:GetInvalidation")
 
 
@@ -91,6 +94,7 @@ def _migrator(names: _Names) -> list[_Statement]:
         # Of the versions that test objects leave behind, too.
         _allow("Probes", ("s3:DeleteObject", "s3:DeleteObjectVersion"), *names.probes),
         _allow("Cdn", ("cloudfront:GetDistribution", *_INVALIDATE), names.distribution),
+        _allow("Metrics", _METRICS, "*"),
     ]
 
 
@@ -123,6 +127,7 @@ def _reader(names: _Names) -> list[_Statement]:
         _bucket(names, "s3:GetBucketVersioning", "s3:GetBucketPublicAccessBlock"),
         _allow("Read", _READ, names.served, names.originals, names.backups),
         _allow("Cdn", ("cloudfront:GetDistribution", "cloudfront:GetInvalidation"), names.distribution),
+        _allow("Metrics", _METRICS, "*"),
     ]
 
 
@@ -185,10 +190,15 @@ _STATEMENTS: Mapping[Role, Callable[[_Names], list[_Statement]]] = {
 
 
 def _optional(config: PipelineConfig, role: Role) -> list[_Statement]:
-    """Return what a KMS key of one's own and replication take.
+    """Return what telling by SNS, a KMS key of one's own and replication take."""
+    topic = config.alerts.sns
+    # Who may run the sensors, and who only looks: both raise alerts. The topic is named in the file.
+    tells = [_allow("Alerts", ("sns:Publish",), topic.topic_arn)] if topic and role in _WATCHING else []
+    return [*tells, *_with_keys(config, role)]
 
-    S3 uses the key in the name of whoever reads or stores.
-    """
+
+def _with_keys(config: PipelineConfig, role: Role) -> list[_Statement]:
+    """Return what a KMS key and replication take: S3 uses the key in the name of whoever reads or stores."""
     key = config.provision.kms_key
     replication = config.provision.replication
     if role == "provisioner":

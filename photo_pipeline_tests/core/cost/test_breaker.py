@@ -144,19 +144,6 @@ def test_without_limits_nothing_is_refused_and_an_override_makes_no_sense(scene:
         scene.guard(no_limits()).override(reason="x", run="r")
 
 
-def test_an_alert_is_raised_once_a_month_at_80_percent(scene: Scene) -> None:
-    scene.use(79)
-    assert scene.guard().new_alerts() == []
-    scene.use(1)
-    (alert,) = scene.guard().new_alerts()
-    assert alert.name == "puts"
-    assert scene.guard().new_alerts() == []
-    scene.now = datetime(2026, 12, 2, tzinfo=UTC)
-    assert scene.guard().new_alerts() == []
-    scene.use(85)
-    assert len(scene.guard().new_alerts()) == 1
-
-
 def test_the_forecast_for_the_months_end_goes_on_as_on_average() -> None:
     used = Used({Unit.PUTS: 100, Unit.STORED_BYTES: 7}, {})
     at = projected(used, {Unit.PUTS: 10}, datetime(2026, 11, 11, tzinfo=UTC))

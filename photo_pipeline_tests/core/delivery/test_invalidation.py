@@ -16,6 +16,7 @@ from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.schema import ensure_schema
 from photo_pipeline.core.catalog.tables import utc_now
 from photo_pipeline.core.cost import ledger
+from photo_pipeline.core.cost.guard import CostGuard
 from photo_pipeline.core.cost.units import Unit, month_of
 from photo_pipeline.core.delivery.cloudfront import open_cloudfront
 from photo_pipeline.core.delivery.invalidation import Invalidated, Patience, bill_for, invalidate
@@ -23,6 +24,7 @@ from photo_pipeline.core.delivery.invalidation_plan import plan_invalidation
 from photo_pipeline.core.delivery.urls import UrlScheme
 from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError, InfrastructureError
 from photo_pipeline_tests.cloudfront_stub import CloudFrontStub, StubError
+from photo_pipeline_tests.core.cost.budgets import dollars, legacy_free_tier
 
 SCHEME = UrlScheme("https://cdn.example", "photos", "originals")
 
@@ -226,3 +228,34 @@ def _distribution_config() -> dict[str, Any]:
             "MinTTL": 0,
         },
     }
+
+
+def test_paid_paths_count_against_a_budget_in_dollars_on_a_stub(
+    database: Database, stub: CloudFrontStub, cloudfront: Any
+) -> None:
+    budget = dollars(1.0)  # 190 paid paths at 95 %
+    send(database, cloudfront, ["first/*"], budget=budget)
+    with database.write() as connection:
+        ledger.add(connection, month_of(utc_now()), {Unit.INVALIDATION_PATHS: 999})
+    with pytest.raises(GuardRefusedError, match="--allow-cost"):
+        send(database, cloudfront, keys(1), budget=budget)
+    assert send(database, cloudfront, keys(180), budget=budget, allow_cost=True).bill.usd == 0.9
+    before, sent = counted(database), len(stub.invalidations)
+    with pytest.raises(GuardRefusedError, match=r"11 paths cost \$0\.06, and the cost guard refuses"):
+        send(database, cloudfront, keys(11), budget=budget, allow_cost=True)
+    assert (counted(database), len(stub.invalidations)) == (before, sent)
+    # Whom no limit in dollars binds is bound by --allow-cost alone, as before.
+    assert send(database, cloudfront, keys(11), budget=legacy_free_tier(), allow_cost=True).paths == 11
+    guard = CostGuard(database, budget)
+    guard.override(reason="a broken banner", run="r")
+    assert send(database, cloudfront, keys(11), budget=budget, allow_cost=True).paths == 11
+    guard.end_override(run="r")
+    assert guard.status().limits[0].share > 0.95
+
+
+def test_free_paths_are_sent_however_little_is_left_of_a_budget_on_a_stub(
+    database: Database, cloudfront: Any
+) -> None:
+    with database.write() as connection:
+        ledger.add(connection, month_of(utc_now()), {Unit.PUTS: 1_000_000})
+    assert send(database, cloudfront, keys(2), budget=dollars(1.0)).bill.usd == 0

@@ -295,11 +295,13 @@ _ON_OBJECTS = {
 def test_every_call_of_the_core_is_allowed_to_somebody() -> None:
     core = Path(provisioning.__path__[0]).parent
     folders = [each for each in core.iterdir() if each.is_dir() and each.name != "provisioning"]
-    calls = _called(*folders, services=("s3", "cloudfront"))
-    assert "s3:HeadBucket" in calls
+    calls = _called(*folders, services=("s3", "cloudfront", "cloudwatch", "sns"))
+    assert {"s3:HeadBucket", "cloudwatch:GetMetricStatistics", "sns:Publish"} <= calls
     needed = set().union(*(_ON_OBJECTS.get(call, _NAMED.get(call, {call})) for call in calls))
+    topic = {"topic_arn": "arn:aws:sns:us-east-1:123456789012:alerts"}
+    config = PipelineConfig.model_validate(document(BUCKET, alerts={"channels": ["sns"], "sns": topic}))
     allowed = {
-        action for role in ROLES for each in policy(CONFIG, role)["Statement"] for action in each["Action"]
+        action for role in ROLES for each in policy(config, role)["Statement"] for action in each["Action"]
     }
     assert needed - allowed == set()
 
