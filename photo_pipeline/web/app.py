@@ -1,6 +1,6 @@
 """The dashboard as an ASGI application: its list of routes, and what each of them answers.
 
-To mount something else under the same address (`/metrics`, direct uploads), add a line to `routes`.
+To mount something else under the same address (direct uploads), add a line to `routes`.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs
 
 from anyio import to_thread
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -27,9 +28,11 @@ from photo_pipeline.core.catalog.schema import schema_exists
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import GuardRefusedError, PhotoPipelineError
 from photo_pipeline.core.live.state import LiveReader
+from photo_pipeline.core.metrics import metrics_text
 from photo_pipeline.core.migration import control
 from photo_pipeline.core.migration.run import new_run_id
 from photo_pipeline.core.report.findings import list_findings
+from photo_pipeline.core.report.write import HTML_NAME
 from photo_pipeline.web.access import SESSION_S, Access, is_own_origin
 from photo_pipeline.web.guard import Guard
 from photo_pipeline.web.live import MOST_WATCHERS, Live, Look
@@ -38,6 +41,11 @@ from photo_pipeline.web.pages import asset, render
 ACTOR: Final = "dashboard"
 """Who the audit log says it was."""
 
+# The page's own policy names its one script by its hash; the sandbox takes our origin and cookie from it.
+_REPORT_POLICY: Final = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox allow-scripts allow-popups"
+)
 _LARGEST_FORM: Final = 8_192
 _LONGEST_REASON: Final = 500
 _LISTED_PHOTOS: Final = 100
@@ -49,7 +57,7 @@ _ACTS: Final[dict[str, Callable[..., Any]]] = {
 
 
 def routes(dashboard: "Dashboard") -> list[Route]:
-    """Return every address that is answered. `/metrics` belongs here: one line, text from the core."""
+    """Return every address that is answered."""
     return [
         Route("/", dashboard.page),
         Route("/parts", dashboard.parts),  # the same page, for its script
@@ -57,6 +65,8 @@ def routes(dashboard: "Dashboard") -> list[Route]:
         Route("/events", dashboard.events),
         Route("/api/status", dashboard.status),
         Route("/healthz", dashboard.health),
+        Route("/metrics", dashboard.metrics),
+        Route("/report", dashboard.report),
         Route("/open", dashboard.open),
         Route("/control/{act}", dashboard.ask, methods=["GET"]),
         Route("/control/{act}", dashboard.act, methods=["POST"]),
@@ -145,6 +155,23 @@ class Dashboard:
         look = await self.live.look()
         text = f"{look.problem.sentence}\n" if look.problem else "ok\n"
         return PlainTextResponse(text, status_code=503 if look.problem else 200)
+
+    async def metrics(self, request: Request) -> Response:
+        """Every metric, as Prometheus reads them."""
+        try:
+            text = await to_thread.run_sync(metrics_text, self.database, self.config)
+        except PhotoPipelineError as error:
+            return PlainTextResponse(f"{error}\n", status_code=503)
+        return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    async def report(self, request: Request) -> Response:
+        """The migration report as it was last written; it has a policy of its own, which allows less."""
+        path = self.config.state.report_dir / HTML_NAME
+        try:
+            page = await to_thread.run_sync(path.read_bytes)
+        except FileNotFoundError:
+            return self._message("No report has been written: photo-pipeline report.", 404)
+        return HTMLResponse(page, headers={"content-security-policy": _REPORT_POLICY})
 
     async def static(self, request: Request) -> Response:
         """The style and the script."""

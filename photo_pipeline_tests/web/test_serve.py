@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 import urllib3
+from prometheus_client.parser import text_string_to_metric_families
 
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.config import PipelineConfig
@@ -172,6 +173,27 @@ def test_a_database_that_is_away_is_said_and_forgotten_when_it_is_back(
 
 
 # --- who may act
+
+
+def test_prometheus_reads_its_metrics(visitor: Served) -> None:
+    answer = visitor.get("/metrics")
+    assert answer.status == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    names = {family.name for family in text_string_to_metric_families(answer.text)}
+    assert {"photo_pipeline_photos", "photo_pipeline_batches"} <= names
+
+
+def test_the_report_is_served_as_it_was_written_and_without_our_origin(
+    visitor: Served, config: PipelineConfig
+) -> None:
+    assert visitor.get("/report").status == 404
+    path = config.state.report_dir / "migration_report.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("<!doctype html><title>Report</title>", encoding="utf-8")
+    answer = visitor.get("/report")
+    assert (answer.status, answer.text) == (200, "<!doctype html><title>Report</title>")
+    assert "sandbox allow-scripts" in answer.headers["content-security-policy"]
+    assert "allow-same-origin" not in answer.headers["content-security-policy"]
 
 
 def test_without_the_token_it_is_read_only(visitor: Served) -> None:
