@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +56,26 @@ def code_of(page: Path) -> Iterator[str]:
 
 
 def calls_in(code: str) -> Iterator[list[str]]:
-    """Yield the words after the program's name, for each call that begins a command of that line."""
-    for part in re.split(r"&&|\|\||;|\$\(", code.replace("[", " ").replace("]", " ")):
-        try:
-            words = shlex.split(part, comments=True)
-        except ValueError:  # an apostrophe in a piece of prose
-            continue
-        for i, word in enumerate(words):
-            if _PROGRAM.match(word):
-                yield words[i + 1 :]
-                break
+    """Yield the words after the program's name for each call of it; text may leave the name out."""
+    for words in simple_commands(code):
+        named = [i for i, word in enumerate(words) if _PROGRAM.match(word)]
+        if named:
+            yield words[named[0] + 1 :]
+        elif words[0] in {each.name for each in COMMANDS} and any(word.startswith("--") for word in words):
+            yield words
+
+
+def simple_commands(code: str) -> Iterator[list[str]]:
+    """Yield the words of each command of the line, as a shell would split it."""
+    lexer = shlex.shlex(code.replace("[", " ").replace("]", " "), posix=True, punctuation_chars="();&|>")
+    lexer.whitespace_split = True
+    try:
+        words = list(lexer)
+    except ValueError:  # an apostrophe in a piece of prose
+        return
+    for between, group in groupby(words, key=lambda word: set(word) <= set("();&|>")):
+        if not between:
+            yield list(group)
 
 
 def wrong_with(words: list[str]) -> str | None:
