@@ -59,8 +59,8 @@ class FieldBase(BaseModel):
     root: str = Field(description="The root that the value points into.")
     role: Literal["primary", "variant", "duplicate"] = Field(
         default="primary",
-        description="primary: the photo itself; variant: a smaller copy that the application made of the row's "
-        "primary; duplicate: the photo spelled again elsewhere, migrated like a primary.",
+        description="primary: the photo itself; variant: a smaller copy that the application made of the "
+        "row's primary; duplicate: the photo spelled again elsewhere, migrated like a primary.",
     )
     variant: str = Field(default="full", description="Which variant the rewritten value names.")
 
