@@ -1,4 +1,4 @@
-"""Takes the tutorial's pictures anew: `python -m docs_tools.screenshots`, after `make demo` in this folder.
+"""Takes the tutorial's pictures anew: `make docs-screenshots`, after `make demo ARGS=--fresh`.
 
 Starts Dagster on the demo, opens the pages in Chromium, rolls one batch back by clicking, and writes
 `docs/images/`, each file below 150 KB. Needs Chromium (Debian's
@@ -84,7 +84,8 @@ def roll_back(page: Page, url: str) -> None:
         page.goto(f"{url}/assets/db_url_rewrites?view=partitions&partition={_PARTITION}")
         page.get_by_text("dagster/partition_row_count").first.wait_for()
         page.wait_for_timeout(1000)
-        if page.get_by_text("batch_state").is_visible() and page.get_by_text("files_restored").is_visible():
+        under_way = page.get_by_text("that targets this partition").count()
+        if page.get_by_text("files_restored").is_visible() and not under_way:
             break
     save(page, "dagster-rolled-back")
 
