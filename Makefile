@@ -6,6 +6,7 @@ STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+.PHONY: docs docs-reference docs-screenshots docs-check
 .PHONY: demo ui stop test test-all lint bench bench-imaging bench-rewrites bench-transfer bench-cost lock clean
 
 $(STAMP): requirements.lock pyproject.toml
@@ -40,6 +41,22 @@ lint: $(DEV_STAMP)  ## ruff (lint and format), mypy (strict on the core), the im
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+SITE := .photo_pipeline/site
+
+docs: docs-reference  ## The documentation's site in .photo_pipeline/site; open index.html.
+	$(BIN)/zensical build --config-file mkdocs.yml --clean --strict
+
+docs-reference: $(DEV_STAMP)  ## Writes docs/reference/ from the configuration's models and the program.
+	$(BIN)/python -m docs_tools.reference
+
+docs-screenshots: $(DEV_STAMP)  ## Takes the tutorial's pictures anew, after `make demo ARGS=--fresh`; needs Chromium.
+	$(BIN)/python -m docs_tools.screenshots
+
+docs-check: $(DEV_STAMP)  ## Builds the site strictly; every link and anchor leads somewhere, nothing comes from elsewhere.
+	rm -rf $(SITE)
+	$(BIN)/zensical build --config-file mkdocs.yml --clean --strict
+	$(BIN)/python -m docs_tools.links $(SITE)
 
 bench: $(DEV_STAMP)  ## Where the demo path spends its time; writes benchmarks/results/.
 	$(BIN)/python -m benchmarks.pipeline $(ARGS)

@@ -98,6 +98,7 @@ def _rolled_back(undone: RolledBack, state: BatchState) -> dg.MaterializeResult[
             "failed": undone.failed,
             "kept_columns": undone.kept_columns,
             "files_restored": undone.files_restored,
+            "files_lost": undone.files_lost,
             "sample": change_table(undone.samples),
         },
     )

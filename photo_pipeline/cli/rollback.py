@@ -41,7 +41,7 @@ def rollback(
     with open_project() as project:
         require_state(project)
         targets = locate_with_copies(project.database, project.config, photo) if photo else {}
-        keys = list(targets) or batches_to_roll_back(project.database, wanted=batch)
+        keys = list(targets) or batches_to_roll_back(project.database, wanted=batch, config=project.config)
         done: dict[str, RolledBack] = {}
         before = wish(project.database)
         for key in keys:
@@ -58,9 +58,11 @@ def rollback(
         ("batch", "rolled back", "edited since", "failed", "files restored"),
         [[k, r.rolled_back, r.conflicts, r.failed, r.files_restored] for k, r in done.items()],
     )
+    for lost in (line for result in done.values() for line in result.files_lost):
+        terminal.say(lost)
     if not done:
         terminal.say("No row is rewritten, so there is nothing to take back.")
     elif any(r.conflicts or r.failed for r in done.values()):
         terminal.say("Some rows were left as they are; see: photo-pipeline report")
     terminal.result({"batches": {key: asdict(result) for key, result in done.items()}})
-    return FINDINGS if any(r.conflicts or r.failed for r in done.values()) else DONE
+    return FINDINGS if any(r.conflicts or r.failed or r.files_lost for r in done.values()) else DONE

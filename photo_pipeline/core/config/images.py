@@ -29,7 +29,9 @@ class WatermarkSettings(Settings):
 
     image: Path = Field(description="Its file, best a PNG with transparency.")
     opacity: float = Field(default=0.5, gt=0, le=1, description="How strongly it covers.")
-    position: Literal["bottom-right", "bottom-left", "top-right", "top-left", "center"] = "bottom-right"
+    position: Literal["bottom-right", "bottom-left", "top-right", "top-left", "center"] = Field(
+        default="bottom-right", description="Where it lies."
+    )
     scale: float = Field(default=0.2, gt=0, le=1, description="Its width as a share of the variant's.")
     margin: float = Field(default=0.02, ge=0, lt=0.5, description="Distance from the edges, as a share.")
 

@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from photo_pipeline.core import audit
 from photo_pipeline.core.catalog.database import ROW_LOCK_TIMEOUT_S, Database
 from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.scan import require_listable
@@ -55,6 +56,7 @@ class RolledBack:
     """What one rollback of a batch did; photos are counted by reference, `kept_columns` by column.
 
     `kept_columns` are write-back and touched columns that the application has changed since.
+    `files_lost` names files that rows show already and that could not be brought back, each with the reason.
     """
 
     photos: int = 0
@@ -64,6 +66,7 @@ class RolledBack:
     kept_columns: int = 0
     files_restored: int = 0
     rows: int = 0
+    files_lost: list[str] = field(default_factory=list)
     samples: list[RowChange] = field(default_factory=list)
 
 
@@ -122,6 +125,7 @@ class _BatchRollback:
             self._roll_back_chunk(chunk)
             progress("rows", min(start + size, len(rows)), len(rows))
             self._watch.check()
+        self._bring_back_shown_files(only_photos)
         return self._outcome
 
     def _ledger_rows(self, only_photos: Sequence[int] | None) -> list[RowPart]:
@@ -165,6 +169,38 @@ class _BatchRollback:
             self._give_up(part, str(error))
             return False
         return True
+
+    def _bring_back_shown_files(self, only_photos: Sequence[int] | None) -> None:
+        """Bring files back that rows show already, so that no ledger entry brings them along.
+
+        The whole database was set back to a backup from before the migration, say, and the clean-up had
+        taken the files meanwhile.
+        """
+        wanted = self._photos if only_photos is None else set(only_photos)
+        for photo in self._photos.values():
+            if photo.id not in wanted or photo.state != PhotoState.ROLLED_BACK:
+                continue
+            if photo.location(self._config).exists():
+                continue
+            try:
+                if self._restore_file(photo):
+                    self._outcome.files_restored += 1
+                    self._restored.append(f"{photo.root}/{photo.path}")
+            except (PhotoError, StoreError, GuardRefusedError, OSError) as error:
+                self._outcome.files_lost.append(str(error))
+            self._watch.check()
+        if not self._restored:
+            return
+        with self._database.write() as connection:
+            self._lease.hold(connection)
+            audit.record(
+                connection,
+                action="restore_files",
+                subject=f"{len(self._restored)} files of {self._lease.batch}",
+                batch=self._lease.batch,
+                details={"files_restored": self._restored},
+                run=self._lease.run,
+            )
 
     def _is_still_ours(self, row: list[Any]) -> bool:
         """Return whether a photo column of the row still holds what a rewrite wrote."""

@@ -266,10 +266,13 @@ def batches_to_migrate(
     ]
 
 
-def batches_to_roll_back(database: Database, *, wanted: Sequence[str] | None = None) -> list[str]:
+def batches_to_roll_back(
+    database: Database, *, wanted: Sequence[str] | None = None, config: PipelineConfig | None = None
+) -> list[str]:
     """Return the wanted batches, or all with rewritten rows, the last migrated first.
 
-    Also those whose rollback was interrupted when no row was left, which nobody else would close.
+    Also those whose rollback was interrupted when no row was left, which nobody else would close; with
+    `config`, those too whose rows are back while a local file that they show is not.
 
     Raises:
         ConfigurationError: a wanted batch does not exist.
@@ -286,7 +289,26 @@ def batches_to_roll_back(database: Database, *, wanted: Sequence[str] | None = N
     interrupted = sa.select(batch.key).where(batch.state == BatchState.ROLLING_BACK).order_by(batch.key)
     with database.read() as connection:
         keys = [*connection.execute(standing).scalars(), *connection.execute(interrupted).scalars()]
-    return list(dict.fromkeys(keys))
+    return list(dict.fromkeys([*keys, *(_batches_without_their_files(database, config) if config else ())]))
+
+
+def _batches_without_their_files(database: Database, config: PipelineConfig) -> list[str]:
+    columns = photo_table.c
+    query = (
+        sa.select(columns.batch, columns.root, columns.path)
+        .where(
+            columns.state == PhotoState.ROLLED_BACK, columns.sha256.is_not(None), columns.batch.is_not(None)
+        )
+        .order_by(columns.batch)
+    )
+    # A root that is missing as a whole looks like an unmounted disk.
+    roots = {root.name: root.dir for root in config.roots if root.dir.is_dir()}
+    found: dict[str, None] = {}
+    with database.read() as connection:
+        for batch, root, path in connection.execute(query):
+            if batch not in found and root in roots and not (roots[root] / path).exists():
+                found[batch] = None
+    return list(found)
 
 
 def batches_to_validate(database: Database, *, wanted: Sequence[str] | None = None) -> list[str]:

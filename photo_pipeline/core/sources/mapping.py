@@ -79,9 +79,13 @@ class FocalPoint(_Model):
 class Where(_Model):
     """One structured condition on the rows of a source; all conditions must hold."""
 
-    column: str
-    op: Literal["eq", "ne", "in", "not_in", "is_null", "not_null", "like", "gt", "lt"]
-    value: str | int | float | bool | list[str | int | float] | None = None
+    column: str = Field(description="The column that is compared.")
+    op: Literal["eq", "ne", "in", "not_in", "is_null", "not_null", "like", "gt", "lt"] = Field(
+        description="How it is compared; `like` knows % and _ as SQL does."
+    )
+    value: str | int | float | bool | list[str | int | float] | None = Field(
+        default=None, description="What it is compared with; a list for `in` and `not_in`."
+    )
 
     @model_validator(mode="after")
     def _value_fits_operator(self) -> Self:
@@ -161,15 +165,22 @@ class Rewrite(_Model):
 class Source(_Model):
     """One table whose rows refer to photos."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
-    table: str
-    schema_name: str | None = Field(default=None, alias="schema")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9_-]+$",
+        description="What state tables and the report call it; do not change it later.",
+    )
+    table: str = Field(description="The table's name.")
+    schema_name: str | None = Field(
+        default=None, alias="schema", description="The table's schema, where it is not the default one."
+    )
     key: tuple[str, ...] = Field(min_length=1, description="Columns that identify a row.")
     entity: Entity | None = None
     position: str | None = Field(default=None, description="Column with the photo's place within its entity.")
     focal_point: FocalPoint | None = None
     where: tuple[Where, ...] = ()
-    preset: str = "default"
+    preset: str = Field(
+        default="default", description="Which of the presets under `variants` its photos get."
+    )
     fields: tuple[FieldSpec, ...] = Field(min_length=1)
     rewrite: Rewrite
     protect: tuple[str, ...] = Field(default=(), description="Columns that are never written.")

@@ -8,7 +8,11 @@ import pytest
 from photo_pipeline.core.errors import GuardRefusedError
 from photo_pipeline.core.migration.rebuild import Rebuilt, rebuild_state
 from photo_pipeline.core.migration.restore import read_bucket_backups
-from photo_pipeline.core.migration.run import batches_to_validate
+from photo_pipeline.core.migration.run import (
+    batches_to_roll_back,
+    batches_to_validate,
+    roll_back_batch,
+)
 from photo_pipeline.core.migration.validate import validate_batch
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import migrated, rolled_back
@@ -135,3 +139,40 @@ def test_state_tables_that_are_there_are_not_replaced(make_site: MakeSite) -> No
     with pytest.raises(GuardRefusedError, match="not lost"):
         rebuilt(site)
     assert state(site) == before
+
+
+@MOSTLY_SQLITE
+def test_files_of_rows_that_a_restored_database_shows_again_come_from_their_originals(
+    make_site: MakeSite, database: str
+) -> None:
+    # docs/runbooks/database-restore.md: a backup from before the migration; files were cleaned up since.
+    site = make_site(photos=3, database=database)
+    before, dumped = site.dump(), site.execute("SELECT * FROM item_photos")
+    files = {path: path.read_bytes() for path in site.uploads.rglob("*.jpg")}
+    migrated(site)
+    ((lost,),) = site.execute(
+        "SELECT o.key FROM pp_object o JOIN pp_photo p ON p.sha256 = o.source_sha256 "
+        "WHERE o.variant = 'original' AND p.value = '/uploads/items/1.jpg'"
+    )
+    shutil.rmtree(site.uploads / "items")
+    site.execute("DELETE FROM item_photos")
+    for row in dumped:
+        columns = ", ".join(row._mapping)
+        values = ", ".join(f":{name}" for name in row._mapping)
+        site.execute(f"INSERT INTO item_photos ({columns}) VALUES ({values})", **row._mapping)
+    assert site.dump() == before
+    lose_the_state_tables(site)
+    with site.project() as project:
+        project.store.delete(lost)
+    rebuilt(site)
+    with site.project() as project:
+        (batch,) = batches_to_roll_back(project.database, config=project.config)
+        outcome = roll_back_batch(project, batch, run="files")
+    assert (outcome.rolled_back, outcome.files_restored, len(outcome.files_lost)) == (0, 2, 1)
+    assert "items/1.jpg" in outcome.files_lost[0]
+    there = {path: path.read_bytes() for path in site.uploads.rglob("*.jpg")}
+    assert there == {path: content for path, content in files.items() if path.name != "1.jpg"}
+    assert site.dump() == before
+    assert site.execute("SELECT subject FROM pp_audit WHERE action = 'restore_files'") == [
+        (f"2 files of {batch}",)
+    ]

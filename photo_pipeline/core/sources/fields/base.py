@@ -57,7 +57,11 @@ class FieldBase(BaseModel):
 
     name: str | None = Field(default=None, description="What the field is called, if not by its column.")
     root: str = Field(description="The root that the value points into.")
-    role: Literal["primary", "variant", "duplicate"] = "primary"
+    role: Literal["primary", "variant", "duplicate"] = Field(
+        default="primary",
+        description="primary: the photo itself; variant: a smaller copy that the application made of the "
+        "row's primary; duplicate: the photo spelled again elsewhere, migrated like a primary.",
+    )
     variant: str = Field(default="full", description="Which variant the rewritten value names.")
 
     def interpret(self, url: str, root: RootSpelling) -> Spelled | Refused:
@@ -72,7 +76,7 @@ class FieldBase(BaseModel):
 class ColumnField(FieldBase):
     """A field that is a column of the table."""
 
-    column: str
+    column: str = Field(description="The column that names the photo or photos.")
 
     @property
     def label(self) -> str:
@@ -104,4 +108,6 @@ class EmbeddedField(ColumnField):
 
     embedded: ClassVar[bool] = True
 
-    role: Literal["duplicate"] = "duplicate"
+    role: Literal["duplicate"] = Field(
+        default="duplicate", description="A photo in a text is nobody's primary and no copy."
+    )
