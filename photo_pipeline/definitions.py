@@ -36,6 +36,8 @@ from photo_pipeline.resources.photo_store import PhotoStoreResource
 from photo_pipeline.resources.settings import PipelineSettings
 from photo_pipeline.schedules import orphan_sweep, revalidation
 from photo_pipeline.sensors.cost_guard import cost_guard
+from photo_pipeline.sensors.lost_retries import lost_retries
+from photo_pipeline.sensors.migration_driver import migration_driver
 
 settings = PipelineSettings()
 
@@ -63,7 +65,7 @@ defs = dg.Definitions(
         *(orphan_cleanup, local_cleanup, delete_photos),
     ],
     schedules=[revalidation, orphan_sweep],
-    sensors=[cost_guard],
+    sensors=[cost_guard, migration_driver, lost_retries],
     resources={
         "settings": settings,
         "database": ApplicationDatabase(settings=settings),

@@ -294,7 +294,7 @@ def test_a_store_that_is_down_fails_the_run_and_changes_no_row(make_site: MakeSi
     site.configure(store=site.settings["store"] | {"endpoint_url": "http://127.0.0.1:9"})
     result = dagster.run("migrate", FIRST)
     told = failure_of(result, "s3_objects")
-    assert told.kind == "StoreError"
+    assert told.kind == "StoreUnreachableError"
     assert "127.0.0.1:9" in told.description
     assert site.dump() == before
     assert [tuple(row) for row in site.execute("SELECT state, lease_owner FROM pp_batch")] == [

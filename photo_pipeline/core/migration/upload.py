@@ -4,7 +4,7 @@ Nothing counts as uploaded because a request succeeded; how one object is brough
 """
 
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -72,6 +72,7 @@ class Uploaded:
     verification: str = ""
     store: str = ""  # what the probe says of the server, in a sentence
     requests: dict[str, int] = field(default_factory=dict)
+    failures: Counter[str] = field(default_factory=Counter)  # quarantined photos by class of their error
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def count(self, kind: str) -> None:
@@ -270,6 +271,7 @@ class _BatchUploader:
             self._lease.hold(connection)
             quarantine(connection, sharing, error)
         self._outcome.quarantined += len(sharing)
+        self._outcome.failures[error.error_class] += len(sharing)
 
     def _try(self, job: Job, bringer: Bringer) -> Brought:
         """Bring one object, unless a store failure or a person stopped the rest: that is then not started."""
