@@ -8,12 +8,13 @@ from pathlib import Path
 import dagster as dg
 from PIL import Image
 
-from photo_pipeline.core.errors import PhotoError
+from photo_pipeline.core.errors import ErrorClass, PhotoError
 from photo_pipeline.core.imaging.decode import decode, fitting
 from photo_pipeline.core.imaging.header import read_header
 from photo_pipeline.core.migration.process import MadeSample
 from photo_pipeline.core.migration.row_rewrite import RowChange
 from photo_pipeline.core.migration.visual_quality import MeasuredQuality
+from photo_pipeline.core.retry_rules import RULES
 
 # The text is stored whole in the event log: at most 12 pictures of at most 8 KB (facts/dagster.md).
 MAX_PICTURES = 6
@@ -31,6 +32,17 @@ def count_table(counts: Mapping[str, int], *, name: str) -> dg.TableMetadataValu
         records,
         schema=dg.TableSchema([dg.TableColumn(name, "string"), dg.TableColumn("count", "int")]),
     )
+
+
+def failure_table(counts: Mapping[str, int]) -> dg.TableMetadataValue:
+    """Return quarantined photos by the class of their error, with the rule that it was tried again by."""
+    names = ("class", "photos", "rule")
+    records = [
+        dg.TableRecord({"class": kind, "photos": count, "rule": RULES[ErrorClass(kind)].sentence})
+        for kind, count in sorted(counts.items())
+    ]
+    columns = [dg.TableColumn(name, "int" if name == "photos" else "string") for name in names]
+    return dg.MetadataValue.table(records, schema=dg.TableSchema(columns))
 
 
 def change_table(changes: Sequence[RowChange]) -> dg.TableMetadataValue:

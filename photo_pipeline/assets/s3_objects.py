@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from photo_pipeline.assets.presentation import count_table
+from photo_pipeline.assets.presentation import count_table, failure_table
 from photo_pipeline.assets.processed_variants import processed_variants
 from photo_pipeline.assets.running import explained_failures, leased_batch, log_progress
 from photo_pipeline.core.catalog.tables import BatchState
@@ -56,6 +56,7 @@ def s3_objects(
             "adopted": sent.adopted,
             "reused": sent.reused,
             "quarantined": sent.quarantined,
+            "quarantined_by_class": failure_table(sent.failures),
             "bytes_sent": sent.bytes,
             "proven_by": sent.verification or "earlier run",
             "store": sent.store or "not asked: everything was proven by an earlier run",

@@ -1,4 +1,4 @@
-"""Migrations that run by themselves in a real `dagster dev`: killed as a whole, and held up by the cost guard."""
+"""Migrations that run by themselves in a real `dagster dev`: killed as a whole, held up by the breaker."""
 
 import os
 import signal
@@ -59,7 +59,7 @@ class Living:
         return ui
 
     def kill_everything(self) -> int:
-        """SIGKILL to the web server, the daemon, the code server, each run and each worker; return how many."""
+        """SIGKILL to web server, daemon, code server, each run and each image worker; return how many."""
         pids = working_in(self.home)
         for pid in pids:
             with suppress(ProcessLookupError):
@@ -87,7 +87,12 @@ MakeLiving = Callable[..., Living]
 
 
 @pytest.fixture
-def living(tmp_path: Path, servers: RunningServers, request: pytest.FixtureRequest) -> MakeLiving:
+def living(
+    tmp_path: Path,
+    servers: RunningServers,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> MakeLiving:
     def make(*, photos: int, **settings: Any) -> Living:
         site = build_site(
             tmp_path / "site",
@@ -100,6 +105,7 @@ def living(tmp_path: Path, servers: RunningServers, request: pytest.FixtureReque
         )
         for number in range(photos):  # large enough that a run can be met at work
             photo(site.uploads / f"items/{number}.jpg", width=1600, height=1200, seed=number)
+        monkeypatch.setenv("APP_DATABASE_URL", site.url)
         made = Living(tmp_path, site)
         request.addfinalizer(made.end)
         return made
