@@ -65,7 +65,7 @@ def _settle(instance: dg.DagsterInstance, record: RunRecord) -> str:
     if newer := _newer(instance, record):
         instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false"})
         return f"run {run.run_id} needs no retry: run {newer} came after it"
-    instance.add_run_tags(run.run_id, {REMINDED_TAG: f"{now:.0f}"})
+    instance.add_run_tags(run.run_id, {REMINDED_TAG: str(int(now))})
     instance.report_run_failed(run, "The retry of this run was lost; Dagster is reminded of it.")
     return f"the retry of run {run.run_id} was lost; Dagster is reminded of it"
 

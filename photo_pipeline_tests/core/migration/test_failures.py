@@ -1,4 +1,4 @@
-"""What fails is tried again by the rule of its class, and says so: photos in a run, batches by their count."""
+"""What fails is tried again by the rule of its class, and says so: photos in a run, batches by count."""
 
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -84,14 +84,14 @@ class Batch:
         """Let a run work on it and end so; return (state, failures, class)."""
         with self.site.project() as project:
             database = project.database
-            with suppress(type(error)) if error else nullcontext():
-                with (
-                    BatchLease(database, BATCH, run=new_run_id()) as lease,
-                    working_on(database, lease, state),
-                ):
-                    if error is not None:
-                        raise error
-                    (settle_forward if state is BatchState.RUNNING else settle_back)(database, lease)
+            with (
+                suppress(type(error)) if error else nullcontext(),
+                BatchLease(database, BATCH, run=new_run_id()) as lease,
+                working_on(database, lease, state),
+            ):
+                if error is not None:
+                    raise error
+                (settle_forward if state is BatchState.RUNNING else settle_back)(database, lease)
         ((found),) = self.site.execute("SELECT state, failures, error_class FROM pp_batch")
         return tuple(found)
 
