@@ -86,10 +86,14 @@ def test_a_job_runs_its_own_assets_and_no_others(job: str) -> None:
     assert {key.to_user_string() for key in selected} == JOBS[job]
 
 
-def test_the_cost_guard_looks_by_itself() -> None:
+def test_what_only_watches_runs_by_itself_and_what_launches_work_is_off_until_it_is_switched_on() -> None:
     sensors = {sensor.name: sensor for sensor in defs.sensors or []}
-    assert set(sensors) == {"cost_guard"}
-    assert sensors["cost_guard"].default_status is dg.DefaultSensorStatus.RUNNING
+    running, stopped = dg.DefaultSensorStatus.RUNNING, dg.DefaultSensorStatus.STOPPED
+    assert {name: sensor.default_status for name, sensor in sensors.items()} == {
+        "cost_guard": running,
+        "lost_retries": running,
+        "migration_driver": stopped,
+    }
 
 
 def test_the_schedules_are_off_until_they_are_switched_on() -> None:

@@ -38,7 +38,7 @@ def failure_table(counts: Mapping[str, int]) -> dg.TableMetadataValue:
     """Return quarantined photos by the class of their error, with the rule that it was tried again by."""
     names = ("class", "photos", "rule")
     records = [
-        dg.TableRecord({"class": kind, "photos": count, "rule": RULES[ErrorClass(kind)].sentence})
+        dg.TableRecord({"class": str(kind), "photos": count, "rule": RULES[ErrorClass(kind)].sentence})
         for kind, count in sorted(counts.items())
     ]
     columns = [dg.TableColumn(name, "int" if name == "photos" else "string") for name in names]

@@ -31,7 +31,7 @@ def explained_failures() -> Iterator[None]:
                 "cause": error.cause,
                 "fix": error.fix or "-",
                 "kind": type(error).__name__,
-                "class": error.error_class,
+                "class": str(error.error_class),
                 "rule": rule_of(error).sentence,
             },
             allow_retries=False,
