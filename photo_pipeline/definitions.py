@@ -39,6 +39,8 @@ from photo_pipeline.schedules import orphan_sweep, revalidation
 from photo_pipeline.schedules import reconcile_costs as daily_reconciliation
 from photo_pipeline.sensors.alerts import alerts, run_failures
 from photo_pipeline.sensors.cost_guard import cost_guard
+from photo_pipeline.sensors.lost_retries import lost_retries
+from photo_pipeline.sensors.migration_driver import migration_driver
 
 settings = PipelineSettings()
 
@@ -66,7 +68,7 @@ defs = dg.Definitions(
         *(orphan_cleanup, local_cleanup, delete_photos),
     ],
     schedules=[revalidation, orphan_sweep, daily_reconciliation],
-    sensors=[cost_guard, alerts, run_failures],
+    sensors=[cost_guard, migration_driver, lost_retries, alerts, run_failures],
     resources={
         "settings": settings,
         "database": ApplicationDatabase(settings=settings),

@@ -87,10 +87,16 @@ def test_a_job_runs_its_own_assets_and_no_others(job: str) -> None:
     assert {key.to_user_string() for key in selected} == JOBS[job]
 
 
-def test_the_sensors_look_by_themselves() -> None:
+def test_what_only_watches_runs_by_itself_and_what_launches_work_is_off_until_it_is_switched_on() -> None:
     sensors = {sensor.name: sensor for sensor in defs.sensors or []}
-    assert set(sensors) == {"cost_guard", "alerts", "run_failures"}
-    assert all(each.default_status is dg.DefaultSensorStatus.RUNNING for each in sensors.values())
+    running, stopped = dg.DefaultSensorStatus.RUNNING, dg.DefaultSensorStatus.STOPPED
+    assert {name: sensor.default_status for name, sensor in sensors.items()} == {
+        "alerts": running,
+        "cost_guard": running,
+        "lost_retries": running,
+        "migration_driver": stopped,
+        "run_failures": running,
+    }
 
 
 def test_the_schedules_are_off_until_they_are_switched_on() -> None:

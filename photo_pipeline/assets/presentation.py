@@ -13,12 +13,13 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.cost.budget import Budget
 from photo_pipeline.core.cost.hooks import s3_unit
 from photo_pipeline.core.cost.units import Unit
-from photo_pipeline.core.errors import PhotoError
+from photo_pipeline.core.errors import ErrorClass, PhotoError
 from photo_pipeline.core.imaging.decode import decode, fitting
 from photo_pipeline.core.imaging.header import read_header
 from photo_pipeline.core.migration.measured_quality import MeasuredQuality
 from photo_pipeline.core.migration.process import MadeSample
 from photo_pipeline.core.migration.row_rewrite import RowChange
+from photo_pipeline.core.retry_rules import RULES
 
 # The text is stored whole in the event log: at most 12 pictures of at most 8 KB (facts/dagster.md).
 MAX_PICTURES = 6
@@ -45,6 +46,17 @@ def requests_usd(requests: Mapping[str, int], config: PipelineConfig) -> float:
         listing = kind == "LIST"
         counts[s3_unit("ListObjectsV2" if listing else "", "GET" if listing else kind)] += count
     return Budget.of(config).prices.requests_usd(puts=counts[Unit.PUTS], gets=counts[Unit.GETS])
+
+
+def failure_table(counts: Mapping[str, int]) -> dg.TableMetadataValue:
+    """Return quarantined photos by the class of their error, with the rule that it was tried again by."""
+    names = ("class", "photos", "rule")
+    records = [
+        dg.TableRecord({"class": str(kind), "photos": count, "rule": RULES[ErrorClass(kind)].sentence})
+        for kind, count in sorted(counts.items())
+    ]
+    columns = [dg.TableColumn(name, "int" if name == "photos" else "string") for name in names]
+    return dg.MetadataValue.table(records, schema=dg.TableSchema(columns))
 
 
 def change_table(changes: Sequence[RowChange]) -> dg.TableMetadataValue:

@@ -4,7 +4,7 @@ import dagster as dg
 from pydantic import Field
 
 from photo_pipeline.assets.checksum_catalog import checksum_catalog
-from photo_pipeline.assets.presentation import before_after, quality_facts
+from photo_pipeline.assets.presentation import before_after, failure_table, quality_facts
 from photo_pipeline.assets.running import Stopwatch, explained_failures, leased_batch, log_progress
 from photo_pipeline.core.catalog.tables import BatchState
 from photo_pipeline.core.migration.process import process_batch
@@ -67,6 +67,8 @@ def processed_variants(
             "done": made.done,
             "reused": made.reused,
             "quarantined": made.quarantined,
+            "quarantined_by_class": failure_table(made.failures),
+            "retried": made.retried,
             "variants_made": made.variants_made,
             "source_bytes": made.source_bytes,
             "variant_bytes": made.variant_bytes,

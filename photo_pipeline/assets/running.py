@@ -13,6 +13,7 @@ from photo_pipeline.core.errors import PhotoPipelineError
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.state import working_on
 from photo_pipeline.core.progress import Progress
+from photo_pipeline.core.retry_rules import rule_of
 
 # Each log line is an event in Dagster's storage; one every few seconds is enough to follow a batch.
 _LOG_EVERY_S = 5.0
@@ -26,7 +27,13 @@ def explained_failures() -> Iterator[None]:
     except PhotoPipelineError as error:
         raise dg.Failure(
             description=str(error),
-            metadata={"cause": error.cause, "fix": error.fix or "-", "kind": type(error).__name__},
+            metadata={
+                "cause": error.cause,
+                "fix": error.fix or "-",
+                "kind": type(error).__name__,
+                "class": str(error.error_class),
+                "rule": rule_of(error).sentence,
+            },
             allow_retries=False,
         ) from error
 

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from photo_pipeline.assets import columns
-from photo_pipeline.assets.presentation import count_table, requests_usd
+from photo_pipeline.assets.presentation import count_table, failure_table, requests_usd
 from photo_pipeline.assets.processed_variants import processed_variants
 from photo_pipeline.assets.running import Stopwatch, explained_failures, leased_batch, log_progress
 from photo_pipeline.core.catalog.tables import BatchState
@@ -60,6 +60,7 @@ def s3_objects(
             "adopted": sent.adopted,
             "reused": sent.reused,
             "quarantined": sent.quarantined,
+            "quarantined_by_class": failure_table(sent.failures),
             "bytes_sent": sent.bytes,
             "proven_by": sent.verification or "earlier run",
             "store": sent.store or "not asked: everything was proven by an earlier run",

@@ -216,6 +216,9 @@ batch_table = sa.Table(
     sa.Column("lease_expires_at", UtcDateTime),
     sa.Column("checkpoint", sa.JSON),
     sa.Column("error", sa.Text),
+    sa.Column("error_class", sa.String(16)),  # a core.errors.ErrorClass; null while nothing has failed
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0"),  # since it last got through
+    sa.Column("failed_at", UtcDateTime),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("updated_at", UtcDateTime, nullable=False),
 )

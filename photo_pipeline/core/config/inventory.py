@@ -15,6 +15,13 @@ class InventorySettings(Settings):
 
 
 class BatchSettings(Settings):
-    """How photos are grouped into partitions."""
+    """How photos are grouped into partitions, and how the driver works through these."""
 
     size: int = Field(default=100, gt=0, le=10_000, description="Photo references per batch.")
+    at_once: int = Field(
+        default=2, gt=0, le=256, description="Batches that the sensor migration_driver lets run at once."
+    )
+    rescan: bool = Field(
+        default=True,
+        description="Whether that sensor also launches inventories, until one finds nothing left.",
+    )

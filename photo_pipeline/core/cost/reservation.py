@@ -17,7 +17,7 @@ from photo_pipeline.core.catalog.tables import reservation_table, utc_now
 from photo_pipeline.core.cost.budget import REFUSE_OVER, Budget, LimitState, Used
 from photo_pipeline.core.cost.standing import read_standing, take_turns
 from photo_pipeline.core.cost.units import Amounts, Unit
-from photo_pipeline.core.errors import BudgetError
+from photo_pipeline.core.errors import BudgetError, ForecastRefusedError
 
 LIFETIME: Final = timedelta(minutes=10)
 """How long a reservation lives without being drawn upon. A later draw asks the limits again."""
@@ -168,7 +168,7 @@ def _part(amounts: Amounts, thousandths: int) -> dict[Unit, int]:
 
 
 def _refusal(owner: str, over: LimitState, share: float) -> BudgetError:
-    return BudgetError(
+    return ForecastRefusedError(
         owner,
         cause=f"the cost guard refuses it: with it {over.promised_share:.0%} of a limit would be used, and "
         f"{share:.0%} may be ({over.sentence}, with this)",

@@ -5,7 +5,7 @@ are made once. How a variant is made belongs to `core.imaging`.
 """
 
 import stat
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -45,6 +45,7 @@ from photo_pipeline.core.migration.photos import (
 )
 from photo_pipeline.core.migration.watch import ControlWatch, heeding
 from photo_pipeline.core.progress import Progress, no_progress
+from photo_pipeline.core.retry_rules import after_tries, rule_of
 
 if TYPE_CHECKING:  # numpy and the encoders, 0.3 s, are loaded when there is something to make.
     from photo_pipeline.core.imaging.pool import ImageWorkers, PhotoTask
@@ -80,6 +81,8 @@ class Processed:
     done: int = 0
     reused: int = 0
     quarantined: int = 0
+    retried: int = 0
+    failures: Counter[str] = field(default_factory=Counter)  # quarantined photos by class of their error
     variants_made: int = 0
     source_bytes: int = 0
     variant_bytes: int = 0
@@ -198,6 +201,7 @@ class _BatchMaker:
         self._watch = ControlWatch(database)
         self._twins: dict[str, list[Photo]] = defaultdict(list)
         self._again: list[str] = []
+        self._failures: Counter[str] = Counter()
 
     def run(self, photos: list[Photo], workers: Workers, progress: Progress) -> None:
         for photo in photos:
@@ -213,10 +217,11 @@ class _BatchMaker:
             while missing:
                 for task, result in pool.process(self._tasks(missing)):
                     self._store(task, result)
-                    done += 1
+                    done += task.id not in self._again
                     progress("variants", done, total)
                     self._watch.check()
-                # Twins whose first file changed while it was worked on, to be made from another one's file.
+                # Those whose rule grants another try, and twins whose first file changed while it was worked
+                # on, to be made from another one's file.
                 missing = {name: missing[name] for name in self._again}
                 self._again = []
 
@@ -280,7 +285,7 @@ class _BatchMaker:
             self._again += [task.id] if twins else []
             return
         if isinstance(result, PhotoError):
-            self._fail(twins, result)
+            self._try_again_or_fail(task, twins, result)
             return
         with self._database.write() as connection:
             self._lease.hold(connection)
@@ -360,11 +365,21 @@ class _BatchMaker:
             MadeSample(twins[0].path, task.source, smallest.path, twins[0].size, min(full))
         )
 
+    def _try_again_or_fail(self, task: PhotoTask, twins: list[Photo], error: PhotoError) -> None:
+        """Put a photo that failed back once the others are made, as often as its error's rule says."""
+        self._failures[task.id] += 1
+        if self._failures[task.id] <= rule_of(error).retries:
+            self._outcome.retried += 1
+            self._again.append(task.id)
+            return
+        self._fail(twins, after_tries(error, self._failures[task.id]))
+
     def _fail(self, photos: list[Photo], error: PhotoError) -> None:
         with self._database.write() as connection:
             self._lease.hold(connection)
             quarantine(connection, photos, error)
         self._outcome.quarantined += len(photos)
+        self._outcome.failures[error.error_class] += len(photos)
 
     def settle_copies(self, copies: list[Photo]) -> None:
         """A resized copy needs no variants of its own; it goes where its row's primary photo goes."""

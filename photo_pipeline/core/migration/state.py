@@ -22,9 +22,16 @@ from photo_pipeline.core.catalog.tables import (
     rewrite_table,
     utc_now,
 )
-from photo_pipeline.core.errors import GuardRefusedError, PausedError, PhotoPipelineError
+from photo_pipeline.core.errors import (
+    ErrorClass,
+    ForecastRefusedError,
+    GuardRefusedError,
+    PausedError,
+    PhotoPipelineError,
+)
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.watch import read_wish, require_running
+from photo_pipeline.core.retry_rules import class_of
 
 _UNFINISHED = (PhotoState.PENDING, PhotoState.PROCESSED, PhotoState.UPLOADED)
 
@@ -37,6 +44,48 @@ class BatchStatus:
     state: str
     photos: dict[str, int]
     error: str | None
+    error_class: str | None = None
+    failures: int = 0
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What is written of a batch's work: why it stopped, and what that counts as (None: as no failure)."""
+
+    error: str | None = None
+    failure: ErrorClass | None = None
+    is_through: bool = False
+
+    def values(self) -> dict[str, Any]:
+        """Return the columns; a start or a pause leaves the count of failures as it is."""
+        if self.is_through:
+            return {"error": None, "error_class": None, "failures": 0}
+        if self.failure is None:
+            return {"error": self.error}
+        counted = {"failures": batch_table.c.failures + 1, "failed_at": utc_now()}
+        return {"error": self.error, "error_class": self.failure} | counted
+
+
+def _begun(lease: BatchLease, state: BatchState) -> _Outcome:
+    """Return what a start writes: failures on the way forward say nothing of the way back, and vice versa."""
+    # `completed` with failures: a rollback that left rows.
+    back = (BatchState.ROLLING_BACK, BatchState.COMPLETED)
+    forward = (BatchState.COMPLETED, BatchState.ROLLED_BACK)
+    before = lease.previous_state
+    turns = before in forward if state is BatchState.RUNNING else before not in back
+    return _Outcome(is_through=True) if turns else _Outcome()
+
+
+def _failed(error: BaseException) -> _Outcome:
+    """Return what an error counts as: a stop by a person, or by the cost guard's breaker, as no failure."""
+    if isinstance(error, PausedError) and not isinstance(error, ForecastRefusedError):
+        return _Outcome(str(error))
+    if isinstance(error, PhotoPipelineError):
+        return _Outcome(str(error), error.error_class)
+    if isinstance(error, Exception):
+        return _Outcome(f"ended by {type(error).__name__}; run it again to continue", class_of(error))
+    how = "interrupted" if isinstance(error, KeyboardInterrupt) else f"ended by {type(error).__name__}"
+    return _Outcome(f"{how}; run it again to continue")
 
 
 @contextmanager
@@ -60,18 +109,14 @@ def working_on(database: Database, lease: BatchLease, state: BatchState) -> Iter
     if forward:
         _require_wanted(database, lease)
     after_failure = BatchState.FAILED if forward else state
-    _set(database, lease, state, error=None)
+    _set(database, lease, state, _begun(lease, state))
     try:
         yield
     except PausedError as error:
-        _set(database, lease, BatchState.PAUSED if forward else state, error=str(error))
-        raise
-    except PhotoPipelineError as error:
-        _set(database, lease, after_failure, error=str(error))
+        _set(database, lease, BatchState.PAUSED if forward else state, _failed(error))
         raise
     except BaseException as error:
-        how = "interrupted" if isinstance(error, KeyboardInterrupt) else f"ended by {type(error).__name__}"
-        _set(database, lease, after_failure, error=f"{how}; run it again to continue")
+        _set(database, lease, after_failure, _failed(error))
         raise
 
 
@@ -81,7 +126,7 @@ def _require_wanted(database: Database, lease: BatchLease) -> None:
         require_running(database)
     except PausedError as error:
         if lease.previous_state == BatchState.RUNNING:
-            _set(database, lease, BatchState.PAUSED, error=str(error))
+            _set(database, lease, BatchState.PAUSED, _failed(error))
         raise
 
 
@@ -95,8 +140,7 @@ def settle_forward(database: Database, lease: BatchLease) -> BatchState:
     state = BatchState.FAILED if left else BatchState.COMPLETED
     if not left and counts[PhotoState.ROLLED_BACK] and not counts[PhotoState.MIGRATED]:
         state = BatchState.ROLLED_BACK
-    error = f"{left} photos are not migrated yet; run it again" if left else None
-    _set(database, lease, state, error=error)
+    _set(database, lease, state, _settled(left, "photos are not migrated yet; run it again"))
     return state
 
 
@@ -115,7 +159,7 @@ def settle_back(database: Database, lease: BatchLease) -> BatchState:
             )
         ).scalar_one()
     state = BatchState.COMPLETED if left else BatchState.ROLLED_BACK
-    _set(database, lease, state, error=f"{left} photos were not rolled back" if left else None)
+    _set(database, lease, state, _settled(left, "photos were not rolled back"))
     return state
 
 
@@ -131,7 +175,11 @@ def settle_partly_back(database: Database, lease: BatchLease) -> BatchState:
     return BatchState.ROLLING_BACK
 
 
-def _set(database: Database, lease: BatchLease, state: BatchState, *, error: str | None) -> None:
+def _settled(left: int, what: str) -> _Outcome:
+    return _Outcome(f"{left} {what}", ErrorClass.PROCESSING) if left else _Outcome(is_through=True)
+
+
+def _set(database: Database, lease: BatchLease, state: BatchState, outcome: _Outcome) -> None:
     def change(connection: Connection) -> None:
         # Whoever changes both takes the migration's row before a batch's, as inventories do.
         read_wish(connection, lock=True)
@@ -139,7 +187,7 @@ def _set(database: Database, lease: BatchLease, state: BatchState, *, error: str
         connection.execute(
             sa.update(batch_table)
             .where(batch_table.c.key == lease.batch)
-            .values(state=state, error=error, updated_at=utc_now())
+            .values(state=state, updated_at=utc_now(), **outcome.values())
         )
         refresh_migration(connection)
 
@@ -191,7 +239,18 @@ def batch_statuses(database: Database) -> list[BatchStatus]:
         for key, state, count in connection.execute(grouped):
             by_batch.setdefault(key, {})[state] = count
         rows = connection.execute(sa.select(batch_table).order_by(batch.priority, batch.key)).all()
-    return [BatchStatus(row.key, row.state, by_batch.get(row.key, {}), row.error) for row in rows]
+    return [
+        BatchStatus(row.key, row.state, by_batch.get(row.key, {}), row.error, row.error_class, row.failures)
+        for row in rows
+    ]
+
+
+def batch_keys(database: Database) -> list[str]:
+    """Return the keys of all batches, in running order."""
+    columns = batch_table.c
+    with database.read() as connection:
+        query = sa.select(columns.key).order_by(columns.priority, columns.key)
+        return list(connection.execute(query).scalars())
 
 
 def refresh_migration(connection: Connection) -> None:

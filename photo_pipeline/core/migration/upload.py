@@ -4,7 +4,7 @@ Nothing counts as uploaded because a request succeeded; how one object is brough
 """
 
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -73,6 +73,7 @@ class Uploaded:
     verification: str = ""
     store: str = ""  # what the probe says of the server, in a sentence
     requests: dict[str, int] = field(default_factory=dict)
+    failures: Counter[str] = field(default_factory=Counter)  # quarantined photos by class of their error
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def count(self, kind: str) -> None:
@@ -292,6 +293,7 @@ class _BatchUploader:
             self._lease.hold(connection)
             quarantine(connection, sharing, error)
         self._outcome.quarantined += len(sharing)
+        self._outcome.failures[error.error_class] += len(sharing)
 
     def _record(self, proven: list[Brought]) -> None:
         """Write down what is proven, and forget it from the list."""

@@ -10,7 +10,7 @@ from photo_pipeline.core.cost import ledger
 from photo_pipeline.core.cost.budget import Budget
 from photo_pipeline.core.cost.pricing import usd
 from photo_pipeline.core.cost.standing import read_used
-from photo_pipeline.core.cost.units import Unit, month_of
+from photo_pipeline.core.cost.units import Amounts, Unit, month_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,9 @@ def collect_costs(connection: Connection, config: PipelineConfig) -> Costs:
     budget, now = Budget.of(config), utc_now()
     used = read_used(connection, now)
     this_month = {unit: amount for unit, amount in used.month.items() if unit is not Unit.STORED_BYTES}
-    by_month = {**used.earlier, **({month_of(now): this_month} if any(this_month.values()) else {})}
+    by_month: dict[str, Amounts] = dict(used.earlier)
+    if any(this_month.values()):
+        by_month[month_of(now)] = this_month
     months = tuple(
         MonthCost(month, {str(unit): amount for unit, amount in amounts.items()}, usd(amounts, budget.prices))
         for month, amounts in sorted(by_month.items(), reverse=True)

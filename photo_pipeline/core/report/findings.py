@@ -12,6 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog.tables import GONE, PhotoClass, PhotoState, photo_table, validation_table
+from photo_pipeline.core.errors import ErrorClass
+from photo_pipeline.core.retry_rules import RULES, class_of_type
 
 VALIDATION_FAILED = "validation_failed"
 
@@ -35,13 +37,19 @@ class Finding:
 
 @dataclass(frozen=True)
 class FindingGroup:
-    """All findings of one reason: `count` of them, of which `findings` lists the first ones."""
+    """All findings of one reason: `count` of them, of which `findings` lists the first ones.
+
+    `error_class` and `rule` say what kind of failure it is and how often it was tried; None for what the
+    inventory or the validation found, which is no failure of ours.
+    """
 
     reason: str
     title: str
     fix: str
     count: int
     findings: tuple[Finding, ...]
+    error_class: ErrorClass | None = None
+    rule: str | None = None
 
 
 @dataclass(frozen=True)
@@ -234,8 +242,15 @@ def _group(connection: Connection, reason: str, count: int, share: int, *, after
     else:
         query = sa.select(photo_table).where(photo.state.not_in(GONE), _reason() == reason)
     rows = connection.execute(query.where(photo.id > after).order_by(photo.id).limit(share))
+    kind = None if reason in (*_PROBLEM_CLASSES, VALIDATION_FAILED) else class_of_type(reason)
     return FindingGroup(
-        reason, guide.title, guide.fix, count, tuple(_finding(row, reason, guide) for row in rows)
+        reason,
+        guide.title,
+        guide.fix,
+        count,
+        tuple(_finding(row, reason, guide) for row in rows),
+        error_class=kind,
+        rule=RULES[kind].sentence if kind else None,
     )
 
 

@@ -191,7 +191,8 @@ def times(connection: Connection, inventoried_at: datetime | None) -> Times:
         )
     ).one()
     validated = connection.execute(sa.select(first(checked.checked_at), last(checked.checked_at))).one()
-    return Times(inventoried_at, *made, *written, *validated)
+    instants: list[datetime | None] = [inventoried_at, *made, *written, *validated]
+    return Times(*instants)
 
 
 def counted(connection: Connection, grouped: sa.Select[Any]) -> dict[str, int]:

@@ -23,7 +23,7 @@ from obstore.exceptions import (
 )
 
 from photo_pipeline.core.aws_errors import error_code, http_status
-from photo_pipeline.core.errors import StoreError, StoreRefusedError
+from photo_pipeline.core.errors import StoreError, StoreRefusedError, StoreUnreachableError
 
 _DENIED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
 # Answers below 500 that say nothing of the request itself: it was damaged or held up on its way.
@@ -36,6 +36,8 @@ _TRANSIENT_CODES = {
     "Throttling",
 }
 _NOT_IMPLEMENTED = 501
+# In the place of a code, where no answer came.
+_NO_ANSWER = "no answer"
 _MISSING_CODES = {"404", "NoSuchKey", "NoSuchVersion", "NoSuchUpload", "NotFound"}
 _REFUSED_CONDITION_CODES = {"412", "PreconditionFailed"}
 
@@ -108,7 +110,16 @@ def store_errors(thing: str) -> Iterator[None]:
     except (BotoCoreError, BaseError) as error:
         denied = isinstance(error, PermissionDeniedError | UnauthenticatedError)
         text = " ".join(str(error).partition("Debug source")[0].split())
-        raise _request_error(thing, "AccessDenied" if denied else "", text) from error
+        code = "AccessDenied" if denied else _NO_ANSWER if _is_without_answer(error) else ""
+        raise _request_error(thing, code, text) from error
+
+
+def _is_without_answer(error: BotoCoreError | BaseError) -> bool:
+    """Return whether the request failed on its way: what the server answered, if anything, is not known."""
+    if isinstance(error, BotoCoreError):
+        return isinstance(error, ConnectionError | HTTPClientError)
+    # obstore tells the two apart in its text only: "HTTP error: …" or "Server returned …".
+    return isinstance(error, GenericError) and "HTTP error" in str(error).partition("Debug source")[0]
 
 
 def _request_error(thing: str, code: str, text: str) -> StoreError:
@@ -117,4 +128,5 @@ def _request_error(thing: str, code: str, text: str) -> StoreError:
         fix = "check the credentials and the bucket's permissions, then run again"
         return StoreRefusedError(thing, cause=cause, fix=fix)
     fix = "check the network and the server, then run again: what is stored is kept"
-    return StoreError(thing, cause=cause, fix=fix)
+    kind = StoreUnreachableError if code == _NO_ANSWER else StoreError
+    return kind(thing, cause=cause, fix=fix)

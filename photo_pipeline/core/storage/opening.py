@@ -11,7 +11,7 @@ from botocore.exceptions import (
 
 from photo_pipeline.core.aws_errors import CREDENTIAL_ERRORS, credential_error, http_status
 from photo_pipeline.core.config import StoreSettings
-from photo_pipeline.core.errors import ConfigurationError, StoreError
+from photo_pipeline.core.errors import ConfigurationError, StoreError, StoreUnreachableError
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def opening_errors(settings: StoreSettings) -> Iterator[None]:
     except (ParamValidationError, ValueError) as error:
         raise _malformed(error) from error
     except BotoCoreError as error:
-        raise _unreachable(settings, error) from error
+        raise _unreachable(settings, error, StoreUnreachableError) from error
 
 
 def _bucket_error(settings: StoreSettings, error: ClientError) -> ConfigurationError | StoreError:
@@ -54,7 +54,7 @@ def _bucket_error(settings: StoreSettings, error: ClientError) -> ConfigurationE
             cause=f"the store answers HTTP {status} in region {settings.region!r}",
             fix="set store.region to the bucket's region",
         )
-    return _unreachable(settings, error)
+    return _unreachable(settings, error, StoreError)
 
 
 def _malformed(error: Exception) -> ConfigurationError:
@@ -65,8 +65,8 @@ def _malformed(error: Exception) -> ConfigurationError:
     )
 
 
-def _unreachable(settings: StoreSettings, error: Exception) -> StoreError:
-    return StoreError(
+def _unreachable(settings: StoreSettings, error: Exception, kind: type[StoreError]) -> StoreError:
+    return kind(
         f"object store {settings.endpoint_url or 'AWS S3'}",
         cause=f"it does not answer ({' '.join(str(error).split())[:200]})",
         fix="check store.endpoint_url and that the server is up, then run again",
