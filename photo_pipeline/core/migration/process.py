@@ -365,7 +365,7 @@ class _BatchMaker:
             MadeSample(twins[0].path, task.source, smallest.path, twins[0].size, min(full))
         )
 
-    def _try_again_or_fail(self, task: PhotoTask, twins: list[Photo], error: PhotoError) -> None:
+    def _try_again_or_fail(self, task: "PhotoTask", twins: list[Photo], error: PhotoError) -> None:
         """Put a photo that failed back once the others are made, as often as its error's rule says."""
         self._failures[task.id] += 1
         if self._failures[task.id] <= rule_of(error).retries:

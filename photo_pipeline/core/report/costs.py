@@ -47,7 +47,9 @@ def collect_costs(connection: Connection, config: PipelineConfig) -> Costs:
         return Costs()
     budget, now = Budget.of(config), utc_now()
     used = read_used(connection, now)
-    this_month = {unit: amount for unit, amount in used.month.items() if unit is not Unit.STORED_BYTES}
+    this_month: dict[Unit, int] = {
+        unit: amount for unit, amount in used.month.items() if unit is not Unit.STORED_BYTES
+    }
     by_month: dict[str, Amounts] = dict(used.earlier)
     if any(this_month.values()):
         by_month[month_of(now)] = this_month
