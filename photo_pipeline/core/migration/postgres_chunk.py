@@ -71,7 +71,8 @@ class PostgresChunks:
         fixed |= {
             "state_": PhotoState.MIGRATED.value,
             "expected_": self._expected,
-            "table_": connection.dialect.identifier_preparer.format_table(many.table),
+            # As a value: the driver's own spelling of % is for the text of a statement.
+            "table_": connection.dialect.identifier_preparer.format_table(many.table).replace("%%", "%"),
         }
         statement = _statement(_Shape(many.table, many.key, cells.changed, cells.named))
         done = connection.execute(statement, _parameters(cells) | fixed).one()

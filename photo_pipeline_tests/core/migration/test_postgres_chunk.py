@@ -19,7 +19,7 @@ from photo_pipeline.core.migration.postgres_chunk import PostgresChunks
 from photo_pipeline_tests.conftest import MakeSite
 
 TABLE = (
-    'CREATE TABLE "Order Lines" ("Select" VARCHAR(20), "no" INTEGER, "URL %s" TEXT, "pp_old_0" TEXT, '
+    'CREATE TABLE "Order % Lines" ("Select" VARCHAR(20), "no" INTEGER, "URL %s" TEXT, "pp_old_0" TEXT, '
     'a0 NUMERIC(6,2), r REAL, "pp_given" CHAR(4))'
 )
 ROWS = [
@@ -50,7 +50,7 @@ def chunk(make_site: MakeSite) -> Any:
     with site.project() as project:
         database = project.database
         ensure_schema(database)
-        table = database.table("Order Lines")
+        table = database.table("Order % Lines")
         many = ManyRows(table, ["Select", "no"], is_sqlite=False)
         with database.write() as connection:
             names = table.columns.keys()
@@ -100,7 +100,7 @@ def _row(database: Database, many: ManyRows, photos: list[Photo]) -> PlainRow:
 def _left(database: Database) -> dict[str, Any]:
     with database.read() as connection:
         rows = connection.execute(
-            sa.text('SELECT "no", "URL %s", a0, r, "pp_given" FROM "Order Lines" ORDER BY 1')
+            sa.text('SELECT "no", "URL %s", a0, r, "pp_given" FROM "Order % Lines" ORDER BY 1')
         )
         photos = connection.execute(sa.text("SELECT id, state, new_value, recipe FROM pp_photo ORDER BY id"))
         ledger = connection.execute(
@@ -140,7 +140,7 @@ def test_odd_names_keys_and_values_are_found_compared_set_and_listed_as_stored(c
 def test_the_comparison_is_what_keeps_an_edit(chunk: Chunk, edit: str) -> None:
     """An edit between the read and the write is found by the statement itself; the other rows are written."""
     with chunk.database.write() as connection:
-        connection.exec_driver_sql(f'UPDATE "Order Lines" SET {edit.replace("%", "%%")} WHERE "no" = 1')
+        connection.exec_driver_sql(f'UPDATE "Order %% Lines" SET {edit.replace("%", "%%")} WHERE "no" = 1')
         written = chunk.write(connection)
     assert [row.key[1] for row in written.rows] == ["2", "3"]
     left = _left(chunk.database)
@@ -151,13 +151,13 @@ def test_the_comparison_is_what_keeps_an_edit(chunk: Chunk, edit: str) -> None:
 
 def test_nothing_is_written_where_no_row_is_as_it_was(chunk: Chunk) -> None:
     with chunk.database.write() as connection:
-        connection.exec_driver_sql('DELETE FROM "Order Lines"')
+        connection.exec_driver_sql('DELETE FROM "Order %% Lines"')
         written = chunk.write(connection)
     assert (written.rows, written.entries.ids, _left(chunk.database)["ledger"]) == ([], [], [])
 
 
 UNUSUAL = {
-    "two rows under one key": ['INSERT INTO "Order Lines" SELECT * FROM "Order Lines" WHERE "no" = 2'],
+    "two rows under one key": ['INSERT INTO "Order % Lines" SELECT * FROM "Order % Lines" WHERE "no" = 2'],
     "a photo in another state": [
         "UPDATE pp_photo SET state = 'pending' WHERE \"column\" = 'pp_old_0' AND id % 3 = 0"
     ],
@@ -167,12 +167,12 @@ UNUSUAL = {
     "a trigger before": [
         "CREATE FUNCTION bend() RETURNS trigger LANGUAGE plpgsql AS "
         '$$ BEGIN NEW."URL %s" = NEW."URL %s" || \'#\'; RETURN NEW; END $$',
-        'CREATE TRIGGER bend BEFORE UPDATE ON "Order Lines" FOR EACH ROW EXECUTE FUNCTION bend()',
+        'CREATE TRIGGER bend BEFORE UPDATE ON "Order % Lines" FOR EACH ROW EXECUTE FUNCTION bend()',
     ],
     "a trigger after": [
         "CREATE FUNCTION bend() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF pg_trigger_depth() = 1 THEN "
-        'UPDATE "Order Lines" SET a0 = 8 WHERE "no" = NEW."no"; END IF; RETURN NULL; END $$',
-        'CREATE TRIGGER bend AFTER UPDATE ON "Order Lines" FOR EACH ROW EXECUTE FUNCTION bend()',
+        'UPDATE "Order % Lines" SET a0 = 8 WHERE "no" = NEW."no"; END IF; RETURN NULL; END $$',
+        'CREATE TRIGGER bend AFTER UPDATE ON "Order % Lines" FOR EACH ROW EXECUTE FUNCTION bend()',
     ],
 }
 
@@ -192,6 +192,6 @@ def test_a_trigger_that_changes_nothing_of_it_does_no_harm(chunk: Chunk) -> None
             "CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
         )
         connection.exec_driver_sql(
-            'CREATE TRIGGER look AFTER UPDATE ON "Order Lines" FOR EACH ROW EXECUTE FUNCTION look()'
+            'CREATE TRIGGER look AFTER UPDATE ON "Order %% Lines" FOR EACH ROW EXECUTE FUNCTION look()'
         )
         assert len(chunk.write(connection).rows) == 3
