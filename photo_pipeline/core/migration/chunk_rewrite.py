@@ -8,23 +8,24 @@ cause are left over.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from photo_pipeline.core.catalog.bulk import Row
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.faults import Fault, fault_of
-from photo_pipeline.core.catalog.raw import RawValue
 from photo_pipeline.core.catalog.tables import PhotoState, utc_now
 from photo_pipeline.core.config import PipelineConfig
-from photo_pipeline.core.migration.chunk_ledger import ChunkLedger
+from photo_pipeline.core.migration.chunk_cells import ChunkWriter, UnusualError
 from photo_pipeline.core.migration.ledger_audit import WrittenEntries, last_ledger_id
 from photo_pipeline.core.migration.many_rows import ManyRows, can_do_many, findable_keys
 from photo_pipeline.core.migration.photos import LocalFiles, ObjectNaming, Photo
 from photo_pipeline.core.migration.plain_rows import PlainRow, PlainRows
+from photo_pipeline.core.migration.postgres_chunk import PostgresChunks
 from photo_pipeline.core.migration.row_rewrite import RowChange, RowCounts, RowRewriter
+from photo_pipeline.core.migration.sqlite_chunk import SqliteChunks
 from photo_pipeline.core.migration.values import RowValues
 
 Rows = Sequence[list[Photo]]
@@ -33,10 +34,6 @@ Rows = Sequence[list[Photo]]
 # Where a chunk meets something unusual, so few rows around it are rewritten one by one.
 _FEW = 16
 _SAMPLES = 10
-
-
-class _UnusualError(Exception):
-    """The database did not do to each row what was asked; fewer rows at once will tell which, and why."""
 
 
 @dataclass
@@ -89,7 +86,8 @@ class ChunkRewriter:
             database, config, naming, objects, batch=batch, run=run, expected_state=expected_state
         )
         self._sources: dict[str, _Source] = {}
-        self._ledger: ChunkLedger | None = None
+        kind = SqliteChunks if database.is_sqlite else PostgresChunks
+        self._writer: ChunkWriter = kind(batch=batch, run=run, expected=expected_state)
 
     def rewrite(
         self,
@@ -132,7 +130,7 @@ class ChunkRewriter:
         try:
             with connection.begin_nested():
                 plain = self._rewrite_plain(connection, rows, leading, written)
-        except (_UnusualError, DBAPIError) as error:
+        except (UnusualError, DBAPIError) as error:
             fault = fault_of(error) if isinstance(error, DBAPIError) else Fault.ROW
             if fault in (Fault.AGAIN, Fault.DATABASE):
                 raise
@@ -153,41 +151,47 @@ class ChunkRewriter:
     def _rewrite_plain(
         self, connection: Connection, rows: Rows, leading: Mapping[str, Photo], written: WrittenEntries
     ) -> list[PlainRow]:
-        """Rewrite those rows of one source that are plain; return them."""
+        """Rewrite those rows of one source that are plain and unedited; return them."""
         source, now = self._source(rows[0][0].source), utc_now()
         by_key = {photos[0].row_key: photos for photos in rows if not self._lost_file(photos)}
         keys = findable_keys(list(by_key), is_sqlite=self._database.is_sqlite)
-        if not keys:
-            return []
-        found = source.many.read(connection, source.plain.columns, list(keys.values()))
+        cells = self._cells(
+            connection, source, {key: by_key[row_key] for row_key, key in keys.items()}, leading
+        )
         plain = []
         for row_key, key in keys.items():
-            cells = found.get(key)
-            if cells is not None:
+            if key in cells:
                 photos = by_key[row_key]
                 primary = leading.get(photos[0].row_id)
-                row = source.plain.plan(connection, photos, primary, key, cells, now)
+                row = source.plain.plan(connection, photos, primary, key, cells[key], now)
                 if row is not None:
                     plain.append(row)
-        if plain:
-            self._swap(connection, source.many, plain)
-            self._record(connection, source.name, plain, now, written)
-        return plain
+        done = self._writer.write(connection, source.name, source.many, plain, now)
+        written.add(done.entries)
+        return done.rows
 
-    def _record(
+    def _cells(
         self,
         connection: Connection,
-        source: str,
-        plain: list[PlainRow],
-        now: datetime,
-        written: WrittenEntries,
-    ) -> None:
-        if self._ledger is None:
-            self._ledger = ChunkLedger(connection, batch=self._batch, run=self._run, expected=self._expected)
-        entries = self._ledger.record(connection, source, plain, now)
-        if entries is None:
-            raise _UnusualError
-        written.add(entries)
+        source: _Source,
+        rows: Mapping[Row, list[Photo]],
+        leading: Mapping[str, Photo],
+    ) -> dict[Row, Row | None]:
+        """Return what the rows hold by key, None for what is not read; left out are those that cannot be set.
+
+        PostgreSQL's compare-and-swap leaves out by itself what is locked, edited or gone; there a row is read
+        only where it takes more to tell what becomes of it.
+        """
+        is_sqlite, needs = self._database.is_sqlite, source.plain.needs_cells
+        read = [
+            key for key, photos in rows.items() if is_sqlite or needs(photos, leading.get(photos[0].row_id))
+        ]
+        cells: dict[Row, Row | None] = {} if len(read) == len(rows) else dict.fromkeys(rows)
+        for key in read if cells else ():
+            del cells[key]
+        if read:
+            cells.update(source.many.read(connection, source.plain.columns, read))
+        return cells
 
     def _source(self, name: str) -> _Source:
         if name not in self._sources:
@@ -205,40 +209,6 @@ class ChunkRewriter:
         """Return whether another file is there now for one of the row's photos."""
         # Once a row shows the store its file may go: the objects are those of the file that it had.
         return self._expected is not PhotoState.MIGRATED and any(map(self._files.changed, photos))
-
-    def _swap(self, connection: Connection, many: ManyRows, plain: Sequence[PlainRow]) -> None:
-        """Set every row, each by a compare-and-swap, and read back what the database stored."""
-        alike: dict[tuple[str, ...], list[PlainRow]] = {}
-        for row in plain:
-            alike.setdefault(tuple(row.changed), []).append(row)
-        for names, group in alike.items():
-            cells = [
-                (*row.key, *[row.before[name] for name in names], *row.changed.values()) for row in group
-            ]
-            if many.swap(connection, names, cells) != len(group):
-                raise _UnusualError
-            if many.hold(connection, names, [(*row.key, *row.changed.values()) for row in group]):
-                for row in group:
-                    row.stored = {name: _as_text(value) for name, value in row.changed.items()}
-                continue
-            stored = many.read(connection, names, [row.key for row in group], lock=False)
-            for row in group:
-                row.stored = dict(zip(names, stored.get(row.key, ()), strict=False))
-                if row.stored != row.changed and not _is_converted(row):
-                    raise _UnusualError
-
-
-def _as_text(value: RawValue) -> RawValue:
-    """Return the value in the form in which PostgreSQL would give it back, letter for letter."""
-    return value if value is None or type(value) is str else str(value)
-
-
-def _is_converted(row: PlainRow) -> bool:
-    """Return whether the database keeps the photos' cells as they were written."""
-    if len(row.stored) != len(row.changed):
-        return False
-    own = {str(photo.column) for photo in row.photos}
-    return all(row.stored[name] == value for name, value in row.changed.items() if name in own)
 
 
 def _sample(row: PlainRow) -> RowChange:

@@ -68,7 +68,7 @@ class WrittenEntries:
     @classmethod
     def alike(
         cls,
-        rows: Sequence[Sequence[Any]],
+        rows: Iterable[Sequence[Any]],
         *,
         batch: str,
         source: str,
@@ -79,7 +79,7 @@ class WrittenEntries:
 
         In a fifth of the time of `of`, for the same lines.
         """
-        spell = encode_basestring_ascii
+        rows, spell = list(rows), encode_basestring_ascii
         of, at = f"{spell(batch)},", f",{spell(source)},"
         end = f",{spell(run)},{_as_json(applied_at)}]\n"
         types = {kind: spell(kind) for kind in ("null", "text", "integer", "real", "blob")}

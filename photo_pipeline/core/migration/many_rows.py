@@ -1,12 +1,12 @@
-"""Reads and sets many rows of one application table at once, each found by its key.
+"""Reads, compares and (on SQLite) sets many rows of one application table at once, each found by its key.
 
-Compares as `ledger.swap` does; finds only keys that an ordinary comparison finds. What may be set is
-decided by `chunk_rewrite`.
+Compares as `ledger.swap` does; finds only keys that an ordinary comparison finds. PostgreSQL's rows are set
+by `postgres_chunk`, with all else that belongs to it.
 """
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -41,8 +41,8 @@ class ManyRows:
     """Rows of one table; the connection is the caller's write transaction each time."""
 
     def __init__(self, table: sa.Table, key: Sequence[str], *, is_sqlite: bool) -> None:
-        self._table = table
-        self._key_columns = tuple(key)
+        self.table = table
+        self.key = tuple(key)
         self._is_sqlite = is_sqlite
 
     def read(
@@ -53,8 +53,8 @@ class ManyRows:
         Left out is a row that is gone, that the application keeps locked, that shares its key with another
         one, or whose key the database spells differently.
         """
-        width = len(self._key_columns)
-        query = _read(self._table, self._key_columns, tuple(names), is_sqlite=self._is_sqlite, lock=lock)
+        width = len(self.key)
+        query = _read(self.table, self.key, tuple(names), is_sqlite=self._is_sqlite, lock=lock)
         if self._is_sqlite:
             parameters = {"keys": json.dumps([key[0] for key in keys] if width == 1 else keys)}
         else:
@@ -72,32 +72,33 @@ class ManyRows:
     def swap(self, connection: Connection, names: Sequence[str], rows: list[Row]) -> int:
         """Set those columns of each row where all of them hold what they held; return how many were set.
 
+        On SQLite only.
+
         Args:
             connection: The caller's write transaction.
             names: The columns.
             rows: Each with its key, the values that the columns must still have, and then the new ones.
         """
-        change = _swap(self._table, self._key_columns, tuple(names), connection.dialect)
-        if isinstance(change, ManyTimes):
-            return change.run(connection, rows)
-        parameters = _parameters(len(self._key_columns), len(names))
-        return connection.execute(change, arrays(parameters, rows)).rowcount
+        return _swap(self.table, self.key, tuple(names), connection.dialect).run(connection, rows)
+
+    def may_change_by_itself(self, connection: Connection) -> bool:
+        """Return whether a trigger or a foreign key to itself may change the table's rows; on SQLite only.
+
+        Asked in the write transaction, which keeps new triggers out.
+        """
+        return bool(connection.execute(_acting(self.table)).scalar_one())
 
     def hold(self, connection: Connection, names: Sequence[str], rows: list[Row]) -> bool:
-        """Return whether each row is known to hold, letter for letter, what is given for those columns.
-
-        False says nothing: SQLite is not asked, where reading the rows takes no longer than the question.
+        """Return whether each row holds, letter for letter, what is given for those columns; PostgreSQL only.
 
         Args:
             connection: The caller's write transaction.
             names: The columns.
             rows: Each with its key and the values, in the form of `read`.
         """
-        if self._is_sqlite:
-            return False
-        query = _count_of_holding(self._table, self._key_columns, tuple(names))
+        query = _count_of_holding(self.table, self.key, tuple(names))
         # Bound like the values that a swap compares with.
-        parameters = arrays(_parameters(len(self._key_columns), len(names))[: len(rows[0])], rows)
+        parameters = arrays(_parameters(len(self.key), len(names))[: len(rows[0])], rows)
         return int(connection.execute(query, parameters).scalar_one()) == len(rows)
 
 
@@ -125,36 +126,32 @@ def _parameters(keys: int, columns: int) -> list[str]:
 
 # Compiling takes as long as some hundred rows, and each batch asks for the same few.
 @lru_cache(maxsize=256)
-def _swap(
-    table: sa.Table, key: tuple[str, ...], names: tuple[str, ...], dialect: sa.Dialect
-) -> ManyTimes | sa.Update:
+def _swap(table: sa.Table, key: tuple[str, ...], names: tuple[str, ...], dialect: sa.Dialect) -> ManyTimes:
+    """Return the swap of one row. Values and their storage classes are compared, as `raw.equals` does."""
     keys, columns = [table.columns[name] for name in key], [table.columns[name] for name in names]
     parameters = _parameters(len(key), len(names))
-    if dialect.name == "sqlite":
-        return ManyTimes(dialect, _swap_of_one(table, keys, columns, parameters), parameters)
-    values = unnested(dict.fromkeys(parameters, sa.Text()))
-    return (
-        sa.update(table)
-        .where(*_same_key(keys, values), *_same_values(columns, values))
-        .values({column: sa.cast(values.c[_new(i)], column.type) for i, column in enumerate(columns)})
-    )
-
-
-def _swap_of_one(
-    table: sa.Table, keys: list[sa.Column[Any]], columns: list[sa.Column[Any]], parameters: list[str]
-) -> sa.Update:
-    """Return the swap on SQLite. Values and their storage classes are compared, as `raw.equals` does."""
     bound = {name: sa.bindparam(name, type_=sa.types.NullType()) for name in parameters}
     same: list[ColumnElement[bool]] = []
     for i, column in enumerate(columns):
         same.append(column.op("IS")(bound[_old(i)]))
         same.append(sa.func.typeof(column) == sa.func.typeof(bound[_old(i)]))
     found = [column == bound[_key(i)] for i, column in enumerate(keys)]
-    return (
-        sa.update(table)
-        .where(*found, *same)
-        .values({column: bound[_new(i)] for i, column in enumerate(columns)})
+    new = {column: bound[_new(i)] for i, column in enumerate(columns)}
+    return ManyTimes(dialect, sa.update(table).where(*found, *same).values(new), parameters)
+
+
+@lru_cache(maxsize=256)
+def _acting(table: sa.Table) -> sa.Select[Any]:
+    """Return the question whether the table has a trigger, or a foreign key that follows its own updates."""
+    schema = sa.table("sqlite_master", sa.column("type"), sa.column("tbl_name"), schema=table.schema)
+    triggers = sa.select(sa.literal(1)).where(
+        schema.c.type == "trigger", schema.c.tbl_name.collate("NOCASE") == table.name
     )
+    keys = sa.func.pragma_foreign_key_list(table.name).table_valued("table", "on_update", name="f")
+    own = sa.select(sa.literal(1)).where(
+        keys.c.table.collate("NOCASE") == table.name, keys.c.on_update != "NO ACTION"
+    )
+    return sa.select(sa.or_(triggers.exists(), own.exists()))
 
 
 @lru_cache(maxsize=256)
@@ -162,7 +159,7 @@ def _count_of_holding(table: sa.Table, key: tuple[str, ...], names: tuple[str, .
     keys, columns = [table.columns[name] for name in key], [table.columns[name] for name in names]
     parameters = _parameters(len(key), len(names))[: len(key) + len(names)]
     values = unnested(dict.fromkeys(parameters, sa.Text()))
-    same = sa.and_(*_same_key(keys, values), *_same_values(columns, values))
+    same = sa.and_(*same_key(keys, values.c, _key), *_same_values(columns, values))
     return sa.select(sa.func.count()).select_from(table.join(values, same))
 
 
@@ -172,8 +169,11 @@ def _same_values(columns: Sequence[sa.Column[Any]], values: sa.TableValuedAlias)
     ]
 
 
-def _same_key(keys: Sequence[sa.Column[Any]], values: sa.TableValuedAlias) -> list[ColumnElement[bool]]:
-    return [column == sa.cast(values.c[_key(i)], column.type) for i, column in enumerate(keys)]
+def same_key(
+    keys: Sequence[sa.Column[Any]], values: Any, called: Callable[[int], str]
+) -> list[ColumnElement[bool]]:
+    """Return the condition that finds the row whose key columns have the texts that are `called` so."""
+    return [column == sa.cast(values[called(i)], column.type) for i, column in enumerate(keys)]
 
 
 @lru_cache(maxsize=256)
@@ -187,7 +187,7 @@ def _read(
     )
     if not is_sqlite:
         wanted = unnested({_key(i): sa.Text() for i in range(len(keys))})
-        query = query.select_from(table.join(wanted, sa.and_(*_same_key(keys, wanted))))
+        query = query.select_from(table.join(wanted, sa.and_(*same_key(keys, wanted.c, _key))))
         return query.with_for_update(of=table, skip_locked=True) if lock else query
     each = sa.func.json_each(sa.bindparam("keys", type_=sa.Text)).table_valued("value", name="v")
     if len(keys) == 1:

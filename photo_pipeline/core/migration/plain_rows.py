@@ -5,7 +5,7 @@ Computes only, and quickly: whatever takes more than setting whole cells is answ
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -32,23 +32,19 @@ class PlainRow:
 
     Attributes:
         photos: Its photos that are ready; each is a column's whole value.
-        primary: The photo that its resized copies are copies of.
         key: Its key values.
-        before: Its cells by column, of all columns that a rewrite may change.
-        changed: Those that become something else, and what.
-        named: The photo that each photo's own column names, by id.
+        before: What its cells hold: those of `changed` and those of `named`.
+        changed: The cells that become something else, and what (on PostgreSQL its text form).
+        named: The column that names each of the photos, and the photo's id.
         recipes: For each photo, of the objects that its new value names.
-        stored: What the database made of the changed cells.
     """
 
     photos: list[Photo]
-    primary: Photo | None
     key: Row
     before: dict[str, RawValue]
     changed: dict[str, RawValue]
     named: dict[str, int]
     recipes: list[str]
-    stored: dict[str, RawValue] = field(default_factory=dict)
 
 
 class PlainRows:
@@ -85,17 +81,35 @@ class PlainRows:
             name: text_limit(table.columns[name]) for name in self.columns if is_text(table.columns[name])
         }
 
+    def needs_cells(self, photos: Sequence[Photo], primary: Photo | None) -> bool:
+        """Return whether more is to be known of the row than that it still shows these photos."""
+        if self._has_facts:
+            return True
+        if primary is None or not any([photo.is_copy for photo in photos]):
+            return False
+        return not any([photo.id == primary.id for photo in photos])
+
     def plan(
         self,
         connection: Connection,
         photos: list[Photo],
         primary: Photo | None,
         key: Row,
-        cells: Row,
+        cells: Row | None,
         now: datetime,
     ) -> PlainRow | None:
-        """Return what the row with those cells becomes; None if it is not plain, or would not change."""
-        before = dict(zip(self.columns, cells, strict=True))
+        """Return what the row becomes; None if it is not plain, or would not change.
+
+        Args:
+            connection: In any transaction.
+            photos: The row's photos that are ready.
+            primary: The photo that its resized copies are copies of.
+            key: The row's key values.
+            cells: What `columns` hold. None if that is not read, nor needed (`needs_cells`): it is what the
+                photos show, or the compare-and-swap will not find the row.
+            now: The time that touched columns get.
+        """
+        before = _as_shown(photos) if cells is None else dict(zip(self.columns, cells, strict=True))
         if not self._show(photos, before) or not self._primary_stands(photos, primary, before):
             return None
         wanted: dict[str, RawValue] = {}
@@ -103,9 +117,8 @@ class PlainRows:
         recipes = []
         for photo in photos:
             value, keys, recipe = self._values.named(photo, primary)
-            for each in keys:
-                if not is_proven_row(self._objects.get(each)):
-                    return None
+            if not all([is_proven_row(self._objects.get(each)) for each in keys]):
+                return None
             column = str(photo.column)
             wanted[column], named[column] = value, photo.id
             recipes.append(recipe)
@@ -113,19 +126,21 @@ class PlainRows:
             return None
         if self._has_facts:
             self._add_facts(connection, wanted, photos, primary, before, now)
-        for name, new in wanted.items():
-            if not self._fits(name, new):
-                return None
+        if not all([self._fits(name, new) for name, new in wanted.items()]):
+            return None
         changed = {name: value for name, value in wanted.items() if value != before[name]}
-        return PlainRow(photos, primary, key, before, changed, named, recipes) if changed else None
+        if self._has_facts and not self._is_sqlite:
+            changed = {name: value if value is None else str(value) for name, value in changed.items()}
+        return PlainRow(photos, key, before, changed, named, recipes) if changed else None
 
     def _show(self, photos: Sequence[Photo], before: Mapping[str, RawValue]) -> bool:
-        """Return whether each photo is the whole value of its cell, which still stands there."""
+        """Return whether each photo is the whole value of its cell, which is known to stand there still."""
         for photo in photos:
             column = self._fields.get(photo.field)
             if column is None or column != photo.column or photo.locator is not None:
                 return False
-            if before[column] != photo.shown:
+            shown = photo.shown
+            if shown is None or before.get(column) != shown:
                 return False
         return True
 
@@ -173,3 +188,7 @@ class PlainRows:
         if type(value) is int and -_SMALL <= value < _SMALL and name in self._whole_numbers:
             return True
         return misfit(self._table.columns[name], value, is_sqlite=self._is_sqlite) is None
+
+
+def _as_shown(photos: Sequence[Photo]) -> dict[str, RawValue]:
+    return {str(photo.column): photo.shown for photo in photos}

@@ -110,27 +110,24 @@ ODD_TABLE = (
 ODD_ROWS = [("A", 1, "x'\"\\{}", 5, 1.5), ("a", 2, None, None, None), ("ü,€", 3, "", 0, -0.25)]
 
 
-@BOTH
-def test_odd_names_keys_and_values_are_found_compared_and_set(make_site: MakeSite, database: str) -> None:
-    """Mixed-case and reserved names, composite keys, NULLs, numbers, quotes."""
-    site = make_site(photos=0, rows=[], database=database)
+def test_odd_names_keys_and_values_are_found_compared_and_set(make_site: MakeSite) -> None:
+    """Mixed-case and reserved names, composite keys, NULLs, quotes; PostgreSQL: test_postgres_chunk."""
+    site = make_site(photos=0, rows=[])
     site.execute(ODD_TABLE)
     with site.project() as project, project.database.write() as connection:
         table = project.database.table("Order Lines")
         connection.execute(
             sa.insert(table), [dict(zip(table.columns.keys(), row, strict=True)) for row in ODD_ROWS]
         )
-        is_sqlite = project.database.is_sqlite
-        number = (lambda n: n) if is_sqlite else str
-        row_keys = [json.dumps([key, number(no)]) for key, no, *_ in ODD_ROWS]
-        keys = list(findable_keys(row_keys, is_sqlite=is_sqlite).values())
-        many, names = ManyRows(table, ["Select", "no"], is_sqlite=is_sqlite), ["URL %s", "a0", "r"]
+        row_keys = [json.dumps([key, no]) for key, no, *_ in ODD_ROWS]
+        keys = list(findable_keys(row_keys, is_sqlite=True).values())
+        many, names = ManyRows(table, ["Select", "no"], is_sqlite=True), ["URL %s", "a0", "r"]
         cells = many.read(connection, names, keys)
         assert [cells[key][0] for key in keys] == ["x'\"\\{}", None, ""]
-        new = ("NULL", number(7), None)
+        new = ("NULL", 7, None)
         swaps = [(*key, *cells[key], *new) for key in keys]
         # What one row holds is no longer what was read: its number differs.
-        swaps[2] = (*keys[2], "", number(1), cells[keys[2]][2], *new)
+        swaps[2] = (*keys[2], "", 1, cells[keys[2]][2], *new)
         assert many.swap(connection, names, swaps) == 2
         after = many.read(connection, names, keys, lock=False)
     assert [after[key] for key in keys] == [new, new, cells[keys[2]]]
