@@ -12,10 +12,22 @@ from pathlib import Path
 import pytest
 
 from photo_pipeline.demo.servers import EmbeddedServers, RunningServers
+from photo_pipeline_tests import quicker
 from photo_pipeline_tests.postgres import PostgresServer
 from photo_pipeline_tests.sites import Site, build_site
 
 ACCESS_KEY, SECRET_KEY = "PHOTOPIPELINETEST", "only-for-tests"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def pay_once() -> Iterator[None]:
+    """Start-up costs that each test would pay anew; see `quicker`."""
+    with pytest.MonkeyPatch.context() as patch:
+        quicker.record_migrations(patch)
+        quicker.wait_for_no_disk(patch)
+        quicker.share_compiled_statements(patch)
+        quicker.remember_event_names(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

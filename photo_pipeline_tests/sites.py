@@ -27,6 +27,8 @@ from photo_pipeline.core.migration.run import (
 from photo_pipeline.core.project import Project
 from photo_pipeline.demo.servers import RunningServers
 
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
 ITEM_PHOTOS: dict[str, Any] = {
     "name": "item_photos",
     "table": "item_photos",
@@ -76,7 +78,8 @@ class Site:
     def configure(self, **changes: Any) -> None:
         """Replace top-level settings and write the configuration file anew."""
         self.settings |= changes
-        self.config_path.write_text(yaml.safe_dump(self.settings, sort_keys=False), encoding="utf-8")
+        text = yaml.dump(self.settings, Dumper=_DUMPER, sort_keys=False)
+        self.config_path.write_text(text, encoding="utf-8")
 
     def engine(self) -> sa.Engine:
         """A plain engine, as the application itself would use."""
