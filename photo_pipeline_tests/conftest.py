@@ -12,10 +12,38 @@ from pathlib import Path
 import pytest
 
 from photo_pipeline.demo.servers import EmbeddedServers, RunningServers
+from photo_pipeline_tests import quicker
 from photo_pipeline_tests.postgres import PostgresServer
 from photo_pipeline_tests.sites import Site, build_site
 
 ACCESS_KEY, SECRET_KEY = "PHOTOPIPELINETEST", "only-for-tests"
+
+# Groups of tests that one worker runs as a whole, the longest first: begun last, one of them would keep a
+# worker busy while the other has nothing left to do. `dagster_dev` mostly waits.
+LONG_GROUPS = ("dagster_dev", "shared_photos", "real photos", "demo photos")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long groups first."""
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    mark = item.get_closest_marker("xdist_group")
+    group = str(mark.args[0]) if mark and mark.args else ""
+    return LONG_GROUPS.index(group) if group in LONG_GROUPS else len(LONG_GROUPS)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def pay_once() -> Iterator[None]:
+    """Start-up costs that each test would pay anew; see `quicker`."""
+    with pytest.MonkeyPatch.context() as patch:
+        quicker.record_migrations(patch)
+        quicker.wait_for_no_disk(patch)
+        quicker.share_compiled_statements(patch)
+        quicker.remember_event_names(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,23 @@ from photo_pipeline.demo.scenes import SCENES, take_photo
 pytestmark = pytest.mark.xdist_group("demo photos")
 
 
-@pytest.fixture(scope="session")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> DemoPhotos:
-    return make_photos(tmp_path_factory.mktemp("demo"))
+LONGEST_SIDE_PX = 800
+
+
+@pytest.fixture(scope="session", params=["smaller", pytest.param("as they are", marks=pytest.mark.slow)])
+def photos(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> DemoPhotos:
+    """All photos; the quick tests have the large ones in smaller sizes, since their pixels take 13 s."""
+    shots = photos_module._SHOTS
+    if request.param == "smaller":
+        shots = tuple(map(_smaller, shots))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(photos_module, "_SHOTS", shots)
+        return make_photos(tmp_path_factory.mktemp("demo"))
+
+
+def _smaller(shot: photos_module._Shot) -> photos_module._Shot:
+    factor = -(-max(shot.width, shot.height) // LONGEST_SIDE_PX)
+    return replace(shot, width=shot.width // factor, height=shot.height // factor)
 
 
 def _open(photos: DemoPhotos, path: str) -> Image.Image:
@@ -49,7 +64,7 @@ def test_every_good_photo_opens_whole_in_the_size_and_format_that_it_declares(ph
 
 def test_photos_come_in_several_formats_many_sizes_and_at_most_three_large(photos: DemoPhotos) -> None:
     assert {"image/jpeg", "image/png", "image/webp"} <= {photo.mime_type for photo in photos.good}
-    pixels = [photo.width * photo.height for photo in photos.good]
+    pixels = [shot.width * shot.height for shot in photos_module._SHOTS]
     assert min(pixels) <= 400 * 300
     assert max(pixels) == 4000 * 3000
     assert sum(count > 4_000_000 for count in pixels) <= 3
@@ -169,6 +184,7 @@ def photos_again(tmp_path_factory: pytest.TempPathFactory, photos: DemoPhotos) -
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("photos", ["as they are"], indirect=True)
 def test_making_the_photos_again_gives_the_same_bytes(photos: DemoPhotos, photos_again: DemoPhotos) -> None:
     assert len(photos_again.good) == len(photos.good) - 3
     assert set(photos_again.good) < set(photos.good)
@@ -177,5 +193,6 @@ def test_making_the_photos_again_gives_the_same_bytes(photos: DemoPhotos, photos
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("photos", ["as they are"], indirect=True)
 def test_the_missing_photo_is_missing_even_if_it_had_come_back(photos_again: DemoPhotos) -> None:
     assert not (photos_again.uploads / photos_again.missing).exists()

@@ -588,6 +588,11 @@ def check(machine: type[Application], chosen: settings) -> int:
 
 
 def test_random_sequences_of_everything_agree_with_the_model() -> None:
+    assert check(Application, settings(DEFAULT, max_examples=4)) > 300
+
+
+@pytest.mark.slow
+def test_a_thousand_operations_agree_with_the_model() -> None:
     assert check(Application, DEFAULT) > 1_000
 
 
@@ -671,7 +676,14 @@ def _take_the_row_along(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("photo_pipeline.core.migration.rollback.part_with", whole)
 
 
-@pytest.mark.parametrize("remove", [_swap_blindly, _upload_nothing, _never_stop])
+@pytest.mark.parametrize(
+    "remove",
+    [
+        pytest.param(_swap_blindly, marks=pytest.mark.slow),
+        _upload_nothing,
+        pytest.param(_never_stop, marks=pytest.mark.slow),
+    ],
+)
 def test_without_its_defence_the_model_disagrees(monkeypatch: pytest.MonkeyPatch, remove: Any) -> None:
     remove(monkeypatch)
     first = settings(DEFAULT, max_examples=30, phases=[Phase.generate], report_multiple_bugs=False)
@@ -698,11 +710,23 @@ def _one_photo_of_a_row_with_several(model: Application) -> None:
     model.roll_back_one_photo(next(place for place, row in enumerate(rows) if rows.count(row) > 1))
 
 
+def _edits_during_a_run(model: Application) -> None:
+    model.application_works([("insert", seed) for seed in range(6)])
+    model.the_application_works_during_a_run("forward", 0, "after PUT", [("edit", n) for n in range(20)])
+
+
+def _a_pause_during_a_run(model: Application) -> None:
+    model.application_works([("insert", seed) for seed in range(6)])
+    model.a_run_is_stopped("forward", 0, "after PUT", "pause")
+
+
 # What is done after a migration, and which of the model's own looks is to find that the defence is gone.
 LOOKS = (
     (_forget_the_ledger, _there_and_back, "roll_back"),
     (_repoint_nothing, _to_another_address, "repoint"),
     (_take_the_row_along, _one_photo_of_a_row_with_several, "roll_back_one_photo"),
+    (_swap_blindly, _edits_during_a_run, "no_row_shows_anything_else"),
+    (_never_stop, _a_pause_during_a_run, "a_run_is_stopped"),
 )
 
 

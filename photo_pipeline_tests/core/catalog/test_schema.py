@@ -19,6 +19,13 @@ from photo_pipeline.core.cost import ledger
 from photo_pipeline.core.cost.meter import Meter
 from photo_pipeline.core.cost.units import Unit
 from photo_pipeline.core.errors import ConfigurationError
+from photo_pipeline_tests import quicker
+from photo_pipeline_tests.postgres import PostgresServer
+
+
+@pytest.fixture(autouse=True)
+def alembic_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    quicker.real_migrations(monkeypatch)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -162,3 +169,46 @@ def test_the_applications_own_alembic_version_is_untouched(database: Database) -
     ensure_schema(database)
     with database.read() as connection:
         assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").all() == [("app-7",)]
+
+
+def test_the_record_of_migrations_that_other_tests_use_makes_the_same_tables(
+    database: Database, monkeypatch: pytest.MonkeyPatch, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    quicker.record_migrations(monkeypatch)
+    made = []
+    for number in range(2):
+        if database.is_sqlite:
+            path = tmp_path / f"{number}.db"
+            path.touch()
+            url = f"sqlite:///{path}"
+        else:
+            url = postgres.new_database()
+        opened = Database.open(url)
+        ensure_schema(opened)
+        made.append(described(opened))
+        opened.close()
+    ensure_schema(database)
+    assert made[0] == made[1] == described(database)
+
+
+def described(database: Database) -> list[str]:
+    with database.read() as connection:
+        version = connection.exec_driver_sql("SELECT version_num FROM pp_alembic_version").all()
+        inspector = sa.inspect(connection)
+        parts = [
+            (name, inspect(name))
+            for name in sorted(inspector.get_table_names())
+            for inspect in (
+                inspector.get_columns,
+                inspector.get_pk_constraint,
+                inspector.get_foreign_keys,
+                inspector.get_unique_constraints,
+                inspector.get_check_constraints,
+                inspector.get_indexes,
+            )
+        ]
+        rows = [
+            (name, connection.exec_driver_sql(f"SELECT COUNT(*) FROM {name}").scalar())
+            for name in names(database)
+        ]
+    return [repr(version), *map(repr, parts), *sorted(map(repr, rows))]

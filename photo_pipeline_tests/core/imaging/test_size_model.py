@@ -58,7 +58,14 @@ def test_any_picture_can_be_probed_and_foretold(width: int, height: int) -> None
         assert np.isfinite(curve.log_bytes(sigmas=2)).all()
 
 
-@pytest.mark.parametrize("each", EVERY_ENCODER, ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "each",
+    [
+        # Six encodes of 1.3 s each; the other efforts of the same encoder are quick.
+        pytest.param(each, marks=pytest.mark.slow if each.name == "avif-quality" else (), id=each.name)
+        for each in EVERY_ENCODER
+    ],
+)
 def test_sizes_of_real_photos_are_foretold(photos: Path, each: object) -> None:
     """Photos that the model was not fitted on: the median error stays below 12 % of the bytes."""
     errors = []
