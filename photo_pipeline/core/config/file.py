@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import ValidationError
@@ -53,8 +53,10 @@ def load_config(path: Path, *, needs_cdn: bool = True) -> PipelineConfig:
     return _with_absolute_paths(with_environment(config, needs_cdn=needs_cdn), base=path.parent)
 
 
-# libyaml reads a configuration in a tenth of the time, where PyYAML was built with it.
-_Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+if TYPE_CHECKING:
+    from yaml import SafeLoader as _Loader
+else:  # libyaml reads a configuration in a tenth of the time, where PyYAML was built with it.
+    _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _UniqueKeyLoader(_Loader):
