@@ -107,8 +107,8 @@ def upload_batch(
     """
     if _staging_has_gaps(database, config, lease.batch):
         process_batch(database, config, lease, workers)
-    # Once per process: what is loaded by now stays, and each collection would look through all of it (0.4 s of
-    # processor time for 2,000 objects).
+    # Once per process: what is loaded by now stays, and each collection would look through all of it (0.4 s
+    # of processor time for 2,000 objects).
     if not gc.get_freeze_count():
         gc.freeze()
     return _BatchUploader(database, config, lease, store).run(progress)
