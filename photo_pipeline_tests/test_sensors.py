@@ -11,6 +11,7 @@ from photo_pipeline.core.catalog.schema import ensure_schema
 from photo_pipeline.core.catalog.tables import utc_now
 from photo_pipeline.core.cost import ledger
 from photo_pipeline.core.cost.units import Unit, month_of
+from photo_pipeline.core.migration import control
 from photo_pipeline.definitions import defs
 from photo_pipeline.resources.database import ApplicationDatabase
 from photo_pipeline.resources.settings import PipelineSettings
@@ -113,14 +114,28 @@ def test_limits_that_are_taken_out_of_the_configuration_open_the_pool_again(
     site.configure(limits=None)
     assert sensor.tick() == "opened the pool s3_upload again"
     assert sensor.limit() is None
-    assert "no limits" in sensor.tick()
+    assert sensor.tick() == "uploads may go on"
 
 
-def test_without_limits_or_state_it_does_nothing(make_site: MakeSite, sensor: Sensor) -> None:
-    site = make_site(photos=0)
-    assert "no limits" in sensor.tick()
-    site.configure(limits=LIMITS)
+def test_without_state_it_does_nothing(make_site: MakeSite, sensor: Sensor) -> None:
+    make_site(photos=0, limits=LIMITS)
     assert sensor.tick() == "nothing has been migrated yet"
+
+
+def test_while_the_migration_is_paused_the_pool_is_closed_too(make_site: MakeSite, sensor: Sensor) -> None:
+    site = make_site(photos=1)
+    with site.project() as project:
+        site.inventory(project)
+        control.pause(project.database, reason="dinner", run="test", by="ann")
+    assert "paused by ann" in sensor.tick()
+    assert sensor.limit() == 0
+    with site.project() as project:
+        control.resume(project.database, run="test")
+    assert sensor.tick() == "opened the pool s3_upload again"
+    assert sensor.limit() is None
+    with site.project() as project:
+        control.abort(project.database, reason="enough", run="test")
+    assert sensor.tick() == "uploads may go on"
 
 
 def test_a_dagster_run_counts_its_requests_and_gives_back_what_it_counted_ahead_also_if_it_fails(

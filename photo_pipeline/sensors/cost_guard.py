@@ -1,6 +1,6 @@
-"""The sensor `cost_guard`: carries the breaker's verdict over to Dagster, once a minute.
+"""The sensor `cost_guard`: carries the breaker's verdict, and a pause, over to Dagster, once a minute.
 
-What the verdict is, and that uploads under way heed it, is `core.cost`'s: without this sensor they stop all
+What the verdict is, and that uploads under way heed it, is the core's: without this sensor they stop all
 the same. Here: runs that would upload stay queued meanwhile, so that they need not fail first.
 """
 
@@ -10,10 +10,12 @@ import dagster as dg
 
 from photo_pipeline.assets.s3_objects import UPLOAD_POOL
 from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.tables import Control
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.cost import ledger
 from photo_pipeline.core.cost.guard import CostGuard
 from photo_pipeline.core.errors import BudgetError, ConfigurationError
+from photo_pipeline.core.migration.watch import wish
 from photo_pipeline.resources.database import ApplicationDatabase
 from photo_pipeline.resources.settings import PipelineSettings
 
@@ -30,9 +32,6 @@ def cost_guard(
         config = settings.load()
     except ConfigurationError as error:  # a fresh installation, before its file is written
         return dg.SkipReason(str(error))
-    # A pool that was closed here has to be opened again, also after the limits were taken out of the file.
-    if config.limits is None and not context.cursor:
-        return dg.SkipReason("the configuration sets no limits: requests are counted, nothing is refused")
     with database.open() as opened:
         with opened.read() as connection:
             begun = ledger.is_there(connection)
@@ -43,7 +42,13 @@ def cost_guard(
 
 
 def _verdict(database: Database, config: PipelineConfig) -> str:
-    """Return why uploads are suspended, or an empty text."""
+    """Return why uploads wait, or an empty text.
+
+    An abort is no reason: what is queued starts, refuses and ends, instead of waiting for ever.
+    """
+    said = wish(database)
+    if said.control is Control.PAUSED:
+        return f"The migration is {said.sentence}."
     guard = CostGuard.of(database, config)
     try:
         guard.require_open()
