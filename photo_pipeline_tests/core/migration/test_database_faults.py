@@ -61,7 +61,7 @@ class _ReadOnlyMidway:
         event.listen(database.engine, "before_cursor_execute", self._before)
 
     def _before(self, connection: object, cursor: sqlite3.Cursor, statement: str, *_: object) -> None:
-        if statement.lstrip().startswith("UPDATE item_photos"):
+        if "UPDATE item_photos" in statement:
             cursor.execute("SET TRANSACTION READ ONLY")
 
 
@@ -140,7 +140,8 @@ ROW = "UPDATE item_photos SET alt = alt || '!' WHERE id = :id"
 
 def deadlocked(site: Site) -> Rewritten | BaseException:
     """Rewrite while the application locks the rows in the other order; return what became of the rewrite."""
-    set_for_new_sessions(site, "deadlock_timeout", "50ms")
+    # Looked at once, so late after it began to wait: until then the application must wait as well.
+    set_for_new_sessions(site, "deadlock_timeout", "1s")
     ((first, last),) = site.execute("SELECT min(id), max(id) FROM item_photos")
     engine = site.engine()
     with engine.begin() as application:
