@@ -466,6 +466,7 @@ def test_a_process_that_swaps_names_all_the_time_gets_nothing_outside_touched(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_and_not_in_many_rounds(make_copied: MakeMigrated) -> None:
     site = make_copied(photos=8)
     swaps, moved = race(site, rounds=150)
