@@ -64,6 +64,9 @@ def reconcile_costs(
     return dg.RunRequest(run_key=f"{context.scheduled_execution_time:%Y-%m-%d}")
 
 
+SCHEDULES = [revalidation, orphan_sweep, reconcile_costs]
+
+
 def _due(context: dg.ScheduleEvaluationContext, schedule: str) -> str | None:
     """Return the minute that the schedule names since the last tick, if it does."""
     now = context.scheduled_execution_time.astimezone(UTC)

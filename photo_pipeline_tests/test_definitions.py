@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from photo_pipeline import definitions
 from photo_pipeline.assets.db_url_rewrites import RewriteConfig
 from photo_pipeline.definitions import defs
 
@@ -73,6 +74,11 @@ def _load(folder: Path) -> dict[str, Any]:
     )
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
+
+
+def test_the_definitions_are_a_table_of_contents() -> None:
+    module = Path(definitions.__file__).read_text(encoding="utf-8")
+    assert len(module.splitlines()) <= 60
 
 
 def test_the_assets_have_their_stable_names() -> None:

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from photo_pipeline.assets.links import dashboard_link, report_link
 from photo_pipeline.assets.running import explained_failures
 from photo_pipeline.assets.validation_report import validation_report
 from photo_pipeline.core.report.write import write_report
@@ -21,10 +22,12 @@ def migration_report(
 ) -> dg.MaterializeResult[None]:
     """The whole story so far as one HTML page with before/after pictures, and as JSON, CSV and Parquet."""
     with explained_failures(), database.open() as opened, cdn.open() as delivery:
-        files = write_report(opened, settings.load(), delivery)
+        loaded = settings.load()
+        files = write_report(opened, loaded, delivery)
     return dg.MaterializeResult(
         metadata={
-            "report": dg.MetadataValue.url(files.html.as_uri()),
+            **report_link(loaded, otherwise=files.html.as_uri()),
+            **dashboard_link(loaded),
             "report_file": dg.MetadataValue.path(files.html),
             "json_file": dg.MetadataValue.path(files.json),
             "csv_file": dg.MetadataValue.path(files.csv),

@@ -15,7 +15,9 @@ from photo_pipeline.core.cost.hooks import s3_unit
 from photo_pipeline.core.cost.units import Unit
 from photo_pipeline.core.errors import ErrorClass, PhotoError
 from photo_pipeline.core.imaging.decode import decode, fitting
+from photo_pipeline.core.imaging.encode import flattened
 from photo_pipeline.core.imaging.header import read_header
+from photo_pipeline.core.imaging.recipe import ImageFormat
 from photo_pipeline.core.migration.measured_quality import MeasuredQuality
 from photo_pipeline.core.migration.process import MadeSample
 from photo_pipeline.core.migration.row_rewrite import RowChange
@@ -27,6 +29,7 @@ _THUMB_PX = 150
 _MAX_PICTURE_BYTES = 8_192
 # Decoded in the run's own process, without a worker's memory limit.
 _MAX_PIXELS = 50_000_000
+_WHITE = (255, 255, 255)
 
 
 def count_table(counts: Mapping[str, int], *, name: str) -> dg.TableMetadataValue:
@@ -108,7 +111,9 @@ def _picture(path: Path) -> str:
         shown = decode(path, info, size=fitting(info, _THUMB_PX / max(info.width, info.height)))
     except (PhotoError, OSError):
         return "-"
-    text = base64.b64encode(_small_webp(shown.convert("RGB"))).decode()
+    # On white, as for visitors with JPEG: what is below transparent pixels is often black.
+    opaque = flattened(shown, ImageFormat.JPEG, _WHITE).convert("RGB")
+    text = base64.b64encode(_small_webp(opaque)).decode()
     return f"![](data:image/webp;base64,{text})"
 
 
