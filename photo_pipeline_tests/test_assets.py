@@ -173,6 +173,8 @@ def test_two_batches_go_to_the_cdn_one_comes_back_and_the_report_tells(
     assert urls(site) == {key: (before if key in rows else migrated)[key] for key in before}
     report = facts(dagster.succeed("report"), "migration_report")
     assert {"report_file", "json_file", "csv_file"} <= set(report)
+    assert (report["migrated"], report["waiting"], report["findings_total"]) == (2, 0, 0)
+    assert report["bytes_saved"] > 0
     assert report["report"] == "http://127.0.0.1:8321/report"
     assert (site.home / "reports/migration_report.html").stat().st_size > 1_000
 

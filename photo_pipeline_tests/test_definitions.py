@@ -112,6 +112,17 @@ def test_the_schedules_are_off_until_they_are_switched_on() -> None:
     )
 
 
+@pytest.mark.parametrize("automation", [*(defs.sensors or []), *(defs.schedules or [])], ids=lambda a: a.name)
+def test_every_sensor_and_schedule_says_what_it_does(automation: Any) -> None:
+    """Unlike for assets, Dagster does not take their docstrings."""
+    assert automation.description
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_job_can_be_launched_without_typing_a_configuration(job: str) -> None:
+    assert dg.validate_run_config(defs.resolve_job_def(job), {})
+
+
 def test_there_are_no_other_jobs() -> None:
     assert {job.name for job in defs.jobs or []} == set(JOBS)
 

@@ -21,6 +21,7 @@ from photo_pipeline.core.imaging.recipe import ImageFormat
 from photo_pipeline.core.migration.measured_quality import MeasuredQuality
 from photo_pipeline.core.migration.process import MadeSample
 from photo_pipeline.core.migration.row_rewrite import RowChange
+from photo_pipeline.core.report.data import ReportData
 from photo_pipeline.core.retry_rules import RULES
 
 # The text is stored whole in the event log: at most 12 pictures of at most 8 KB (facts/dagster.md).
@@ -101,6 +102,29 @@ def quality_facts(quality: MeasuredQuality) -> dict[str, int | float | dg.TableM
     if quality.not_measured:
         rows = quality.not_measured.items()
         facts["quality_not_measured"] = finding_table(rows, first="variant", second="reason")
+    return facts
+
+
+def report_facts(data: ReportData) -> dict[str, str | int | float | dg.TableMetadataValue]:
+    """Return the report's verdict, its main numbers (plotted over time), and its findings with fixes."""
+    findings = [
+        dg.TableRecord({"what": group.title, "photos": group.count, "what to do": group.fix})
+        for group in data.findings
+    ]
+    names = {"what": "string", "photos": "int", "what to do": "string"}
+    facts: dict[str, str | int | float | dg.TableMetadataValue] = {
+        "verdict": data.verdict.sentence,
+        "migrated": data.migrated,
+        "waiting": data.waiting,
+        "findings_total": data.findings_total,
+        "findings": dg.MetadataValue.table(
+            findings, schema=dg.TableSchema([dg.TableColumn(*column) for column in names.items()])
+        ),
+        "requests_usd": round(data.costs.requests_usd, 6),
+        "storage_usd_a_month": round(data.costs.storage_usd_a_month, 6),
+    }
+    if size := data.sizes.headline:
+        facts["bytes_saved"] = size.before_bytes - size.after_bytes
     return facts
 
 
