@@ -1,5 +1,8 @@
 """What an operator launches, one module each."""
 
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
 from photo_pipeline.jobs import (
     control,
     delete_photos,
@@ -16,7 +19,7 @@ from photo_pipeline.jobs import (
     rollback,
 )
 
-JOBS = [
+JOBS: list[dg.JobDefinition | UnresolvedAssetJobDefinition] = [
     # The migration, and its way back.
     *(inventory.inventory, migrate.migrate, rollback.rollback, report.report),
     *(control.pause, control.resume, control.abort),
