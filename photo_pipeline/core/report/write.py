@@ -48,7 +48,11 @@ def write_report(database: Database, config: PipelineConfig, cdn: Cdn) -> Report
     folder = config.state.report_dir
     data = collect(database, config)
     files = ReportFiles(
-        *(folder / name for name in (HTML_NAME, JSON_NAME, CSV_NAME, PARQUET_NAME)), data=data
+        html=folder / HTML_NAME,
+        json=folder / JSON_NAME,
+        csv=folder / CSV_NAME,
+        parquet=folder / PARQUET_NAME,
+        data=data,
     )
     page = render(
         data,
