@@ -94,3 +94,13 @@ def every_photo_is_delivered_intact(
     """Every photo of the batch's last validation passed."""
     with database.open() as opened:
         return _result(invariants.validation_passed(opened, context.partition_key))
+
+
+CHECKS = [
+    every_reference_and_file_has_one_class,
+    every_matched_photo_is_batched_or_explained,
+    visual_quality_is_above_the_floor,
+    every_photo_is_uploaded_or_explained,
+    no_dangling_url,
+    every_photo_is_delivered_intact,
+]

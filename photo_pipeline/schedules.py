@@ -18,14 +18,17 @@ from photo_pipeline.resources.settings import PipelineSettings
 _TICK = timedelta(minutes=15)
 
 
-@dg.schedule(job=revalidate, cron_schedule="*/15 * * * *", execution_timezone="UTC")
+@dg.schedule(
+    job=revalidate,
+    cron_schedule="*/15 * * * *",
+    execution_timezone="UTC",
+    description="Looks at a sample of all migrated photos again, at the `validation.schedule` (cron, UTC) of "
+    "the configuration file. Ticks every 15 minutes; starts a run when that time has come since.",
+)
 def revalidation(
     context: dg.ScheduleEvaluationContext, settings: PipelineSettings
 ) -> dg.RunRequest | dg.SkipReason:
-    """Looks at a sample of all migrated photos again, at the `validation.schedule` (cron, UTC) of the file.
-
-    Ticks every 15 minutes, and starts a run when the configured time has come since the last tick.
-    """
+    """Start a run if the configured time has come."""
     wanted = settings.load().validation.schedule
     due = _due(context, wanted)
     if due is None:
@@ -33,14 +36,17 @@ def revalidation(
     return dg.RunRequest(run_key=due)
 
 
-@dg.schedule(job=orphan_cleanup, cron_schedule="*/15 * * * *", execution_timezone="UTC")
+@dg.schedule(
+    job=orphan_cleanup,
+    cron_schedule="*/15 * * * *",
+    execution_timezone="UTC",
+    description="Cleans the bucket at the `orphans.schedule` (cron, UTC) of the configuration file, as far "
+    "as `orphans.schedule_does` says. Ticks every 15 minutes; starts a run when that time has come since.",
+)
 def orphan_sweep(
     context: dg.ScheduleEvaluationContext, settings: PipelineSettings
 ) -> dg.RunRequest | dg.SkipReason:
-    """Cleans the bucket at the `orphans.schedule` (cron, UTC) of the file, as far as `schedule_does` says.
-
-    Ticks every 15 minutes, and starts a run when the configured time has come since the last tick.
-    """
+    """Start a run if the configured time has come."""
     wanted = settings.load().orphans
     due = _due(context, wanted.schedule)
     if due is None:
@@ -54,14 +60,19 @@ def orphan_sweep(
     job=reconciliation.reconcile_costs,
     cron_schedule="30 6 * * *",
     execution_timezone="UTC",
+    description="Compares the request ledger with CloudWatch once a day, at 06:30 UTC, when AWS has closed "
+    "its day.",
 )
 def reconcile_costs(
     context: dg.ScheduleEvaluationContext, settings: PipelineSettings
 ) -> dg.RunRequest | dg.SkipReason:
-    """Compares the request ledger with CloudWatch once a day, at 06:30 UTC, when AWS has closed its day."""
+    """Start a run of the day, on AWS only."""
     if settings.load().store.endpoint_url is not None:
         return dg.SkipReason("store.endpoint_url is set: only AWS reports to CloudWatch")
     return dg.RunRequest(run_key=f"{context.scheduled_execution_time:%Y-%m-%d}")
+
+
+SCHEDULES = [revalidation, orphan_sweep, reconcile_costs]
 
 
 def _due(context: dg.ScheduleEvaluationContext, schedule: str) -> str | None:

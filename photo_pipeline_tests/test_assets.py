@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -16,6 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from photo_pipeline.assets.presentation import before_after
+from photo_pipeline.core.migration.process import MadeSample
 from photo_pipeline.definitions import defs
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.sites import Site
@@ -70,6 +73,11 @@ def facts(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
     return {name: value.value for name, value in materialized(result, asset).metadata.items()}
 
 
+def webp_pictures(markdown: str) -> list[bytes]:
+    """The pictures inside of a Markdown text."""
+    return [base64.b64decode(text) for text in re.findall(r"data:image/webp;base64,([^)]+)\)", markdown)]
+
+
 def records(result: dg.ExecuteInProcessResult, asset: str, table: str) -> list[dict[str, Any]]:
     """The records of a table in an asset's metadata."""
     value = materialized(result, asset).metadata[table]
@@ -86,6 +94,7 @@ class Told:
     cause: str
     fix: str
     kind: str
+    runbook: str
 
 
 def failure_of(result: dg.ExecuteInProcessResult, step: str) -> Told:
@@ -97,7 +106,8 @@ def failure_of(result: dg.ExecuteInProcessResult, step: str) -> Told:
     assert failure.description is not None
     values = {name: str(value.value) for name, value in failure.metadata.items()}
     thing = failure.description.partition(f": {values['cause']}")[0]
-    return Told(failure.description, thing, values["cause"], values["fix"], values["kind"])
+    named = {name: values[name] for name in ("cause", "fix", "kind", "runbook")}
+    return Told(failure.description, thing, **named)
 
 
 def started(result: dg.ExecuteInProcessResult) -> set[str | None]:
@@ -138,9 +148,10 @@ def test_a_second_inventory_reuses_checksums_and_partitions(make_site: MakeSite,
 def test_two_batches_go_to_the_cdn_one_comes_back_and_the_report_tells(
     make_site: MakeSite, dagster: Dagster
 ) -> None:
-    site = make_site(photos=4, batch_size=2, quality={"sample": 0.02})
+    dashboard = {"url": "http://127.0.0.1:8321/"}
+    site = make_site(photos=4, batch_size=2, quality={"sample": 0.02}, dashboard=dashboard)
     before = urls(site)
-    dagster.succeed("inventory")
+    assert facts(dagster.succeed("inventory"), "local_inventory")["dashboard"] == dashboard["url"]
     for batch in (FIRST, SECOND):
         result = dagster.succeed("migrate", batch)
         assert_every_check_passes(
@@ -160,9 +171,29 @@ def test_two_batches_go_to_the_cdn_one_comes_back_and_the_report_tells(
     assert facts(back, "db_url_rewrites")["rolled_back"] == 2
     rows = batch_rows(site, FIRST)
     assert urls(site) == {key: (before if key in rows else migrated)[key] for key in before}
-    report = dagster.succeed("report")
-    assert {"report", "report_file", "json_file", "csv_file"} <= set(facts(report, "migration_report"))
+    report = facts(dagster.succeed("report"), "migration_report")
+    assert {"report_file", "json_file", "csv_file"} <= set(report)
+    assert (report["migrated"], report["waiting"], report["findings_total"]) == (2, 0, 0)
+    assert report["bytes_saved"] > 0
+    assert report["report"] == "http://127.0.0.1:8321/report"
     assert (site.home / "reports/migration_report.html").stat().st_size > 1_000
+
+
+def test_without_a_dashboard_nothing_links_to_one(make_site: MakeSite, dagster: Dagster) -> None:
+    site = make_site(photos=1)
+    assert "dashboard" not in facts(dagster.succeed("inventory"), "local_inventory")
+    report = facts(dagster.succeed("report"), "migration_report")
+    assert report["report"] == (site.home / "reports/migration_report.html").as_uri()
+    assert "dashboard" not in report
+
+
+def test_thumbnails_of_transparent_pictures_are_on_white(tmp_path: Path) -> None:
+    clear, grey = tmp_path / "clear.png", tmp_path / "grey.png"
+    Image.new("RGBA", (60, 40), (0, 0, 0, 0)).save(clear)
+    Image.new("LA", (60, 40), (0, 0)).save(grey)
+    shown = before_after([MadeSample("logo.png", clear, grey, 1, 1)]).value or ""
+    pictures = [Image.open(io.BytesIO(data)) for data in webp_pictures(shown)]
+    assert [picture.getpixel((30, 20)) for picture in pictures] == [(255, 255, 255)] * 2
 
 
 def test_a_migration_shows_what_it_did(make_site: MakeSite, dagster: Dagster) -> None:
@@ -198,7 +229,7 @@ def test_thumbnails_are_few_small_pictures(make_site: MakeSite, dagster: Dagster
         Image.fromarray(noise).save(site.uploads / f"items/{number}.jpg", quality=98)
     dagster.succeed("inventory")
     shown = facts(dagster.succeed("migrate", FIRST), "processed_variants")["before_after"]
-    pictures = [base64.b64decode(text) for text in re.findall(r"data:image/webp;base64,([^)]+)\)", shown)]
+    pictures = webp_pictures(shown)
     assert len(pictures) == 12
     assert max(map(len, pictures)) <= 8_192
     assert all(max(Image.open(io.BytesIO(data)).size) <= 150 for data in pictures)
@@ -317,6 +348,7 @@ def test_a_store_that_is_down_fails_the_run_and_changes_no_row(make_site: MakeSi
     result = dagster.run("migrate", FIRST)
     told = failure_of(result, "s3_objects")
     assert told.kind == "StoreUnreachableError"
+    assert told.runbook == "docs/runbooks/s3-outage.md"
     assert "127.0.0.1:9" in told.description
     assert site.dump() == before
     assert [tuple(row) for row in site.execute("SELECT state, lease_owner FROM pp_batch")] == [

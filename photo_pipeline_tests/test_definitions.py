@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from photo_pipeline import definitions
 from photo_pipeline.assets.db_url_rewrites import RewriteConfig
 from photo_pipeline.definitions import defs
 
@@ -75,6 +76,11 @@ def _load(folder: Path) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
+def test_the_definitions_are_a_table_of_contents() -> None:
+    module = Path(definitions.__file__).read_text(encoding="utf-8")
+    assert len(module.splitlines()) <= 60
+
+
 def test_the_assets_have_their_stable_names() -> None:
     assert {key.to_user_string() for key in defs.resolve_all_asset_keys()} == ASSETS
 
@@ -104,6 +110,17 @@ def test_the_schedules_are_off_until_they_are_switched_on() -> None:
         each.default_status is dg.DefaultScheduleStatus.STOPPED  # type: ignore[union-attr]
         for each in schedules.values()
     )
+
+
+@pytest.mark.parametrize("automation", [*(defs.sensors or []), *(defs.schedules or [])], ids=lambda a: a.name)
+def test_every_sensor_and_schedule_says_what_it_does(automation: Any) -> None:
+    """Unlike for assets, Dagster does not take their docstrings."""
+    assert automation.description
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_job_can_be_launched_without_typing_a_configuration(job: str) -> None:
+    assert dg.validate_run_config(defs.resolve_job_def(job), {})
 
 
 def test_there_are_no_other_jobs() -> None:

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from photo_pipeline.assets import columns
+from photo_pipeline.assets.links import dashboard_link
 from photo_pipeline.assets.presentation import count_table
 from photo_pipeline.assets.running import explained_failures, log_progress
 from photo_pipeline.core.migration.delta import take_pass
@@ -22,10 +23,12 @@ def local_inventory(
     Changes nothing in the application. Next: `checksum_catalog`.
     """
     with explained_failures(), database.open() as opened:
-        inventory = take_pass(opened, settings.load(), run=context.run.run_id, progress=log_progress(context))
+        loaded = settings.load()
+        inventory = take_pass(opened, loaded, run=context.run.run_id, progress=log_progress(context))
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": inventory.references,
+            **dashboard_link(loaded),
             "files": inventory.files,
             "rows": inventory.rows,
             "references": inventory.references,

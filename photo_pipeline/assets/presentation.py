@@ -15,10 +15,13 @@ from photo_pipeline.core.cost.hooks import s3_unit
 from photo_pipeline.core.cost.units import Unit
 from photo_pipeline.core.errors import ErrorClass, PhotoError
 from photo_pipeline.core.imaging.decode import decode, fitting
+from photo_pipeline.core.imaging.encode import flattened
 from photo_pipeline.core.imaging.header import read_header
+from photo_pipeline.core.imaging.recipe import ImageFormat
 from photo_pipeline.core.migration.measured_quality import MeasuredQuality
 from photo_pipeline.core.migration.process import MadeSample
 from photo_pipeline.core.migration.row_rewrite import RowChange
+from photo_pipeline.core.report.data import ReportData
 from photo_pipeline.core.retry_rules import RULES
 
 # The text is stored whole in the event log: at most 12 pictures of at most 8 KB (facts/dagster.md).
@@ -27,6 +30,7 @@ _THUMB_PX = 150
 _MAX_PICTURE_BYTES = 8_192
 # Decoded in the run's own process, without a worker's memory limit.
 _MAX_PIXELS = 50_000_000
+_WHITE = (255, 255, 255)
 
 
 def count_table(counts: Mapping[str, int], *, name: str) -> dg.TableMetadataValue:
@@ -101,6 +105,29 @@ def quality_facts(quality: MeasuredQuality) -> dict[str, int | float | dg.TableM
     return facts
 
 
+def report_facts(data: ReportData) -> dict[str, str | int | float | dg.TableMetadataValue]:
+    """Return the report's verdict, its main numbers (plotted over time), and its findings with fixes."""
+    findings = [
+        dg.TableRecord({"what": group.title, "photos": group.count, "what to do": group.fix})
+        for group in data.findings
+    ]
+    names = {"what": "string", "photos": "int", "what to do": "string"}
+    facts: dict[str, str | int | float | dg.TableMetadataValue] = {
+        "verdict": data.verdict.sentence,
+        "migrated": data.migrated,
+        "waiting": data.waiting,
+        "findings_total": data.findings_total,
+        "findings": dg.MetadataValue.table(
+            findings, schema=dg.TableSchema([dg.TableColumn(*column) for column in names.items()])
+        ),
+        "requests_usd": round(data.costs.requests_usd, 6),
+        "storage_usd_a_month": round(data.costs.storage_usd_a_month, 6),
+    }
+    if size := data.sizes.headline:
+        facts["bytes_saved"] = size.before_bytes - size.after_bytes
+    return facts
+
+
 def _picture(path: Path) -> str:
     """Return an inline picture, or a dash where the file is gone or cannot be shown."""
     try:
@@ -108,7 +135,9 @@ def _picture(path: Path) -> str:
         shown = decode(path, info, size=fitting(info, _THUMB_PX / max(info.width, info.height)))
     except (PhotoError, OSError):
         return "-"
-    text = base64.b64encode(_small_webp(shown.convert("RGB"))).decode()
+    # On white, as for visitors with JPEG: what is below transparent pixels is often black.
+    opaque = flattened(shown, ImageFormat.JPEG, _WHITE).convert("RGB")
+    text = base64.b64encode(_small_webp(opaque)).decode()
     return f"![](data:image/webp;base64,{text})"
 
 

@@ -14,6 +14,7 @@ from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.state import working_on
 from photo_pipeline.core.progress import Progress
 from photo_pipeline.core.retry_rules import rule_of
+from photo_pipeline.core.runbooks import runbook
 
 # Each log line is an event in Dagster's storage; one every few seconds is enough to follow a batch.
 _LOG_EVERY_S = 5.0
@@ -32,6 +33,7 @@ def explained_failures() -> Iterator[None]:
                 "fix": error.fix or "-",
                 "kind": type(error).__name__,
                 "class": str(error.error_class),
+                "runbook": runbook(error),
                 "rule": rule_of(error).sentence,
             },
             allow_retries=False,

@@ -5,9 +5,11 @@ from pydantic import Field
 
 from photo_pipeline.assets import columns
 from photo_pipeline.assets.db_url_rewrites import db_url_rewrites
+from photo_pipeline.assets.links import dashboard_link, findings_link
 from photo_pipeline.assets.presentation import finding_table
 from photo_pipeline.assets.running import explained_failures, log_progress
 from photo_pipeline.core.migration.validate import validate_batch
+from photo_pipeline.core.report.findings import VALIDATION_FAILED
 from photo_pipeline.partitions import photo_batches
 from photo_pipeline.resources.cdn import CdnResource
 from photo_pipeline.resources.database import ApplicationDatabase
@@ -42,9 +44,10 @@ def validation_report(
     Fetches every variant through the CDN as a browser would. Next: the job `report`.
     """
     with explained_failures(), database.open() as opened, cdn.open() as delivery:
+        loaded = settings.load()
         found = validate_batch(
             opened,
-            settings.load(),
+            loaded,
             delivery,
             context.partition_key,
             run=context.run.run_id,
@@ -57,6 +60,8 @@ def validation_report(
     return dg.MaterializeResult(
         metadata={
             "dagster/partition_row_count": found.checked,
+            **dashboard_link(loaded),
+            **findings_link(loaded, VALIDATION_FAILED, found.failed),
             "passed": found.passed,
             "failed": found.failed,
             "urls_fetched": found.urls_fetched,

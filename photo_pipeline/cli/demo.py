@@ -35,14 +35,21 @@ def demo(
         terminal.say("The demo's servers are stopped." if stopped else "The demo's servers were not running.")
         return DONE
     if ui:
-        from photo_pipeline.demo.ui import serve_ui
+        from photo_pipeline.demo.ui import dashboard_port, serve_ui
 
         # Servers that a finished demo left running would end by themselves in the middle of the session.
         demo_site.stop_servers(home.resolve())
-        site = demo_site.prepare(home, photos=photos, fresh=fresh, idle_stop_s=None)
+        dashboard = dashboard_port()
+        site = demo_site.prepare(
+            home,
+            photos=photos,
+            fresh=fresh,
+            idle_stop_s=None,
+            dashboard_url=f"http://127.0.0.1:{dashboard}",
+        )
         terminal.say(f"Dagster opens on http://{host}:{port} . Stop it with Ctrl-C.")
         try:
-            return serve_ui(site, host=host, port=port)
+            return serve_ui(site, host=host, port=port, dashboard=dashboard)
         finally:
             demo_site.stop_servers(site.home)
     terminal.note("Making the demo's photos, database and servers ...")

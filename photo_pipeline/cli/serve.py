@@ -8,9 +8,10 @@ import typer
 from photo_pipeline.cli.command import DONE, AsJson
 from photo_pipeline.cli.project import open_project
 from photo_pipeline.core.catalog.schema import ensure_schema, schema_exists
+from photo_pipeline.core.config.dashboard import DEFAULT_PORT
 from photo_pipeline.terminal import Terminal
 from photo_pipeline.web.access import TOKEN_VARIABLE, Access
-from photo_pipeline.web.server import DEFAULT_HOST, DEFAULT_PORT, DashboardServer
+from photo_pipeline.web.server import DEFAULT_HOST, DashboardServer
 
 Host = Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 for all of this machine.")]
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 for any that is free.")]

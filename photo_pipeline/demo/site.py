@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from photo_pipeline.core.config.dashboard import DEFAULT_PORT
 from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.demo.application import (
     demo_configuration,
@@ -30,6 +31,9 @@ _ACCESS_KEY = "PHOTOPIPELINEDEMO"
 _SECRET_KEY = "only-for-the-embedded-demo-server"
 _BUCKET = "demo-photos"
 
+# Also for a demo that is run before its dashboard is started: links are looked at later.
+_DASHBOARD_URL = f"http://127.0.0.1:{DEFAULT_PORT}"
+
 
 @dataclass(frozen=True)
 class DemoSite:
@@ -43,7 +47,12 @@ class DemoSite:
 
 
 def prepare(
-    home: Path, *, photos: Path | None = None, fresh: bool = False, idle_stop_s: float | None = IDLE_STOP_S
+    home: Path,
+    *,
+    photos: Path | None = None,
+    fresh: bool = False,
+    idle_stop_s: float | None = IDLE_STOP_S,
+    dashboard_url: str = _DASHBOARD_URL,
 ) -> DemoSite:
     """Make the demo in `home`, or continue the one that is there.
 
@@ -52,6 +61,7 @@ def prepare(
         photos: A folder of real photos to use instead of made ones; it is only read.
         fresh: Throw away what an earlier demo left, and start over.
         idle_stop_s: Seconds without a request after which the servers end; None means never.
+        dashboard_url: Where the dashboard is or will be.
 
     Raises:
         ConfigurationError: `photos` is no folder, or `home` holds something else than a demo.
@@ -66,7 +76,9 @@ def prepare(
     _make_content(home, photos, source)
     servers = start_servers(home, idle_stop_s=idle_stop_s)
     uploads = photos.resolve() if photos else home / "uploads"
-    config = _write_configuration(home, uploads, servers, from_folder=photos is not None)
+    config = _write_configuration(
+        home, uploads, servers, from_folder=photos is not None, dashboard_url=dashboard_url
+    )
     return DemoSite(home, uploads, home / "app.db", config, servers)
 
 
@@ -140,7 +152,9 @@ def _make_content(home: Path, photos: Path | None, source: str) -> None:
     marker.write_text(json.dumps({"photos": source}), encoding="utf-8")
 
 
-def _write_configuration(home: Path, uploads: Path, servers: RunningServers, *, from_folder: bool) -> Path:
+def _write_configuration(
+    home: Path, uploads: Path, servers: RunningServers, *, from_folder: bool, dashboard_url: str
+) -> Path:
     settings = demo_configuration(
         uploads=uploads,
         store_endpoint=servers.s3_url,
@@ -150,6 +164,7 @@ def _write_configuration(home: Path, uploads: Path, servers: RunningServers, *, 
         batch_size=BATCH_SIZE,
         from_folder=from_folder,
     )
+    settings["dashboard"] = {"url": dashboard_url}
     settings["state"] |= {"report_dir": str(home / "reports"), "backup_dir": str(home / "backups")}
     config = home / "photo_pipeline.yaml"
     config.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -1,18 +1,56 @@
-"""`make ui`: Dagster's web server and daemon on the demo, with the embedded servers beside it."""
+"""`make ui`: Dagster's web server and daemon on the demo, with the dashboard and the servers beside it."""
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from photo_pipeline.core.config import CONFIG_ENV
+from photo_pipeline.core.config.dashboard import DEFAULT_PORT
 from photo_pipeline.demo.run import dagster_home
 from photo_pipeline.demo.site import DemoSite
 
 
-def serve_ui(site: DemoSite, *, host: str, port: int) -> int:
-    """Run `dagster dev` on the site until it ends or is interrupted; return its exit code."""
+def dashboard_port() -> int:
+    """Return the dashboard's usual port, or one that is free where another program has that."""
+    for port in (DEFAULT_PORT, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    return DEFAULT_PORT  # its own message says what is wrong
+
+
+def serve_ui(site: DemoSite, *, host: str, port: int, dashboard: int) -> int:
+    """Run the dashboard (on its port of 127.0.0.1) and `dagster dev` until that ends or is interrupted.
+
+    Returns:
+        The exit code of `dagster dev`.
+    """
+    with _dashboard(site, dashboard):
+        return _serve_dagster(site, host, port)
+
+
+@contextmanager
+def _dashboard(site: DemoSite, port: int) -> Iterator[None]:
+    """Run `photo-pipeline serve` meanwhile; it prints its addresses itself."""
+    program = [sys.executable, "-m", "photo_pipeline.cli", "--config", str(site.config)]
+    process = subprocess.Popen([*program, "serve", "--port", str(port)])
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _serve_dagster(site: DemoSite, host: str, port: int) -> int:
     environment = os.environ | {
         CONFIG_ENV: str(site.config),
         "DAGSTER_HOME": str(dagster_home()),

@@ -20,14 +20,17 @@ from photo_pipeline.resources.settings import PipelineSettings
 _STOPPED = (PausedError.__name__, BudgetError.__name__)
 
 
-@dg.sensor(minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Looks each minute whether something is wrong, and tells the channels of `alerts` in the "
+    "configuration file: costs near a limit, uploads suspended, failing or slow photos, validation findings, "
+    "paths outside of the roots. Its last tick says what is wrong now.",
+)
 def alerts(
     context: dg.SensorEvaluationContext, settings: PipelineSettings, database: ApplicationDatabase
 ) -> dg.SkipReason:
-    """Looks each minute whether something is wrong, and tells the channels of `alerts` in the file.
-
-    Costs near a limit, uploads suspended, failing or slow photos, validation findings, paths outside roots.
-    """
+    """Tell what is wrong, once."""
     try:
         config = settings.load()
     except ConfigurationError as error:  # a fresh installation, before its file is written
@@ -42,10 +45,14 @@ def alerts(
 
 
 @dg.run_failure_sensor(
-    name="run_failures", minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING
+    name="run_failures",
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Tells the channels of `alerts` in the configuration file of failed runs, once a job and "
+    "kind of error; not of runs that are tried again by themselves, or were stopped on purpose.",
 )
 def run_failures(context: dg.RunFailureSensorContext, settings: PipelineSettings) -> dg.SkipReason | None:
-    """Tells the channels of `alerts` in the file of failed runs, once a job and kind of error."""
+    """Tell of the run."""
     alert = _alert(context)
     if alert is None:
         return dg.SkipReason("it is tried again by itself, or was stopped on purpose")

@@ -20,14 +20,17 @@ from photo_pipeline.resources.database import ApplicationDatabase
 from photo_pipeline.resources.settings import PipelineSettings
 
 
-@dg.sensor(minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Holds uploads back while the cost guard suspends them: sets the limit of the pool "
+    "`s3_upload` to 0, and later back to what it was. Rollbacks are not in that pool. Who is told is the "
+    "sensor `alerts`'s; what to do: docs/runbooks/budget-exhausted.md.",
+)
 def cost_guard(
     context: dg.SensorEvaluationContext, settings: PipelineSettings, database: ApplicationDatabase
 ) -> dg.SensorResult | dg.SkipReason:
-    """Holds uploads back while the cost guard suspends them. Who is told is the sensor `alerts`'s.
-
-    Sets the limit of the pool `s3_upload` to 0, and later back to what it was. Rollbacks are not in it.
-    """
+    """Carry the verdict over to the pool."""
     try:
         config = settings.load()
     except ConfigurationError as error:  # a fresh installation, before its file is written

@@ -24,13 +24,15 @@ GIVE_UP_AFTER = timedelta(minutes=5)
 _NOT_BEFORE = timedelta(days=1)
 
 
-@dg.sensor(minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Sees to it that a failed run which Dagster should have retried is retried, once. Launches "
+    "nothing by itself: it has Dagster look at the run again. Where that does not help, or where a newer run "
+    "has taken the work over, it takes the promise back, so that nothing waits for it any more.",
+)
 def lost_retries(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-    """Sees to it that a failed run which Dagster should have retried is retried, once.
-
-    Launches nothing by itself: it has Dagster look at the run again. Where that does not help, or where a
-    newer run has taken the work over, it takes the promise back, so that nothing waits for it any more.
-    """
+    """Settle what Dagster has promised and not kept."""
     instance = context.instance
     if not instance.run_retries_enabled:
         return dg.SkipReason("this instance retries no runs (run_retries in dagster.yaml)")

@@ -24,17 +24,19 @@ from photo_pipeline.sensors.batch_runs import BatchRuns
 LAUNCHED_BY_TAG = "photo_pipeline/launched_by"
 
 
-@dg.sensor(jobs=[migrate, rollback, inventory], minimum_interval_seconds=15)
+@dg.sensor(
+    jobs=[migrate, rollback, inventory],
+    minimum_interval_seconds=15,
+    description="Works through all batches by itself: switch it on, and the migration runs until nothing is "
+    "left. Launches batches in the order of their priority, `batches.at_once` of them at a time, and "
+    "inventories until one finds nothing new (`batches.rescan`). Goes on after a crash, tries failed batches "
+    "again by the rule of their error, launches nothing while the migration is paused or the cost guard "
+    "suspends uploads, and rolls back what is migrated after an abort.",
+)
 def migration_driver(
     context: dg.SensorEvaluationContext, settings: PipelineSettings, database: ApplicationDatabase
 ) -> dg.SensorResult | dg.SkipReason:
-    """Works through all batches by itself: switch it on, and the migration runs until nothing is left.
-
-    Launches batches in the order of their priority, `batches.at_once` of them at a time, and inventories
-    until one finds nothing new (`batches.rescan`). Goes on after a crash, tries failed batches again by the
-    rule of their error, launches nothing while the migration is paused or the cost guard suspends uploads,
-    and rolls back what is migrated after an abort.
-    """
+    """Launch what is next."""
     try:
         config = settings.load()
         with database.open() as opened:

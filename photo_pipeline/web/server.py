@@ -12,7 +12,6 @@ from photo_pipeline.web.access import Access
 from photo_pipeline.web.app import create_app
 
 DEFAULT_HOST: Final = "127.0.0.1"
-DEFAULT_PORT: Final = 8321
 
 # Streams look every second whether they should end.
 _PATIENCE_S: Final = 3

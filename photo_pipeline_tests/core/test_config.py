@@ -213,6 +213,14 @@ BAD: dict[str, tuple[Change, str]] = {
         lambda d: d.update(alerts={"sns": {"topic_arn": "alerts"}}),
         "alerts.sns.topic_arn",
     ),
+    "a dashboard that is no web page": (
+        lambda d: d.update(dashboard={"url": "javascript:alert(1)"}),
+        "dashboard.url",
+    ),
+    "a dashboard with its token": (
+        lambda d: d.update(dashboard={"url": "http://shop.example:8321/open?token=x"}),
+        "dashboard.url",
+    ),
     "no bucket anywhere": (lambda d: d["store"].pop("bucket"), "store.bucket: no bucket is named"),
     "no CDN anywhere": (lambda d: d.pop("cdn"), "cdn.base_url: no CDN URL is named"),
     "a CDN that is no URL": (

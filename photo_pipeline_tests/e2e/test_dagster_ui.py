@@ -207,7 +207,15 @@ def ui(tmp_path_factory: pytest.TempPathFactory, servers: RunningServers) -> Ite
 
 
 def start_dagster_dev(home: Path, site: Site, port: int) -> "subprocess.Popen[bytes]":
-    """Start it in `home`: relative folders in dagster.yaml, such as `.dagster`, are relative to there."""
+    """Start web server, daemon and code location on the site."""
+    return start_dagster(home, site, "dagster", "dev", "-h", "127.0.0.1", "-p", str(port))
+
+
+def start_dagster(home: Path, site: Site, module: str, *arguments: str) -> "subprocess.Popen[bytes]":
+    """Start a program of Dagster's on the site, with the repository's own workspace.
+
+    In `home`: relative folders in dagster.yaml, such as `.dagster`, are relative to there.
+    """
     (home / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "DAGSTER_"))}
     environment = kept | {
@@ -218,9 +226,8 @@ def start_dagster_dev(home: Path, site: Site, port: int) -> "subprocess.Popen[by
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
         "AWS_EC2_METADATA_DISABLED": "true",
     }
-    workspace = str(ROOT / "workspace.yaml")
-    command = [sys.executable, "-m", "dagster", "dev", "-w", workspace, "-h", "127.0.0.1", "-p", str(port)]
-    with (home / "dagster-dev.log").open("wb") as log:
+    command = [sys.executable, "-m", module, *arguments, "-w", str(ROOT / "workspace.yaml")]
+    with (home / f"{module}.log").open("wb") as log:
         return subprocess.Popen(
             command,
             cwd=home,
@@ -239,7 +246,7 @@ def free_port() -> int:
 
 
 def is_up(url: str, process: "subprocess.Popen[bytes]") -> bool:
-    assert process.poll() is None, "dagster dev ended by itself"
+    assert process.poll() is None, "Dagster ended by itself"
     try:
         return urllib3.request("GET", f"{url}/server_info", retries=False).status == 200
     except urllib3.exceptions.HTTPError:

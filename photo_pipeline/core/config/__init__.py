@@ -9,6 +9,7 @@ A new part is one module, one field of `PipelineConfig`, and its names below.
 
 from photo_pipeline.core.config.alerts import AlertingSettings, EmailSettings, SnsSettings
 from photo_pipeline.core.config.cleanup import CleanupSettings
+from photo_pipeline.core.config.dashboard import DashboardSettings
 from photo_pipeline.core.config.database import DatabaseSettings, RewriteSettings
 from photo_pipeline.core.config.delivery import CacheSettings, CdnSettings
 from photo_pipeline.core.config.environment import database_url
@@ -40,6 +41,7 @@ __all__ = [
     "CacheSettings",
     "CdnSettings",
     "CleanupSettings",
+    "DashboardSettings",
     "DatabaseSettings",
     "EmailSettings",
     "ImageSettings",

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from photo_pipeline.core.config.alerts import AlertingSettings
 from photo_pipeline.core.config.base import Settings
 from photo_pipeline.core.config.cleanup import CleanupSettings
+from photo_pipeline.core.config.dashboard import DashboardSettings
 from photo_pipeline.core.config.database import DatabaseSettings, RewriteSettings
 from photo_pipeline.core.config.delivery import CdnSettings
 from photo_pipeline.core.config.images import DEFAULT_VARIANTS, ImageSettings, VariantSettings
@@ -50,6 +51,7 @@ class PipelineConfig(Settings):
     cleanup: CleanupSettings = CleanupSettings()
     limits: Limits | None = None
     alerts: AlertingSettings = AlertingSettings()
+    dashboard: DashboardSettings = DashboardSettings()
     provision: ProvisionSettings = ProvisionSettings()
     state: StateSettings = StateSettings()
 

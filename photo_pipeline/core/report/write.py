@@ -26,12 +26,13 @@ CSV_NAME, PARQUET_NAME = "photos.csv", "photos.parquet"
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """Where the report is."""
+    """Where the report is, and what it says."""
 
     html: Path
     json: Path
     csv: Path
     parquet: Path
+    data: ReportData
 
 
 def write_report(database: Database, config: PipelineConfig, cdn: Cdn) -> ReportFiles:
@@ -45,8 +46,14 @@ def write_report(database: Database, config: PipelineConfig, cdn: Cdn) -> Report
     if schema_exists(database):
         ensure_schema(database)  # an earlier version's tables lack what is read here
     folder = config.state.report_dir
-    files = ReportFiles(*(folder / name for name in (HTML_NAME, JSON_NAME, CSV_NAME, PARQUET_NAME)))
     data = collect(database, config)
+    files = ReportFiles(
+        html=folder / HTML_NAME,
+        json=folder / JSON_NAME,
+        csv=folder / CSV_NAME,
+        parquet=folder / PARQUET_NAME,
+        data=data,
+    )
     page = render(
         data,
         config,
