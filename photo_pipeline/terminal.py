@@ -7,14 +7,15 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.live import Live
 
 from photo_pipeline.core.errors import PhotoPipelineError
 from photo_pipeline.core.progress import Progress as CoreProgress
@@ -46,6 +47,18 @@ class Terminal:
     def is_live(self) -> bool:
         """Whether progress can be drawn in place; forced colours do not make a pipe a screen."""
         return sys.stderr.isatty() and os.environ.get("TERM", "") not in _NO_SCREENS
+
+    @property
+    def draws(self) -> bool:
+        """Whether results can be drawn in place: standard output is a terminal, and wants no JSON."""
+        return not self.as_json and sys.stdout.isatty() and os.environ.get("TERM", "") not in _NO_SCREENS
+
+    @contextmanager
+    def drawing(self) -> Iterator[Callable[[Callable[[int], RenderableType]], None]]:
+        """Give a function that draws over what it drew before; it is told what to draw at which width."""
+        console = _console(wrapping=True)
+        with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:
+            yield lambda made: live.update(made(console.width), refresh=True)
 
     def say(self, text: str) -> None:
         """Print a line for people; nothing with --json. Markup in `text` is not interpreted."""
@@ -85,6 +98,11 @@ class Terminal:
         if self.as_json:
             _write_json(document, indent=2)
 
+    def result_line(self, document: Mapping[str, Any]) -> None:
+        """Print one of several documents, on a line of its own, with --json only."""
+        if self.as_json:
+            _write_json(document, indent=None)
+
     def flush(self) -> None:
         """Let whoever reads our output through a pipe see what was printed so far."""
         sys.stdout.flush()
@@ -113,7 +131,7 @@ class Terminal:
             yield no_progress
             return
         if self.is_live:
-            shown = bars(title, self._err, self._journey, self._clock)
+            shown = bars(title, _console(stderr=True, wrapping=True), self._journey, self._clock)
         else:
             shown = plain_lines(title, self.note, self._journey, self._clock)
         with shown as progress:
@@ -122,8 +140,12 @@ class Terminal:
             self._journey.ended(title)
 
 
-def _console(*, stderr: bool = False) -> Console:
-    """Return a console that follows what people agreed on: NO_COLOR, FORCE_COLOR, CLICOLOR_FORCE, TERM."""
+def _console(*, stderr: bool = False, wrapping: bool = False) -> Console:
+    """Return a console that follows what people agreed on: NO_COLOR, FORCE_COLOR, CLICOLOR_FORCE, TERM.
+
+    What is printed is broken by the terminal itself, so that it can be copied whole; what is drawn in place
+    (`wrapping`) has to know its height.
+    """
     stream = sys.stderr if stderr else sys.stdout
     said = os.environ.get
     forced = any(said(name, "0") not in ("", "0") for name in ("FORCE_COLOR", "CLICOLOR_FORCE"))
@@ -133,7 +155,7 @@ def _console(*, stderr: bool = False) -> Console:
     return Console(
         stderr=stderr,
         highlight=False,
-        soft_wrap=True,
+        soft_wrap=not wrapping,
         force_terminal=is_terminal or forced,
         color_system=None if said("NO_COLOR") or (said("CLICOLOR") == "0" and not forced) else "auto",
         width=width,

@@ -3,18 +3,32 @@
 import io
 import json
 import os
+import signal
 import subprocess
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+import sqlalchemy as sa
 from rich.console import Console
 
+from photo_pipeline.cli.watching import watch
+from photo_pipeline.cli.watching_view import view_of
+from photo_pipeline.core.catalog.tables import utc_now
+from photo_pipeline.core.live.batches import BatchBoard, LiveBatch
 from photo_pipeline.core.live.pace import measure, time_left
+from photo_pipeline.core.live.state import LiveReader
+from photo_pipeline.core.migration import control
 from photo_pipeline.core.progress import BYTES_SENT
+from photo_pipeline.demo.servers import RunningServers
 from photo_pipeline.terminal import Terminal
 from photo_pipeline.terminal_progress import Journey, human_seconds
 from photo_pipeline.terminal_table import table
-from photo_pipeline_tests.conftest import MakeSite
+from photo_pipeline_tests.conftest import MakeSite, embedded_credentials
+from photo_pipeline_tests.postgres import PostgresServer
+from photo_pipeline_tests.sites import Site, build_site
 from photo_pipeline_tests.terminals import PROGRAM, TerminalRun
 
 ROWS = [
@@ -188,3 +202,128 @@ def test_status_fits_a_terminal_of_40_columns(make_site: MakeSite) -> None:
         assert ran.ended() == 0
     assert "batch-000001" in ran.text
     assert "…" not in ran.text
+
+
+# --- status --watch
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory, servers: RunningServers) -> Iterator[Site]:
+    """A migrated site that these tests only look at, or pause."""
+    home = tmp_path_factory.mktemp("watched")
+    with pytest.MonkeyPatch.context() as environment:
+        embedded_credentials(environment)
+        url = f"sqlite:///{home / 'app.db'}"
+        site = build_site(home, url=url, servers=servers, name=uuid.uuid4().hex[:8], photos=2)
+        environment.setenv("APP_DATABASE_URL", url)
+        environment.setenv("PHOTO_PIPELINE_CONFIG", str(site.config_path))
+        site.migrate()
+        yield site
+
+
+def pause(site: Site) -> None:
+    with site.project() as project:
+        control.pause(project.database, reason="lunch", run="a test")
+
+
+def resume(site: Site) -> None:
+    with site.project() as project:
+        control.resume(project.database, reason="", run="a test")
+
+
+def test_watching_in_a_terminal_redraws_in_place_and_ends_well_by_ctrl_c(watched: Site) -> None:
+    with TerminalRun("status", "--watch", "--interval", "0.1", columns=80) as ran:
+        ran.wait_for(r"Done\. All 2 photos are migrated")
+        pause(watched)
+        try:
+            ran.wait_for(r"Paused by .*lunch")
+        finally:
+            resume(watched)
+        seen = ran.text.count("Done. All")
+        ran.wait_for(rf"(?s)(Done\. All.*){{{seen + 1}}}")
+        ran.interrupt()
+        assert ran.ended() == 0
+    assert "\x1b[1A" in ran.raw, "the cursor goes up, to draw over the last screen"
+    assert "Stopped watching" in ran.text
+    assert "Traceback" not in ran.text
+
+
+def test_watching_through_a_pipe_says_a_line_when_something_changed(watched: Site) -> None:
+    with subprocess.Popen(
+        [PROGRAM, "status", "--watch", "--interval", "0.1"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            first = process.stdout.readline()
+            pause(watched)
+            second = process.stdout.readline()
+        finally:
+            resume(watched)
+        third = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        assert process.stdout.read() == ""
+    assert "Done. All 2 photos are migrated" in first
+    assert "2 of 2 photos migrated." in first
+    assert ("lunch" in second, "Done." in third) == (True, True)
+
+
+class Enough(KeyboardInterrupt):
+    """Ctrl-C, pressed by a test instead of waiting."""
+
+
+def test_watching_with_json_gives_a_document_per_line(
+    watched: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rounds = iter([lambda: None, lambda: pause(watched), lambda: resume(watched)])
+
+    def wait(_seconds: float) -> None:
+        act = next(rounds, None)
+        if act is None:
+            raise Enough
+        act()
+
+    with watched.project() as project:
+        assert watch(project, Terminal(as_json=True), interval_s=1, wait=wait) == 0
+    out, err = capsys.readouterr()
+    kinds = [json.loads(line)["standing"]["kind"] for line in out.splitlines()]
+    assert (kinds, err) == (["done", "paused", "done"], "")
+
+
+def test_watching_outlives_a_database_that_goes_away(
+    make_site: MakeSite, postgres: PostgresServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = make_site(photos=1, database="postgres")
+    name = sa.make_url(site.url).database
+    rounds = iter([False, True])
+
+    def wait(_seconds: float) -> None:
+        allowed = next(rounds, None)
+        if allowed is None:
+            raise Enough
+        postgres.allow_connections(name, allowed=allowed)
+
+    with site.project() as project:
+        assert watch(project, Terminal(), interval_s=1, wait=wait) == 0
+    before, away, after = capsys.readouterr().out.splitlines()
+    assert "Nothing has been inventoried" in before
+    assert "the database in $APP_DATABASE_URL" in away
+    assert "Nothing has been inventoried" in after
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_the_screen_fits_and_names_every_batch_in_full(watched: Site, width: int) -> None:
+    out = io.StringIO()
+    with watched.project() as project:
+        state = LiveReader(project.database, project.config).read()
+    (batch,) = batch_list(watched)
+    state = replace(state, listed=(batch,), events=state.events[:2])
+    Console(file=out, width=width).print(view_of(state, "the database: it does not answer.", width=width))
+    assert max(map(len, out.getvalue().splitlines())) <= width
+    assert "batch-000001" in out.getvalue()
+    assert "the database: it does not answer." in out.getvalue()
+
+
+def batch_list(site: Site) -> list[LiveBatch]:
+    with site.project() as project, project.database.read() as connection:
+        return BatchBoard().read(connection, utc_now())
