@@ -318,7 +318,7 @@ def test_the_screen_fits_and_names_every_batch_in_full(watched: Site, width: int
         state = LiveReader(project.database, project.config).read()
     (batch,) = batch_list(watched)
     state = replace(state, listed=(batch,), events=state.events[:2])
-    Console(file=out, width=width).print(view_of(state, "the database: it does not answer.", width=width))
+    Console(file=out, width=width).print(view_of(state, "the database: it does not answer.", width))
     assert max(map(len, out.getvalue().splitlines())) <= width
     assert "batch-000001" in out.getvalue()
     assert "the database: it does not answer." in out.getvalue()

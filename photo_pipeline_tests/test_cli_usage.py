@@ -243,7 +243,7 @@ def test_bash_completes_the_batches_of_the_project(site: Site) -> None:
         ("photo-pipeline stat", ["status"]),
         ("photo-pipeline audit ", ["verify", "show"]),
         ("photo-pipeline migrate --ret", ["--retry-failed"]),
-        ("photo-pipeline init --preset lar", ["laravel_media"]),
+        ("photo-pipeline init --preset lar", ["laravel_media_library"]),
         ("photo-pipeline helpers copy dj", ["django"]),
     ],
 )

@@ -35,7 +35,9 @@ def lazy_group(listed: Sequence[Listed]) -> type[TyperGroup]:
             super().__init__(**options)
             self.commands.update(dict.fromkeys(by_name))  # type: ignore[arg-type]  # for "did you mean"
 
-        def main(self, args: Any = None, *, standalone_mode: bool = True, **extra: Any) -> Any:
+        def main(  # type: ignore[override]  # typer calls it by keywords only
+            self, args: Any = None, *, standalone_mode: bool = True, **extra: Any
+        ) -> Any:
             given = list(sys.argv[1:] if args is None else args)
             if not standalone_mode or "--json" not in given:
                 return super().main(given, standalone_mode=standalone_mode, **extra)

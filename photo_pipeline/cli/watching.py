@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from photo_pipeline.cli.command import DONE
@@ -56,7 +57,7 @@ def _draw(terminal: Terminal, looks: Iterator[Look]) -> None:
         for look in looks:
             state = look if isinstance(look, LiveState) else state
             problem = str(look) if isinstance(look, DatabaseError) else ""
-            draw(lambda width, state=state, problem=problem: view_of(state, problem, width=width))
+            draw(partial(view_of, state, problem))
 
 
 def _say_lines(terminal: Terminal, looks: Iterator[Look]) -> None:

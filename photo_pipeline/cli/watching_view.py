@@ -25,7 +25,7 @@ def line_of(state: LiveState) -> str:
     return " ".join(parts)
 
 
-def view_of(state: LiveState | None, problem: str, *, width: int) -> RenderableType:
+def view_of(state: LiveState | None, problem: str, width: int) -> RenderableType:
     """Return the screen.
 
     Args:
