@@ -131,16 +131,15 @@ def bars(title: str, console: Console, journey: Journey | None, clock: Clock) ->
         stages: dict[str, Stage] = {}
         whole = drawn.add_task("all batches", total=journey.total, note="") if journey else None
 
-        def report(name: str, done: int, total: int | None) -> None:
-            stage = _follow(stages, name, done, total, clock())
-            if stage is None:
+        def report(stage: str, done: int, total: int | None) -> None:
+            known = _follow(stages, stage, done, total, clock())
+            if known is None:
                 return
-            if name not in tasks:
-                tasks[name] = drawn.add_task(f"{title}: {name}", total=total, note="")
-            note = stage.note(clock())
-            drawn.update(tasks[name], completed=done, total=total, note=note)
+            if stage not in tasks:
+                tasks[stage] = drawn.add_task(f"{title}: {stage}", total=total, note="")
+            drawn.update(tasks[stage], completed=done, total=total, note=known.note(clock()))
             if journey is not None and whole is not None:
-                journey.told(title, name, done, total)
+                journey.told(title, stage, done, total)
                 drawn.update(whole, completed=journey.done, note=journey.note())
 
         yield report
@@ -154,17 +153,17 @@ def plain_lines(
     stages: dict[str, Stage] = {}
     last = clock()
 
-    def report(name: str, done: int, total: int | None) -> None:
+    def report(stage: str, done: int, total: int | None) -> None:
         nonlocal last
         now = clock()
-        stage = _follow(stages, name, done, total, now)
+        known = _follow(stages, stage, done, total, now)
         if journey is not None:
-            journey.told(title, name, done, total)
-        if stage is None or now - last < PLAIN_EVERY_S:
+            journey.told(title, stage, done, total)
+        if known is None or now - last < PLAIN_EVERY_S:
             return
         last = now
         counted = f"{done:,} of {total:,}" if total else f"{done:,}"
-        line = ", ".join(filter(None, (f"{title}: {name} {counted}", stage.note(now))))
+        line = ", ".join(filter(None, (f"{title}: {stage} {counted}", known.note(now))))
         if journey is not None:
             whole = f"all batches {journey.done:,} of {journey.total:,}"
             line += "; " + ", ".join(filter(None, (whole, journey.note())))

@@ -405,7 +405,7 @@ def staged(site: Site) -> list[Path]:
 
 def assert_interrupted_clearly(ran: Ran) -> None:
     assert ran.code == 130, ran.err
-    (line,) = ran.err.splitlines()
+    line = ran.err.splitlines()[-1]  # after lines of progress, on a slow machine
     assert "Interrupted" in line
     assert "again" in line
 
