@@ -54,7 +54,11 @@ COMMANDS = (
         "validate",
         "Check migrated photos from outside: row, URL, delivered bytes, dimensions, metadata.",
     ),
-    Listed("report", "report", "Write the migration report: one HTML page, and the same as JSON and CSV."),
+    Listed(
+        "report",
+        "report",
+        "Write the migration report: one HTML page, and the same as JSON, CSV and Parquet.",
+    ),
     Listed(
         "restore",
         "restore",
