@@ -16,7 +16,12 @@ _HEAD = """\
 
 `--config` names the configuration file; left out, it is `$PHOTO_PIPELINE_CONFIG` or `photo_pipeline.yaml` in the
 current folder. Every command has `--help`, and `--json`, with which standard output is exactly one JSON document; progress and
-errors go to standard error. `--install-completion` sets up completion for your shell.
+errors go to standard error. Errors, also of usage, are such a document with `thing`, `cause`, `fix` and `exit_code`.
+Only `status --watch --json` prints several: one per change, each on one line.
+`--install-completion` sets up completion for your shell: commands, options, batches, presets.
+
+Colours follow `NO_COLOR`, `FORCE_COLOR`, `CLICOLOR`, `CLICOLOR_FORCE` and `TERM=dumb`. In a pipe tables have their full width
+unless `COLUMNS` says otherwise; in a narrow terminal each value gets a line of its own rather than being cut.
 
 | exit code | meaning |
 | --- | --- |

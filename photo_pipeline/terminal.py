@@ -4,34 +4,61 @@ Output goes to standard output; progress and errors to standard error, so that `
 """
 
 import json
+import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.console import Console, RenderableType
+from rich.live import Live
 
 from photo_pipeline.core.errors import PhotoPipelineError
 from photo_pipeline.core.progress import Progress as CoreProgress
 from photo_pipeline.core.progress import no_progress
+from photo_pipeline.terminal_progress import Clock, Journey, bars, human_bytes, plain_lines
+from photo_pipeline.terminal_table import table as fitting_table
 
 if TYPE_CHECKING:
     # For its name only: with SQLAlchemy and Alembic it would take half a second of each command's start.
     from photo_pipeline.core.catalog.inventory import Inventory
 
+__all__ = ["Terminal", "human_bytes"]
+
+_UNBOUNDED: Final = 10_000
+_NO_SCREENS: Final = ("dumb", "unknown")
+
 
 class Terminal:
     """One command's output, for people or (as_json) for programs."""
 
-    def __init__(self, *, as_json: bool = False) -> None:
+    def __init__(self, *, as_json: bool = False, clock: Clock = time.monotonic) -> None:
         self.as_json = as_json
-        self._out = Console(highlight=False, soft_wrap=True)
-        self._err = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._clock = clock
+        self._out = _console()
+        self._err = _console(stderr=True)
+        self._journey: Journey | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether progress can be drawn in place; forced colours do not make a pipe a screen."""
+        return sys.stderr.isatty() and os.environ.get("TERM", "") not in _NO_SCREENS
+
+    @property
+    def draws(self) -> bool:
+        """Whether results can be drawn in place: standard output is a terminal, and wants no JSON."""
+        return not self.as_json and sys.stdout.isatty() and os.environ.get("TERM", "") not in _NO_SCREENS
+
+    @contextmanager
+    def drawing(self) -> Iterator[Callable[[Callable[[int], RenderableType]], None]]:
+        """Give a function that draws over what it drew before; it is told what to draw at which width."""
+        console = _console(wrapping=True)
+        with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:
+            yield lambda made: live.update(made(console.width), refresh=True)
 
     def say(self, text: str) -> None:
         """Print a line for people; nothing with --json. Markup in `text` is not interpreted."""
@@ -52,15 +79,7 @@ class Terminal:
         """Print a table; numbers are right-aligned and grouped; with `total` the last row is one."""
         if self.as_json:
             return
-        table = Table(*columns, show_edge=False, pad_edge=False)
-        for index, column in enumerate(table.columns):
-            if rows and isinstance(rows[0][index], int | float):
-                column.justify = "right"
-        for number, row in enumerate(rows):
-            if total and number == len(rows) - 1:
-                table.add_section()
-            table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
-        self._out.print(table)
+        self._out.print(fitting_table(columns, rows, width=self._out.width, total=total))
 
     def inventory(self, inventory: "Inventory") -> None:
         """Print an inventory's classes, and that they add up."""
@@ -77,8 +96,12 @@ class Terminal:
     def result(self, document: Mapping[str, Any]) -> None:
         """Print the command's result as one JSON document, with --json only."""
         if self.as_json:
-            json.dump(document, sys.stdout, default=_plain, ensure_ascii=False, indent=2)
-            sys.stdout.write("\n")
+            _write_json(document, indent=2)
+
+    def result_line(self, document: Mapping[str, Any]) -> None:
+        """Print one of several documents, on a line of its own, with --json only."""
+        if self.as_json:
+            _write_json(document, indent=None)
 
     def flush(self) -> None:
         """Let whoever reads our output through a pipe see what was printed so far."""
@@ -97,31 +120,53 @@ class Terminal:
             }
         )
 
+    def expect(self, photos: Mapping[str, int]) -> None:
+        """Say beforehand which batches are coming, with their photos, so that progress can tell the whole."""
+        self._journey = Journey(photos, self._clock) if len(photos) > 1 else None
+
     @contextmanager
     def progress(self, title: str) -> Iterator[CoreProgress]:
-        """Show one bar per stage while the body runs; silent with --json or when nobody watches."""
-        if self.as_json or not self._err.is_terminal:
+        """Show how far the body is: bars in a terminal, plain lines elsewhere, nothing with --json."""
+        if self.as_json:
             yield no_progress
             return
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=self._err, transient=True) as bars:
-            tasks: dict[str, TaskID] = {}
-
-            def report(stage: str, done: int, total: int | None) -> None:
-                if stage not in tasks:
-                    tasks[stage] = bars.add_task(f"{title}: {stage}", total=total)
-                bars.update(tasks[stage], completed=done, total=total)
-
-            yield report
+        if self.is_live:
+            shown = bars(title, _console(stderr=True, wrapping=True), self._journey, self._clock)
+        else:
+            shown = plain_lines(title, self.note, self._journey, self._clock)
+        with shown as progress:
+            yield progress
+        if self._journey is not None:
+            self._journey.ended(title)
 
 
-def human_bytes(size: float) -> str:
-    """Return a size as people read it, in binary multiples (1 KB = 1,024 bytes)."""
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if abs(size) < 1024 or unit == "GB":
-            return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"
-        size /= 1024
-    raise AssertionError("the last unit takes everything")  # pragma: no cover
+def _console(*, stderr: bool = False, wrapping: bool = False) -> Console:
+    """Return a console that follows what people agreed on: NO_COLOR, FORCE_COLOR, CLICOLOR_FORCE, TERM.
+
+    What is printed is broken by the terminal itself, so that it can be copied whole; what is drawn in place
+    (`wrapping`) has to know its height.
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    said = os.environ.get
+    forced = any(said(name, "0") not in ("", "0") for name in ("FORCE_COLOR", "CLICOLOR_FORCE"))
+    is_terminal = stream.isatty()
+    # A file or a pipe has no width; only who sets COLUMNS wants one.
+    width = None if is_terminal or said("COLUMNS") else _UNBOUNDED
+    return Console(
+        stderr=stderr,
+        highlight=False,
+        soft_wrap=not wrapping,
+        force_terminal=is_terminal or forced,
+        color_system=None if said("NO_COLOR") or (said("CLICOLOR") == "0" and not forced) else "auto",
+        width=width,
+    )
+
+
+def _write_json(document: Mapping[str, Any], *, indent: int | None) -> None:
+    # A locale without Unicode could not print all of it, and "?" would be another value.
+    ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    json.dump(document, sys.stdout, default=_plain, ensure_ascii=ascii_only, indent=indent)
+    sys.stdout.write("\n")
 
 
 def _plain(value: Any) -> Any:

@@ -7,13 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
+from photo_pipeline.cli import completion
 from photo_pipeline.core.errors import PhotoPipelineError
 from photo_pipeline.terminal import Terminal
 
 DONE, FINDINGS = 0, 1
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-Batch = Annotated[list[str] | None, typer.Option("--batch", help="A batch key; may be repeated.")]
+Batch = Annotated[
+    list[str] | None,
+    typer.Option("--batch", help="A batch key; may be repeated.", autocompletion=completion.batches),
+]
 
 
 @dataclass(frozen=True)

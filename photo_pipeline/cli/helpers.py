@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from photo_pipeline.cli import completion
 from photo_pipeline.cli.command import DONE, AsJson, CommandGroup
 from photo_pipeline.cli.new_file import write_new
 from photo_pipeline.cli.project import config_if_any
@@ -33,7 +34,12 @@ def list_(json_: AsJson = False) -> int:
 
 
 def copy(
-    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(APPLICATION_CODE)}.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help=f"One of: {', '.join(APPLICATION_CODE)}.", autocompletion=completion.application_code
+        ),
+    ],
     folder: Annotated[Path, typer.Argument(help="Where to write its files; it must exist.")] = Path(),
     preset: Annotated[
         str | None, typer.Option("--preset", help="Whose sizes to fill in, if sources have different ones.")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from photo_pipeline.cli import completion
 from photo_pipeline.cli.command import DONE, AsJson
 from photo_pipeline.cli.new_file import write_new
 from photo_pipeline.core.config import DEFAULT_CONFIG_NAME
@@ -13,7 +14,9 @@ from photo_pipeline.terminal import Terminal
 
 
 def init(
-    preset: Annotated[str, typer.Option(help=f"One of: {', '.join(PRESETS)}.")] = "item_photos",
+    preset: Annotated[
+        str, typer.Option(help=f"One of: {', '.join(PRESETS)}.", autocompletion=completion.presets)
+    ] = "item_photos",
     output: Annotated[Path, typer.Option(help="Where to write it.")] = Path(DEFAULT_CONFIG_NAME),
     list_: Annotated[bool, typer.Option("--list", help="Show the presets and write nothing.")] = False,
     json_: AsJson = False,

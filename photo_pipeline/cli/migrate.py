@@ -11,10 +11,12 @@ from photo_pipeline.cli.project import open_project
 from photo_pipeline.cli.validate import validate_batches
 from photo_pipeline.core.catalog.batches import assign_batches
 from photo_pipeline.core.catalog.checksums import hash_matched_files
+from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.inventory import Inventory
 from photo_pipeline.core.catalog.schema import ensure_schema, schema_exists
 from photo_pipeline.core.catalog.tables import BatchState, PhotoClass
 from photo_pipeline.core.errors import ConfigurationError
+from photo_pipeline.core.live.batches import DONE as DONE_STATES
 from photo_pipeline.core.migration.delta import (
     MAX_PASSES,
     DeltaPass,
@@ -148,6 +150,10 @@ class _Work:
             keys, retry = retry_photos(self.project, self.photos, run=new_run_id()), False
         else:
             keys = batches_to_migrate(database, wanted=self.batches, retry_failed=retry)
+        photos = {
+            each.key: sum(each.photos.values()) for each in batch_statuses(database) if each.key in keys
+        }
+        self.terminal.expect(photos)
         for key in keys:
             self.outcomes.append(self._migrate_batch(key, retry_failed=retry))
 
@@ -165,6 +171,15 @@ class _Work:
             )
         _show_batch(self.terminal, outcome)
         return outcome
+
+
+def _photos_to_do(database: Database, keys: set[str]) -> dict[str, int]:
+    """Return how many photos of each of those batches are not migrated yet."""
+    return {
+        batch.key: sum(count for state, count in batch.photos.items() if state not in DONE_STATES)
+        for batch in batch_statuses(database)
+        if batch.key in keys
+    }
 
 
 def _show_batch(terminal: Terminal, outcome: MigratedBatch) -> None:

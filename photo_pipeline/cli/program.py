@@ -4,6 +4,7 @@ A new command (or group of commands) is one module and one entry here. Nothing h
 command's module, `--help` took 1.2 s; without, 0.2 s.
 """
 
+import io
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -53,7 +54,11 @@ COMMANDS = (
         "validate",
         "Check migrated photos from outside: row, URL, delivered bytes, dimensions, metadata.",
     ),
-    Listed("report", "report", "Write the migration report: one HTML page, and the same as JSON and CSV."),
+    Listed(
+        "report",
+        "report",
+        "Write the migration report: one HTML page, and the same as JSON, CSV and Parquet.",
+    ),
     Listed(
         "restore",
         "restore",
@@ -142,4 +147,8 @@ def options(
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        # A file's name may be anything, and a locale may lack most letters: shown as \xNN, never a crash.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app(prog_name="photo-pipeline", args=sys.argv[1:])

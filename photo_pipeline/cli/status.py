@@ -1,8 +1,13 @@
 """`photo-pipeline status`: where the migration stands."""
 
+from typing import Annotated
+
+import typer
+
 from photo_pipeline.cli.command import DONE, AsJson
 from photo_pipeline.cli.cost import document
 from photo_pipeline.cli.project import open_project
+from photo_pipeline.cli.watching import watch as watch_status
 from photo_pipeline.core.catalog.inventory import last_inventory
 from photo_pipeline.core.catalog.schema import schema_exists
 from photo_pipeline.core.cost.guard import cost_status
@@ -13,13 +18,26 @@ from photo_pipeline.core.report.measures import store_answers
 from photo_pipeline.terminal import Terminal
 
 
-def status(json_: AsJson = False) -> int:
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Show it live, in place, until Ctrl-C.")] = False,
+    interval: Annotated[
+        float, typer.Option("--interval", min=0.1, help="With --watch: seconds between two looks.")
+    ] = 1.0,
+    json_: AsJson = False,
+) -> int:
     """Show where the migration stands. Writes nothing.
 
+    With --watch it stays and shows each change: in place in a terminal; elsewhere as a line, or with --json
+    as one JSON document per line.
+
     Example: photo-pipeline status --json
+
+    Example: photo-pipeline status --watch
     """
     terminal = Terminal(as_json=json_)
     with open_project() as project:
+        if watch:
+            return watch_status(project, terminal, interval_s=interval)
         row = migration_row(project.database) if schema_exists(project.database) else None
         if row is None:
             terminal.say("Nothing has been inventoried yet. Run: photo-pipeline migrate")

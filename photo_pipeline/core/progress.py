@@ -1,6 +1,9 @@
 """How long-running core functions tell a face how far they are."""
 
-from typing import Protocol
+from typing import Final, Protocol
+
+BYTES_SENT: Final = "bytes sent"
+"""The stage by which an upload tells, beside its objects, how many bytes it has sent (no total)."""
 
 
 class Progress(Protocol):

@@ -6,7 +6,9 @@ its token is still the current one, so a run that was taken over can no longer c
 
 import os
 import socket
+from collections.abc import Sequence
 from datetime import timedelta
+from difflib import get_close_matches
 from types import TracebackType
 from typing import Self
 
@@ -54,7 +56,7 @@ class BatchLease:
                 sa.select(batch_table).where(columns.key == self.batch).with_for_update()
             ).one_or_none()
             if row is None:
-                raise _no_such_batch(self.batch)
+                raise no_such_batch(self.batch)
             if row.lease_owner and row.lease_expires_at > utc_now() and not is_dead(row.lease_owner):
                 raise GuardRefusedError(
                     self.batch,
@@ -162,7 +164,14 @@ def is_dead(owner: str) -> bool:
     return False
 
 
-def _no_such_batch(batch: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"batch {batch!r}", cause="there is no such batch", fix="see `photo-pipeline status` for the batches"
-    )
+def no_such_batch(batch: str, known: Sequence[str] = ()) -> ConfigurationError:
+    """Return the error for an unknown batch, with the nearest one or how they are named where known."""
+    near = get_close_matches(batch, known, n=1)
+    fix = "see `photo-pipeline status` for the batches"
+    if near:
+        fix = f"did you mean {near[0]!r}? All batches: `photo-pipeline status`"
+    elif known:
+        fix = f"there are {known[0]} to {known[-1]}; see `photo-pipeline status`"
+        if len(known) == 1:
+            fix = f"the only one is {known[0]}; see `photo-pipeline status`"
+    return ConfigurationError(f"batch {batch!r}", cause="there is no such batch", fix=fix)

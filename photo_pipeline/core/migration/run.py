@@ -23,7 +23,7 @@ from photo_pipeline.core.catalog.tables import (
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.errors import ConfigurationError
-from photo_pipeline.core.migration.lease import BatchLease
+from photo_pipeline.core.migration.lease import BatchLease, no_such_batch
 from photo_pipeline.core.migration.process import Processed, Workers, process_batch, release_photos
 from photo_pipeline.core.migration.repoint import Repointed, repoint_batch
 from photo_pipeline.core.migration.rewrite import Rewritten, rewrite_batch
@@ -404,9 +404,5 @@ def _known(database: Database, wanted: Sequence[str]) -> list[str]:
     known = {each.key for each in batch_statuses(database)}
     unknown = [key for key in wanted if key not in known]
     if unknown:
-        raise ConfigurationError(
-            f"batch {unknown[0]!r}",
-            cause="there is no such batch",
-            fix="see `photo-pipeline status` for the batches",
-        )
+        raise no_such_batch(unknown[0], sorted(known))
     return list(wanted)

@@ -49,7 +49,7 @@ from photo_pipeline.core.migration.process import (
 from photo_pipeline.core.migration.proof import is_proven_row, ready_photos, refuse_while_deleted
 from photo_pipeline.core.migration.spending import needed_for
 from photo_pipeline.core.migration.watch import ControlWatch
-from photo_pipeline.core.progress import Progress, no_progress
+from photo_pipeline.core.progress import BYTES_SENT, Progress, no_progress
 from photo_pipeline.core.storage.many import PROVEN_AT_ONCE
 from photo_pipeline.core.storage.probe import probe_store
 from photo_pipeline.core.storage.store import PhotoStore
@@ -205,6 +205,7 @@ class _BatchUploader:
                 if len(waiting) >= PROVEN_AT_ONCE or not flight.running:
                     self._prove(waiting, proven, bringer, flight)
                 progress("objects", flight.ended, len(jobs))
+                progress(BYTES_SENT, self._outcome.bytes, None)
                 if len(proven) >= _RECORD_EVERY:
                     self._record(proven)
                 self._failure = self._failure or self._watch.stopped() or self._spending.stopped()
