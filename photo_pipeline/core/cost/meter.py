@@ -21,8 +21,8 @@ from photo_pipeline.core.cost.units import Amounts, Unit, month_of
 from photo_pipeline.core.errors import DatabaseError
 
 _BYTES: Final = 8 * 1024**2
-# The next block is claimed when half of one is left, twice as many as upload at the same time by default:
-# they need not wait for it. Larger ones would cost less time, and more of a free tier of 2,000 with a kill.
+# The next block is claimed when a quarter of one is left, as many as upload at the same time by default: few
+# wait for it. Larger ones would cost less time, and more of a free tier of 2,000 with a kill.
 BLOCKS: Final[Mapping[Unit, int]] = {
     Unit.PUTS: 64,
     Unit.GETS: 64,
@@ -171,7 +171,7 @@ class Meter:
             return True
 
     def _is_low(self, unit: Unit) -> bool:
-        return unit not in self._dry and self._rest.get(unit, 0) < BLOCKS[unit] // 2
+        return unit not in self._dry and self._rest.get(unit, 0) < BLOCKS[unit] // 4
 
     def _claim(self, unit: Unit, amount: int) -> None:
         """Use `amount`, and fill up the blocks of all units that are used here: one transaction for all."""
