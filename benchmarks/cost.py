@@ -5,7 +5,7 @@ SQLite database; between two photos the breaker is asked. Each round sends three
 an order that rotates: uncounted, counted, and counted with a stopwatch. Two kinds of figures come of it:
 
 - `cpu_ratio`, `wall_ratio`: counted by uncounted, round by round. What else runs on the machine is in them.
-- `cpu_share`: the CPU time that the threads spend in counting and asking, by that of the rest of the upload. A
+- `cpu_share`: the CPU time that threads spend in counting and asking, by that of the rest of the upload. A
   busy machine changes it little; it is the one for the target of 0.02. `wait_share` is the time on the clock
   that they spent there, by all the time of the 16 threads, with their waits for the disk and each other.
 """
@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,11 +50,8 @@ class Stopwatch:
         self.cpu_s = self.wall_s = 0.0
         self._lock = threading.Lock()
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Add what the body takes."""
-        busy, started = time.thread_time(), time.perf_counter()
-        yield
+    def add(self, busy: float, started: float) -> None:
+        """Add what this thread has taken since then, by `thread_time` and `perf_counter`."""
         cpu_s, wall_s = time.thread_time() - busy, time.perf_counter() - started
         with self._lock:
             self.cpu_s += cpu_s
@@ -71,8 +68,9 @@ class WatchedMeter(Meter):
 
     def count(self, unit: Unit, amount: int = 1) -> None:
         """Count, with the stopwatch running."""
-        with self._watch.running():
-            super().count(unit, amount)
+        busy, started = time.thread_time(), time.perf_counter()
+        super().count(unit, amount)
+        self._watch.add(busy, started)
 
     def _claim(self, *arguments: object) -> None:
         self.claims += 1
@@ -136,12 +134,17 @@ class Bench:
 
     def _send(self, meter: RequestMeter, spending: Spending | None, watch: Stopwatch | None) -> Lot:
         store = PhotoStore.open(self._settings, meter=meter)
+        asking = threading.Lock()
         prefix, body = secrets.token_hex(8), secrets.token_bytes(_BYTES)
 
         def bring(number: int) -> None:
-            if spending and number % _OBJECTS_OF_A_PHOTO == 0:
-                with watch.running() if watch else nullcontext():
-                    spending.stopped()
+            # One thread at a time asks, as in a migration.
+            if spending and number % _OBJECTS_OF_A_PHOTO == 0 and asking.acquire(blocking=False):
+                busy, started = time.thread_time(), time.perf_counter()
+                spending.stopped()
+                if watch:
+                    watch.add(busy, started)
+                asking.release()
             key = f"bench/{prefix}/{number}"
             store.put_new(key, body, content_type="image/jpeg")
             store.head(key)

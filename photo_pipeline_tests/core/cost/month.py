@@ -90,7 +90,7 @@ def _orphans(project: Project, _batch: str) -> None:
     with Workspace() as workspace:
         bucket = StoreBucket(project.database, project.store)
         scan(workspace, project.database, project.config, bucket, LiveListing(bucket))
-        look_for_drift(workspace, project.database, project.config, bucket, checksums=True)
+        look_for_drift(workspace, project.database, project.config, bucket, checksums=False)
 
 
 def _roll_back(project: Project, batch: str) -> None:

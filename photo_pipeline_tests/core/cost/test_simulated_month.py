@@ -234,7 +234,7 @@ def assert_counted_exactly(month: Month, *, in_flight: int) -> None:
         assert abs(early) <= in_flight, unit
 
 
-FREE_TIER, FREE_PUTS = {"plan": "aws-legacy-free-tier"}, 2_000
+FREE_TIER, FREE_PUTS, FREE_GETS = {"plan": "aws-legacy-free-tier"}, 2_000, 20_000
 
 
 def test_a_small_month_is_counted_exactly_as_the_server_saw_it(
@@ -265,6 +265,7 @@ def test_a_month_of_six_processes_is_counted_exactly_and_stays_within_the_free_t
     for name in MONTHS:
         # As much as is useful, and never beyond it.
         assert FREE_PUTS * 0.8 <= month.counted[name][Unit.PUTS] <= FREE_PUTS
+        assert month.counted[name][Unit.GETS] <= FREE_GETS
     assert month.outcomes["migrate: BudgetError"] > 0
 
 
