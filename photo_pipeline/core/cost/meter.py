@@ -36,6 +36,18 @@ BLOCKS: Final[Mapping[Unit, int]] = {
 """How much of each unit is counted ahead at a time."""
 
 
+# Stands for this process: each fork has another. Asking for its id takes as long as all the rest of a count.
+_process = object()
+
+
+def _after_a_fork() -> None:
+    global _process
+    _process = object()
+
+
+os.register_at_fork(after_in_child=_after_a_fork)
+
+
 class RequestMeter(Protocol):
     """What counts requests."""
 
@@ -78,7 +90,7 @@ class Meter:
         self._claims = threading.Lock()
         # Of what follows; never held during a transaction.
         self._lock = threading.Lock()
-        self._process = os.getpid()
+        self._process = _process
         self._month, self._year_and_month = "", (0, 0)
         # Counted ahead and not used yet.
         self._rest: dict[Unit, int] = {}
@@ -152,8 +164,8 @@ class Meter:
 
     def _begin_month(self) -> None:
         """Start with nothing in another month, or in a forked process, whose parent uses up the rest."""
-        if os.getpid() != self._process:
-            self._process, self._rest, self._stale, self._owed = os.getpid(), {}, [], {}
+        if self._process is not _process:
+            self._process, self._rest, self._stale, self._owed = _process, {}, [], {}
         now = self._clock()
         # Not by the month's name, which takes ten times as long to spell as all the rest of a count.
         if (now.year, now.month) != self._year_and_month:
