@@ -18,7 +18,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -194,7 +194,7 @@ def main() -> None:
     with scene(options.objects) as bench:
         bench.counted()  # imports, connections
         for number in range(options.rounds):
-            steps = [
+            steps: list[Callable[[], None]] = [
                 lambda: plain.append(bench.uncounted()),
                 lambda: counted.append(bench.counted()),
                 lambda: watched.append(bench.watched()),

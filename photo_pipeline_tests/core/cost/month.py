@@ -72,9 +72,9 @@ def _by_the_clock(seconds: Any) -> Callable[[], datetime]:
         return CostGuard(database, Budget.of(config), clock=now)
 
     CostGuard.of = of  # type: ignore[method-assign,assignment]
-    invalidation.utc_now = now
+    invalidation.utc_now = now  # type: ignore[attr-defined]
     # Encoding asks no server for anything.
-    Project.workers = lambda _: quick_workers()  # type: ignore[method-assign]
+    Project.workers = lambda _: quick_workers()  # type: ignore[method-assign,assignment]
     return now
 
 

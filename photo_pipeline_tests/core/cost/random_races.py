@@ -74,7 +74,8 @@ def _take_part(database: Database, race: Race, jumped: Any, spent: Any) -> None:
     chance, budget = random.Random(race.seed), puts(race.limit)
 
     def clock() -> datetime:
-        return month_number(race.number) + jumped.value * (LIFETIME + timedelta(seconds=1))
+        jumps: int = jumped.value
+        return month_number(race.number) + jumps * (LIFETIME + timedelta(seconds=1))
 
     meter = Meter(database, clock=clock)
     wanted = chance.randint(1, race.largest)

@@ -58,8 +58,8 @@ class Racers:
             end.send(race)
         allowed, deaths = 0, 0
         while running:
-            for end in wait(running):
-                assert isinstance(end, Connection)
+            ready = wait(running)
+            for end in [each for each in running if each in ready]:
                 running.remove(end)
                 try:
                     end.recv()
