@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -359,19 +360,34 @@ def insert_or_update(
     """
     if not rows:
         return
-    statement: Any
-    if connection.dialect.name == "sqlite":
-        statement = sqlite.insert(table)
+    of = (connection.dialect.name, table, tuple(rows[0]), tuple(add))
+    statement = _usual_upsert(*of) if only_if is None else _upsert(*of, only_if)
+    connection.execute(statement, rows)
+
+
+# Spelling it takes longer than sending it, and the same ones are sent again and again.
+@lru_cache(maxsize=64)
+def _usual_upsert(
+    dialect: str, table: sa.Table, columns: tuple[str, ...], add: tuple[str, ...]
+) -> sa.Executable:
+    return _upsert(dialect, table, columns, add, None)
+
+
+def _upsert(
+    dialect: str, table: sa.Table, columns: tuple[str, ...], add: tuple[str, ...], only_if: Any
+) -> sa.Executable:
+    insert: Any
+    if dialect == "sqlite":
+        insert = sqlite.insert(table)
     else:
         from sqlalchemy.dialects import postgresql  # all its drivers: 0.1 s
 
-        statement = postgresql.insert(table)
+        insert = postgresql.insert(table)
     keys = [column.name for column in table.primary_key]
     updates = {
-        name: table.c[name] + statement.excluded[name] if name in add else statement.excluded[name]
-        for name in rows[0]
+        name: table.c[name] + insert.excluded[name] if name in add else insert.excluded[name]
+        for name in columns
         if name not in keys
     }
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=keys, set_=updates, where=only_if), rows
-    )
+    statement: sa.Executable = insert.on_conflict_do_update(index_elements=keys, set_=updates, where=only_if)
+    return statement

@@ -201,9 +201,13 @@ class Breaker:
 
 def read_breaker(connection: Connection) -> BreakerRow:
     """Return what the database says of the breaker, in any transaction."""
-    columns = [breaker_table.c[name] for name in BreakerRow.__dataclass_fields__]
-    row = connection.execute(sa.select(*columns).where(breaker_table.c.name == BREAKER)).one()
-    return BreakerRow(*row)
+    return BreakerRow(*connection.execute(_ROW).one())
+
+
+# Spelled once: it is asked five times a second.
+_ROW: Final = sa.select(*(breaker_table.c[name] for name in BreakerRow.__dataclass_fields__)).where(
+    breaker_table.c.name == BREAKER
+)
 
 
 def _spent(budget: Budget, used: Used) -> LimitState | None:

@@ -1,6 +1,7 @@
 """The request ledger: what was used, by UTC month. Queries only; when to write is the `meter`'s to know."""
 
 from collections.abc import Mapping
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -8,6 +9,11 @@ from sqlalchemy import Connection
 from photo_pipeline.core.catalog.database import insert_or_update
 from photo_pipeline.core.catalog.tables import object_table, reservation_table, usage_table, utc_now
 from photo_pipeline.core.cost.units import Amounts, Unit
+
+# Spelled once: each block of requests that is counted asks it (`meter`).
+_USED_IN: Final = sa.select(usage_table.c.unit, usage_table.c.amount).where(
+    usage_table.c.month == sa.bindparam("of_month")
+)
 
 
 def add(connection: Connection, month: str, amounts: Amounts) -> None:
@@ -38,9 +44,7 @@ def is_there(connection: Connection) -> bool:
 
 def used_in(connection: Connection, month: str) -> dict[Unit, int]:
     """Return what that month has used, storage not included."""
-    columns = usage_table.c
-    query = sa.select(columns.unit, columns.amount).where(columns.month == month)
-    return {Unit(row.unit): row.amount for row in connection.execute(query)}
+    return {Unit(row[0]): row[1] for row in connection.execute(_USED_IN, {"of_month": month})}
 
 
 def used_by_month(connection: Connection) -> Mapping[str, Amounts]:

@@ -21,8 +21,8 @@ from photo_pipeline.core.cost.units import Amounts, Unit, month_of
 from photo_pipeline.core.errors import DatabaseError
 
 _BYTES: Final = 8 * 1024**2
-# The next block is claimed when half of one is left, twice as many as upload at the same time by default:
-# they need not wait for it. Larger ones would cost less time, and more of a free tier of 2,000 with a kill.
+# The next block is claimed when a quarter of one is left, as many as upload at the same time by default: few
+# wait for it. Larger ones would cost less time, and more of a free tier of 2,000 with a kill.
 BLOCKS: Final[Mapping[Unit, int]] = {
     Unit.PUTS: 64,
     Unit.GETS: 64,
@@ -34,6 +34,18 @@ BLOCKS: Final[Mapping[Unit, int]] = {
     Unit.CDN_BYTES_OUT: _BYTES,
 }
 """How much of each unit is counted ahead at a time."""
+
+
+# Stands for this process: each fork has another. Asking for its id takes as long as all the rest of a count.
+_process = object()
+
+
+def _after_a_fork() -> None:
+    global _process
+    _process = object()
+
+
+os.register_at_fork(after_in_child=_after_a_fork)
 
 
 class RequestMeter(Protocol):
@@ -78,7 +90,7 @@ class Meter:
         self._claims = threading.Lock()
         # Of what follows; never held during a transaction.
         self._lock = threading.Lock()
-        self._process = os.getpid()
+        self._process = _process
         self._month, self._year_and_month = "", (0, 0)
         # Counted ahead and not used yet.
         self._rest: dict[Unit, int] = {}
@@ -152,8 +164,8 @@ class Meter:
 
     def _begin_month(self) -> None:
         """Start with nothing in another month, or in a forked process, whose parent uses up the rest."""
-        if os.getpid() != self._process:
-            self._process, self._rest, self._stale, self._owed = os.getpid(), {}, [], {}
+        if self._process is not _process:
+            self._process, self._rest, self._stale, self._owed = _process, {}, [], {}
         now = self._clock()
         # Not by the month's name, which takes ten times as long to spell as all the rest of a count.
         if (now.year, now.month) != self._year_and_month:
@@ -171,7 +183,7 @@ class Meter:
             return True
 
     def _is_low(self, unit: Unit) -> bool:
-        return unit not in self._dry and self._rest.get(unit, 0) < BLOCKS[unit] // 2
+        return unit not in self._dry and self._rest.get(unit, 0) < BLOCKS[unit] // 4
 
     def _claim(self, unit: Unit, amount: int) -> None:
         """Use `amount`, and fill up the blocks of all units that are used here: one transaction for all."""

@@ -22,6 +22,16 @@ from photo_pipeline.core.errors import BudgetError, ForecastRefusedError
 LIFETIME: Final = timedelta(minutes=10)
 """How long a reservation lives without being drawn upon. A later draw asks the limits again."""
 
+# Spelled once: each block of requests that is counted sends them (`meter`).
+_LEFT: Final = sa.select(reservation_table.c.unit, reservation_table.c.amount).where(
+    reservation_table.c.id == sa.bindparam("mine"), reservation_table.c.expires_at > sa.bindparam("at")
+)
+_TAKE: Final = (
+    sa.update(reservation_table)
+    .where(reservation_table.c.id == sa.bindparam("mine"), reservation_table.c.unit == sa.bindparam("of"))
+    .values(amount=sa.bindparam("rest"), expires_at=sa.bindparam("until"))
+)
+
 
 class Reservation:
     """Amounts that only its owner may draw, until they are released or expire."""
@@ -115,21 +125,15 @@ class Reservation:
         return {unit: wanted[unit] if unit in _NEVER_LIMITED else granted[unit] for unit in granted}
 
     def _left(self, connection: Connection, now: datetime) -> dict[Unit, int]:
-        columns = reservation_table.c
-        mine = sa.select(columns.unit, columns.amount).where(columns.id == self.id, columns.expires_at > now)
-        return {Unit(row.unit): row.amount for row in connection.execute(mine)}
+        rows = connection.execute(_LEFT, {"mine": self.id, "at": now})
+        return {Unit(row[0]): row[1] for row in rows}
 
     def _take(self, connection: Connection, left: Amounts, drawn: Amounts, now: datetime) -> None:
         """Write what is left after the draw; all of it lives on."""
-        columns = reservation_table.c
-        rest = [{"of": unit, "rest": amount - drawn.get(unit, 0)} for unit, amount in left.items()]
+        row = {"mine": self.id, "until": now + LIFETIME}
+        rest = [row | {"of": unit, "rest": amount - drawn.get(unit, 0)} for unit, amount in left.items()]
         if rest:
-            connection.execute(
-                sa.update(reservation_table)
-                .where(columns.id == self.id, columns.unit == sa.bindparam("of"))
-                .values(amount=sa.bindparam("rest"), expires_at=now + LIFETIME),
-                rest,
-            )
+            connection.execute(_TAKE, rest)
 
     def release(self) -> None:
         """Return what is left of it to the limits."""

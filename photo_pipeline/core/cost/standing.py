@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -13,6 +14,13 @@ from photo_pipeline.core.cost.units import Unit, month_of
 
 BREAKER = "uploads"
 """The name of the one breaker there is."""
+
+# Spelled once: each block of requests that is counted asks it (`meter`).
+_RESERVED: Final = (
+    sa.select(reservation_table.c.unit, sa.func.sum(reservation_table.c.amount))
+    .where(reservation_table.c.expires_at > sa.bindparam("at"))
+    .group_by(reservation_table.c.unit)
+)
 
 
 @dataclass(frozen=True)
@@ -56,11 +64,6 @@ def read_standing(
     connection: Connection, now: datetime, *, stored: int | None = None, history: bool = True
 ) -> Standing:
     """Return what is used and reserved (see `read_used`); expired reservations do not count."""
-    columns = reservation_table.c
-    query = (
-        sa.select(columns.unit, sa.func.sum(columns.amount))
-        .where(columns.expires_at > now)
-        .group_by(columns.unit)
-    )
-    reserved = {Unit(row[0]): int(row[1]) for row in connection.execute(query)}
+    rows = connection.execute(_RESERVED, {"at": now})
+    reserved = {Unit(row[0]): int(row[1]) for row in rows}
     return Standing(read_used(connection, now, stored=stored, history=history), reserved)

@@ -13,12 +13,14 @@ from photo_pipeline.cli.program import app
 from photo_pipeline.core.catalog.schema import ensure_schema
 from photo_pipeline.core.catalog.tables import utc_now
 from photo_pipeline.core.cost import ledger
+from photo_pipeline.core.cost.guard import CostGuard
 from photo_pipeline.core.cost.meter import BLOCKS
 from photo_pipeline.core.cost.units import Unit, month_of
 from photo_pipeline.core.errors import BudgetError, PausedError
 from photo_pipeline.core.migration.spending import needed_for
 from photo_pipeline.core.project import Project
 from photo_pipeline_tests.conftest import MakeSite
+from photo_pipeline_tests.core.cost.test_meter import logged
 from photo_pipeline_tests.core.migration.quick import migrated, quick_workers
 from photo_pipeline_tests.databases import MOSTLY_SQLITE
 from photo_pipeline_tests.sites import Site
@@ -58,9 +60,14 @@ def status(site: Site) -> dict[str, Any]:
     return document
 
 
+def used_of(site: Site, unit: Unit) -> int:
+    query = "SELECT SUM(amount) FROM pp_usage WHERE unit = :unit AND month > '2020'"
+    ((amount,),) = site.execute(query, unit=unit)
+    return int(amount or 0)
+
+
 def used_puts(site: Site) -> int:
-    ((amount,),) = site.execute("SELECT amount FROM pp_usage WHERE unit = 'puts' AND month > '2020'")
-    return int(amount)
+    return used_of(site, Unit.PUTS)
 
 
 @MOSTLY_SQLITE
@@ -161,13 +168,25 @@ def test_what_goes_in_parts_is_reserved_part_by_part() -> None:
     assert large[Unit.GETS] - plain[Unit.GETS] == 2
 
 
-def test_a_rollback_is_not_held_up(make_site: MakeSite) -> None:
+def test_a_rollback_with_an_exhausted_budget_and_an_open_breaker_works_and_is_counted(
+    make_site: MakeSite, s3_access_log: Path
+) -> None:
     site = make_site(photos=2, limits=FREE_TIER)
-    before = site.dump()
+    before, lost = site.dump(), site.uploads / "items/0.jpg"
+    content = lost.read_bytes()
     migrated(site)
     use(site, 3_000)
-    site.roll_back()
+    with site.project() as project, pytest.raises(BudgetError):
+        CostGuard.of(project.database, project.config).require_open()
+    assert status(site)["cost"]["breaker"] == "open"
+    lost.unlink()  # so that it is fetched from the bucket
+    used = used_of(site, Unit.GETS)
+    with logged(s3_access_log) as seen:
+        site.roll_back()
     assert site.dump() == before
+    assert lost.read_bytes() == content
+    assert used_of(site, Unit.GETS) - used == seen[Unit.GETS] > 0
+    assert status(site)["cost"]["breaker"] == "open"
 
 
 def test_without_limits_nothing_is_reserved_or_refused(make_site: MakeSite) -> None:

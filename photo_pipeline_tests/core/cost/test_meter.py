@@ -349,3 +349,19 @@ def test_nothing_is_sent_that_could_not_be_written_down(
     with logged(s3_access_log) as seen, pytest.raises(DatabaseError):
         store.put_new("meter/unwritten", b"x", content_type=JPEG)
     assert seen == {}
+
+
+def test_a_forked_process_does_not_use_up_what_its_parent_has_counted_ahead(
+    new_database: OpenDatabase,
+) -> None:
+    opened = new_database()
+    meter = Meter(opened)
+    meter.count(Unit.PUTS)
+    process = multiprocessing.get_context("fork").Process(target=meter.close)
+    process.start()
+    process.join()
+    # The child gave nothing back that is not its own.
+    assert process.exitcode == 0
+    assert counted(opened) == {Unit.PUTS: BLOCKS[Unit.PUTS]}
+    meter.close()
+    assert counted(opened) == {Unit.PUTS: 1}
