@@ -1,7 +1,5 @@
 """`photo-pipeline report`: the migration report."""
 
-from dataclasses import asdict
-
 from photo_pipeline.cli.command import DONE, AsJson
 from photo_pipeline.cli.project import open_project, require_state
 from photo_pipeline.core.report.write import write_report
@@ -18,5 +16,5 @@ def report(json_: AsJson = False) -> int:
         require_state(project)
         files = write_report(project.database, project.config, project.cdn)
     terminal.say(f"Report: {files.html}")
-    terminal.result(asdict(files))
+    terminal.result({name: getattr(files, name) for name in ("html", "json", "csv", "parquet")})
     return DONE

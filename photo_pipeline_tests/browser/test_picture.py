@@ -31,7 +31,7 @@ from photo_pipeline_tests.browser.conftest import PHONE, OpenPage
 from photo_pipeline_tests.browser.shop import Shop
 from photo_pipeline_tests.conftest import embedded_credentials
 from photo_pipeline_tests.npm import installed
-from photo_pipeline_tests.sites import ITEM_PHOTOS, build_site, item_photo, photo
+from photo_pipeline_tests.sites import HEIGHT, ITEM_PHOTOS, WIDTH, build_site, item_photo, photo
 
 WIDTHS = {f"w{width}": {"fit": "inside", "width": width, "height": 10_000} for width in (300, 800, 1600)}
 OWN = WIDTHS | {"thumb": {"fit": "cover", "width": 150, "height": 150}}
@@ -91,10 +91,12 @@ def scene(tmp_path_factory: pytest.TempPathFactory, servers: RunningServers) -> 
         for number, value in ((2, "items/not yet.jpg"), (3, None)):
             site.execute(
                 "INSERT INTO item_photos (id, original_url, width, height, alt)"
-                " VALUES (:n, :v, 320, 240, :a)",
+                " VALUES (:n, :v, :width, :height, :a)",
                 n=f"z{number}",
                 v=value,
                 a=f"photo {number}",
+                width=WIDTH,
+                height=HEIGHT,
             )
         old = photo(home / "uploads/items/not yet.jpg", seed=2)
         shop.put("/uploads/items/not%20yet.jpg", old.read_bytes(), "image/jpeg")

@@ -1,14 +1,17 @@
 """The dashboard as programs meet it: a real server over HTTP, refused and let through."""
 
+import asyncio
 import json
 import re
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -421,15 +424,19 @@ def test_a_server_that_is_told_to_stop_does_not_wait_for_its_streams(
         stream.next("state")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+def apart(work: Coroutine[Any, Any, None]) -> None:
+    """Run it in a thread of its own: in this one a browser's driver may have its loop already."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, work).result()
 
 
-@pytest.mark.anyio
-async def test_a_stream_without_news_beats_and_counts_its_watchers(
+def test_a_stream_without_news_beats_and_counts_its_watchers(
     database: Database, config: PipelineConfig
 ) -> None:
+    apart(_a_stream_without_news(database, config))
+
+
+async def _a_stream_without_news(database: Database, config: PipelineConfig) -> None:
     state = LiveReader(database, config).read()
     live = Live(lambda: state, every_s=0.001, heartbeat_s=0.002)
     stream = live.stream()
@@ -445,8 +452,11 @@ async def test_a_stream_without_news_beats_and_counts_its_watchers(
     assert live.watchers == 0
 
 
-@pytest.mark.anyio
-async def test_a_look_is_shared_by_all_who_watch(database: Database, config: PipelineConfig) -> None:
+def test_a_look_is_shared_by_all_who_watch(database: Database, config: PipelineConfig) -> None:
+    apart(_a_look_is_shared(database, config))
+
+
+async def _a_look_is_shared(database: Database, config: PipelineConfig) -> None:
     state, reads = LiveReader(database, config).read(), []
     live = Live(lambda: reads.append(1) or state, every_s=60)  # type: ignore[func-returns-value]
     looks: list[Look] = [await live.look() for _ in range(5)]

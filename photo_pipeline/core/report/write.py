@@ -6,7 +6,7 @@ What the report says is `data`; how it looks is `html`.
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from photo_pipeline.core.catalog.database import Database
@@ -32,7 +32,7 @@ class ReportFiles:
     json: Path
     csv: Path
     parquet: Path
-    data: ReportData
+    data: ReportData = field(compare=False, repr=False)
 
 
 def write_report(database: Database, config: PipelineConfig, cdn: Cdn) -> ReportFiles:
