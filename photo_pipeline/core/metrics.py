@@ -6,7 +6,7 @@ queries.
 """
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from importlib.metadata import version
 
 import sqlalchemy as sa
@@ -41,7 +41,6 @@ from photo_pipeline.core.migration.watch import read_wish
 
 PREFIX = "photo_pipeline_"
 _BREAKER_STATES = ("closed", "half-open", "open")
-_RECENT = timedelta(hours=24)
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
 
@@ -156,7 +155,7 @@ def _objects(connection: Connection) -> Iterator[Metric]:
 
 def _recent(connection: Connection, config: PipelineConfig) -> Iterator[Metric]:
     """The last photos of the last 24 hours, as the alerts see them."""
-    recent = RecentPhotos.read(connection, config.alerts.last_photos, utc_now() - _RECENT)
+    recent = RecentPhotos.read(connection, config.alerts.last_photos, utc_now())
     yield _one("recent_photos", "How many of the last photos the next two look at.", recent.photos)
     yield _one("recent_failure_ratio", "The share of them that failed.", recent.failure_rate)
     times = recent.seconds

@@ -6,14 +6,13 @@ them.
 """
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from typing import Final
 
 import sqlalchemy as sa
 
 from photo_pipeline.core.alerts import cost_conditions
 from photo_pipeline.core.alerts.alert import Alert, AlertKind
-from photo_pipeline.core.alerts.recent import ENOUGH, RecentPhotos
+from photo_pipeline.core.alerts.recent import ENOUGH
 from photo_pipeline.core.alerts.situation import Situation
 from photo_pipeline.core.catalog.fence import MIGRATION
 from photo_pipeline.core.catalog.tables import (
@@ -29,8 +28,6 @@ from photo_pipeline.core.catalog.tables import (
 from photo_pipeline.core.migration.watch import read_wish
 
 _SHOWN = 3
-RECENT: Final = timedelta(hours=24)
-"""How far back the last photos may lie: an old migration's failures are no news."""
 
 
 def held_back_migration(situation: Situation) -> Iterator[Alert]:
@@ -56,8 +53,7 @@ def failing_photos(situation: Situation) -> Iterator[Alert]:
     threshold = situation.config.alerts.failure_rate
     if threshold is None:
         return
-    with situation.database.read() as connection:
-        recent = RecentPhotos.read(connection, situation.config.alerts.last_photos, situation.now - RECENT)
+    recent = situation.recent_photos
     if recent.photos >= ENOUGH and recent.failure_rate > threshold:
         reasons = ", ".join(f"{count:,} {name}" for name, count in recent.reasons.most_common(_SHOWN))
         yield Alert(
@@ -74,8 +70,7 @@ def slow_photos(situation: Situation) -> Iterator[Alert]:
     threshold = situation.config.alerts.slow_photo_s
     if threshold is None:
         return
-    with situation.database.read() as connection:
-        recent = RecentPhotos.read(connection, situation.config.alerts.last_photos, situation.now - RECENT)
+    recent = situation.recent_photos
     p95 = recent.seconds_p95
     if p95 is not None and p95 > threshold:
         yield Alert(

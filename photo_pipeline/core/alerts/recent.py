@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -12,6 +12,8 @@ from photo_pipeline.core.catalog.tables import BatchState, PhotoState, batch_tab
 
 ENOUGH: Final = 20
 """Of fewer photos a share or a percentile says nothing."""
+RECENT: Final = timedelta(hours=24)
+"""How far back the last photos may lie: an old migration's failures are no news."""
 _FAILED = (PhotoState.QUARANTINED, PhotoState.CONFLICT)
 _DONE = (PhotoState.PROCESSED, PhotoState.UPLOADED, PhotoState.MIGRATED, PhotoState.STORED)
 _MOST_BATCHES = 200
@@ -34,12 +36,13 @@ class RecentPhotos:
     seconds: tuple[float, ...]
 
     @classmethod
-    def read(cls, connection: Connection, last: int, since: datetime) -> "RecentPhotos":
-        """Return the last so many since then, by the batches that were worked on since then.
+    def read(cls, connection: Connection, last: int, now: datetime) -> "RecentPhotos":
+        """Return the last so many of the day before `now`, by the batches that were worked on in it.
 
         Found by their batches, whose table is small: an index on the time of a million photos would be
         written with each photo that moves on.
         """
+        since = now - RECENT
         batches = _batches(connection, last, since)
         if not batches:
             return cls(0, 0, Counter(), ())
