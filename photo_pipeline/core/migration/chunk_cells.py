@@ -3,16 +3,18 @@
 How they are written is `postgres_chunk`'s and `sqlite_chunk`'s knowledge; what they become is `plain_rows`'s.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import repeat
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog import raw
 from photo_pipeline.core.catalog.raw import RawValue
+from photo_pipeline.core.catalog.tables import PhotoState
 from photo_pipeline.core.migration.ledger_audit import WrittenEntries
 from photo_pipeline.core.migration.many_rows import ManyRows
 from photo_pipeline.core.migration.photos import Photo
@@ -44,9 +46,21 @@ class Written:
         self.entries.add(later.entries)
 
 
-class ChunkWriter(Protocol):
-    """Sets plain rows, marks their photos as migrated, and writes the ledger."""
+class ChunkWriter(ABC):
+    """Sets plain rows, marks their photos as migrated, and writes the ledger, for one batch and run.
 
+    Args:
+        batch: The batch.
+        run: The run.
+        expected: The state that the photos must still be in, as they were when they were proven.
+    """
+
+    def __init__(self, *, batch: str, run: str, expected: PhotoState) -> None:
+        self._batch = batch
+        self._run = run
+        self._expected = expected.value
+
+    @abstractmethod
     def write(
         self, connection: Connection, source: str, many: ManyRows, rows: Sequence[PlainRow], now: datetime
     ) -> Written:

@@ -22,6 +22,7 @@ from photo_pipeline.core.migration.chunk_cells import (
     COMMON_COLUMNS,
     LEDGER_COLUMNS,
     ChunkCells,
+    ChunkWriter,
     UnusualError,
     Written,
     groups,
@@ -34,19 +35,8 @@ from photo_pipeline.core.migration.plain_rows import PlainRow
 _WRITING = ("RI_FKey_cascade_upd", "RI_FKey_setnull_upd", "RI_FKey_setdefault_upd")
 
 
-class PostgresChunks:
-    """Writes for one batch and run (a `ChunkWriter`).
-
-    Args:
-        batch: The batch.
-        run: The run.
-        expected: The state that the photos must still be in, as they were when they were proven.
-    """
-
-    def __init__(self, *, batch: str, run: str, expected: PhotoState) -> None:
-        self._batch = batch
-        self._run = run
-        self._expected = expected.value
+class PostgresChunks(ChunkWriter):
+    """Writes by one statement."""
 
     def write(
         self, connection: Connection, source: str, many: ManyRows, rows: Sequence[PlainRow], now: datetime

@@ -15,6 +15,7 @@ from photo_pipeline.core.migration.chunk_cells import (
     COMMON_COLUMNS,
     LEDGER_COLUMNS,
     ChunkCells,
+    ChunkWriter,
     UnusualError,
     Written,
     groups,
@@ -26,19 +27,8 @@ from photo_pipeline.core.migration.plain_rows import PlainRow
 _MARK = ("id", "sha256", "new_value", "recipe", "state", "updated_at", "expected")
 
 
-class SqliteChunks:
-    """Writes for one batch and run (a `ChunkWriter`).
-
-    Args:
-        batch: The batch.
-        run: The run.
-        expected: The state that the photos must still be in, as they were when they were proven.
-    """
-
-    def __init__(self, *, batch: str, run: str, expected: PhotoState) -> None:
-        self._batch = batch
-        self._run = run
-        self._expected = expected.value
+class SqliteChunks(ChunkWriter):
+    """Writes by executemany."""
 
     def write(
         self, connection: Connection, source: str, many: ManyRows, rows: Sequence[PlainRow], now: datetime
