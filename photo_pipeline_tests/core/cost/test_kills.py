@@ -1,6 +1,7 @@
 """Processes that send to a real server until SIGKILL: no request is missing in the ledger."""
 
 import multiprocessing
+import os
 import random
 import signal
 import time
@@ -24,8 +25,13 @@ from photo_pipeline_tests.databases import MOSTLY_SQLITE
 SEED, TOGETHER = 20_261_127, 4
 
 
-def send_until_killed(url: str, s3_url: str, prefix: str, ready: Connection, sent: Any) -> None:
+def send_until_killed(
+    environment: dict[str, str], url: str, s3_url: str, prefix: str, ready: Connection, sent: Any
+) -> None:
     """Send PUTs and HEADs; `sent` is how many PUTs were answered, in shared memory."""
+    # The server of the forks may be an earlier test's, with the environment, so the credentials, of that one.
+    os.environ.clear()
+    os.environ.update(environment)
     with closing(Database.open(url)) as database:
         store = PhotoStore.open(settings(s3_url), meter=Meter(database))
         ready.send("go")
@@ -44,9 +50,8 @@ def kill_all(url: str, s3_url: str, prefix: str, moments: random.Random) -> int:
     for number in range(TOGETHER):
         heard, ready = context.Pipe(duplex=False)
         sent = context.RawValue("q", 0)
-        process = context.Process(
-            target=send_until_killed, args=(url, s3_url, f"{prefix}/{number}", ready, sent)
-        )
+        arguments = (dict(os.environ), url, s3_url, f"{prefix}/{number}", ready, sent)
+        process = context.Process(target=send_until_killed, args=arguments)
         process.start()
         ready.close()
         running.append((process, heard, sent))
