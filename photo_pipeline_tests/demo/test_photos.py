@@ -18,7 +18,7 @@ from photo_pipeline.demo.scenes import SCENES, take_photo
 pytestmark = pytest.mark.xdist_group("demo photos")
 
 
-LONGEST_SIDE_PX = 800
+LONGEST_SIDE_PX = 400
 
 
 @pytest.fixture(scope="session", params=["smaller", pytest.param("as they are", marks=pytest.mark.slow)])

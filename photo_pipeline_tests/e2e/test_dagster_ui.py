@@ -1,6 +1,8 @@
 """The operator's path through a real `dagster dev`: the repository's own files, driven by GraphQL.
 
 What the buttons of the UI send is what is sent here. One server for both tests; they use different batches.
+They take a minute of two cores, most of it for Dagster's own processes: `make test` has the same jobs in one
+process (`test_assets`, `test_migration_driver`) and a real web server in a browser (`browser/test_dagster_ui`).
 """
 
 import os
@@ -22,7 +24,7 @@ from photo_pipeline.demo.servers import RunningServers
 from photo_pipeline_tests.conftest import ACCESS_KEY, SECRET_KEY
 from photo_pipeline_tests.sites import Site, build_site, photo
 
-pytestmark = pytest.mark.xdist_group("dagster_dev")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("dagster_dev")]
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST, SECOND, THIRD = "batch-000001", "batch-000002", "batch-000003"
@@ -294,7 +296,6 @@ def passed_checks(ui: DagsterUi, asset: str, check: str) -> set[str]:
     return {each["evaluation"]["partition"] for each in executions if each["status"] == "SUCCEEDED"}
 
 
-@pytest.mark.timeout(600)
 def test_a_backfill_migrates_batches_and_another_takes_one_of_them_back(ui: DagsterUi) -> None:
     migration = ui.launch_backfill("migrate", [FIRST, SECOND])
     assert ui.wait_for_runs_of(migration, 2) == {"SUCCESS"}
@@ -318,8 +319,6 @@ def test_a_backfill_migrates_batches_and_another_takes_one_of_them_back(ui: Dags
     assert ui.wait_for_backfill(migration) == "COMPLETED_SUCCESS"
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_a_run_whose_worker_is_killed_is_retried_and_finishes(ui: DagsterUi) -> None:
     run_id = ui.launch("migrate", THIRD)
     os.kill(eventually(lambda: worker_of(ui.site, run_id), "worker with the lease"), signal.SIGKILL)

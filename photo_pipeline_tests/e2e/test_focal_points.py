@@ -11,7 +11,7 @@ from photo_pipeline.core.migration.process import process_batch
 from photo_pipeline.core.migration.run import migrate_batch, new_run_id
 from photo_pipeline.core.migration.validate import Validated, validate_batch
 from photo_pipeline_tests.conftest import MakeSite
-from photo_pipeline_tests.databases import DATABASES
+from photo_pipeline_tests.databases import MOSTLY_SQLITE
 from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo, photo
 
 BATCH = "batch-000001"
@@ -69,7 +69,7 @@ def recipes(site: Site) -> list[Any]:
     return [row[0] for row in rows]
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_rows_that_show_one_file_get_thumbs_cropped_around_their_own_points(
     make_site: MakeSite, database: str, s3_access_log: Any
 ) -> None:
@@ -86,7 +86,7 @@ def test_rows_that_show_one_file_get_thumbs_cropped_around_their_own_points(
     assert len(site.puts(s3_access_log)) == 3 * 6 + 2
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_a_rollback_of_photos_with_focal_points_leaves_the_application_byte_identical(
     make_site: MakeSite, database: str
 ) -> None:
@@ -98,7 +98,7 @@ def test_a_rollback_of_photos_with_focal_points_leaves_the_application_byte_iden
     assert site.dump() == before
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_a_point_that_is_moved_later_leaves_migrated_rows_as_they_are(
     make_site: MakeSite, database: str, s3_access_log: Any
 ) -> None:

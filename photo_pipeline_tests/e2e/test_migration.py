@@ -5,11 +5,11 @@ from pathlib import Path
 import urllib3
 
 from photo_pipeline_tests.conftest import MakeSite
-from photo_pipeline_tests.databases import DATABASES
+from photo_pipeline_tests.databases import DATABASES, MOSTLY_SQLITE
 from photo_pipeline_tests.sites import item_photo, photo
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_rows_point_to_urls_that_deliver_the_picture(make_site: MakeSite, database: str) -> None:
     site = make_site(photos=4, database=database, batch_size=2)
     outcomes = site.migrate()
@@ -31,7 +31,7 @@ def test_a_rollback_leaves_the_application_byte_identical(make_site: MakeSite, d
     assert site.dump() == before
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_a_second_run_sends_nothing_and_changes_nothing(
     make_site: MakeSite, database: str, s3_access_log: Path
 ) -> None:

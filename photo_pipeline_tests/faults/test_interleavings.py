@@ -42,7 +42,7 @@ from photo_pipeline_tests.core.migration.quick import (
     rewritten,
     uploaded,
 )
-from photo_pipeline_tests.databases import DATABASES
+from photo_pipeline_tests.databases import DATABASES, MOSTLY_SQLITE
 from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo, photo
 
 ORIGINALS = pytest.mark.parametrize("originals", ["keep", "discard"])
@@ -373,7 +373,7 @@ def test_a_photo_exchanged_between_its_proof_and_the_rewrite_is_migrated_with_it
 # Inventories that overlap
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_an_inventory_that_another_one_overtook_takes_no_photo_out_of_the_migration(
     make_site: MakeSite, database: str
 ) -> None:
@@ -490,7 +490,7 @@ def test_two_batches_with_the_same_photo_complete_when_one_uploads_while_the_oth
     assert_both_batches_are_whole(site)
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_two_batches_with_the_same_photo_complete_when_one_finishes_while_the_other_makes_variants(
     make_site: MakeSite, database: str
 ) -> None:

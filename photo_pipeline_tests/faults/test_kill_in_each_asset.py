@@ -1,7 +1,7 @@
 """`kill -9` in the middle of each asset, right before or after a commit or a PUT, then an ordinary new run.
 
 The killed process and the one after it are real, with a persistent Dagster instance, and die by SIGKILL:
-no handler, no `finally`. See `killed_run` for how the moment is chosen. `make test` dies at two places, the
+no handler, no `finally`. See `killed_run` for how the moment is chosen. `make test` dies at one place, the
 slow tests at every commit and PUT. This is about Dagster's part; the steps themselves are `test_kill_matrix`.
 """
 
@@ -46,8 +46,8 @@ PLACES = {
     "validation_report": ("migrate", "validation_report", 1),
 }
 EACH_ASSET = pytest.mark.parametrize("place", PLACES)
-# One that goes forward, one that turns back. The core's own steps are all in `test_kill_matrix`.
-QUICK = {("s3_objects", "after"), ("db_url_rewrites to local", "before")}
+# The core's own steps, forward and back, are all in `test_kill_matrix`.
+QUICK = {("s3_objects", "after")}
 SOME_PLACES = pytest.mark.parametrize(
     ("place", "moment"),
     [

@@ -2,7 +2,7 @@
 
 A durable step is a COMMIT, a PUT or DELETE of the store, an fsync, a rename or an unlink. `steps` finds and
 counts them in a real process, so a new one is in the matrix by itself. `make test` dies at one step of each
-kind and operation; the slow tests at every one, on SQLite and PostgreSQL.
+operation; the slow tests at every one, on SQLite and PostgreSQL.
 """
 
 import shutil
@@ -161,19 +161,20 @@ def survives(
 
 CUT = {"power_cut": True}
 AFTER = {"after": True}
+SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
     ("name", "kind", "n", "how"),
     [
         ("inventory", "commit pp_photo", 1, AFTER),
-        ("migrate", "rename", 3, CUT),
+        pytest.param("migrate", "rename", 3, CUT, marks=SLOW),
         ("migrate", "PUT", 10, {}),
         ("migrate", "commit pp_backup", 1, CUT),
-        ("migrate", "commit pp_rewrite", 1, AFTER),
+        pytest.param("migrate", "commit pp_rewrite", 1, AFTER, marks=SLOW),
         ("rollback", "commit pp_rewrite", 1, AFTER),
-        ("rollback of lost files", "rename", 1, CUT),
-        ("repoint", "PUT", 3, {}),
+        pytest.param("rollback of lost files", "rename", 1, CUT, marks=SLOW),
+        pytest.param("repoint", "PUT", 3, {}, marks=SLOW),
         ("repoint", "commit pp_rewrite", 1, AFTER),
         ("restore", "commit item_photos", 1, AFTER),
     ],
@@ -184,16 +185,13 @@ def test_after_death_at_a_step_the_next_run_completes_as_if_nothing_had_happened
     assert survives(make_scene, name, kind=kind, n=n, **how)
 
 
-SLOW = pytest.mark.slow
-
-
 @pytest.mark.parametrize(
     ("without", "name", "kind", "n", "how"),
     [
         ("one transaction", "migrate", "commit item_photos", 1, AFTER),
         pytest.param("one transaction", "rollback", "commit item_photos", 1, AFTER, marks=SLOW),
         pytest.param("one transaction", "repoint", "commit item_photos", 1, AFTER, marks=SLOW),
-        ("conditional PUT", "migrate", "PUT", 11, {}),
+        pytest.param("conditional PUT", "migrate", "PUT", 11, {}, marks=SLOW),
         ("fsync of files", "migrate", "commit pp_backup", 1, CUT),
         pytest.param("fsync of folders", "migrate", "commit pp_backup", 1, CUT | AFTER, marks=SLOW),
         pytest.param("rename", "migrate", "fsync .parquet", 2, CUT, marks=SLOW),

@@ -588,7 +588,7 @@ def check(machine: type[Application], chosen: settings) -> int:
 
 
 def test_random_sequences_of_everything_agree_with_the_model() -> None:
-    assert check(Application, settings(DEFAULT, max_examples=4)) > 300
+    assert check(Application, settings(DEFAULT, max_examples=2)) > 300
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import uploaded
+from photo_pipeline_tests.databases import MOSTLY_SQLITE
 from photo_pipeline_tests.faults.test_storage_faults import tiny_photos
 
 BATCH = "batch-000001"
@@ -86,7 +87,7 @@ def assert_one_works_and_one_refuses(make_site: MakeSite, database: str, without
     assert runs == {worker}
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+@MOSTLY_SQLITE
 def test_of_two_processes_on_one_batch_one_works_and_the_other_names_it(
     make_site: MakeSite, database: str
 ) -> None:

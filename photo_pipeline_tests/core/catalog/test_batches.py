@@ -74,7 +74,7 @@ def test_sources_come_in_their_order_then_first_photos_then_newest_files(
     ]
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_a_photo_stays_in_its_batch_and_later_ones_go_to_new_batches(
     make_small_site: MakeSmallSite, database: str
 ) -> None:
@@ -134,7 +134,7 @@ def test_nothing_to_do_makes_no_batch(make_small_site: MakeSmallSite) -> None:
 
 
 @pytest.mark.slow
-@DATABASES
+@MOSTLY_SQLITE
 def test_2500_photos_fill_25_batches(make_small_site: MakeSmallSite, database: str) -> None:
     rows = [item_photo(n, f"/uploads/{n}.jpg") for n in range(2_500)]
     site = make_small_site(database=database, rows=rows)

@@ -4,7 +4,7 @@ from typing import Any
 
 from photo_pipeline_tests.core.catalog.conftest import MakeSmallSite
 from photo_pipeline_tests.core.catalog.small_site import put
-from photo_pipeline_tests.databases import DATABASES
+from photo_pipeline_tests.databases import DATABASES, MOSTLY_SQLITE
 from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo
 
 WITH_FOCUS = ITEM_PHOTOS | {"focal_point": {"x": "width", "y": "height"}, "rewrite": {"mode": "url"}}
@@ -25,7 +25,7 @@ def focal_points(site: Site) -> list[Any]:
     return site.execute("SELECT focal_x, focal_y FROM pp_photo WHERE source IS NOT NULL ORDER BY field")
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_every_photo_of_a_row_has_the_rows_focal_point(make_small_site: MakeSmallSite, database: str) -> None:
     site = site_with_focus(make_small_site, database, width=0, height=1)
     assert focal_points(site) == [(0.0, 1.0), (0.0, 1.0)]

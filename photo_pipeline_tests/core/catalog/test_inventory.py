@@ -18,7 +18,7 @@ from photo_pipeline.core.catalog.inventory import Inventory, last_inventory, tak
 from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError, InfrastructureError
 from photo_pipeline_tests.core.catalog.conftest import MakeSmallSite
 from photo_pipeline_tests.core.catalog.small_site import JPEG, PNG, put, small_site, throwaway_folder
-from photo_pipeline_tests.databases import DATABASES
+from photo_pipeline_tests.databases import DATABASES, MOSTLY_SQLITE
 from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo
 
 OURS = f"https://cdn.example/small/photos/ab/{'ab' * 32}/0123456789ab/full.jpg"
@@ -221,7 +221,7 @@ def test_names_that_are_not_utf8_are_reported_one_by_one(make_small_site: MakeSm
     assert inventory(site).files == 3
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_both_unicode_spellings_find_the_file(make_small_site: MakeSmallSite, database: str) -> None:
     rows = [item_photo(0, "/uploads/caf\u00e9.jpg"), item_photo(1, "/uploads/cafe\u0301.jpg")]
     site = make_small_site(database=database, rows=rows)
@@ -239,7 +239,7 @@ def test_unicode_twins_on_disk_go_to_the_row_that_spells_them_alike(make_small_s
     assert found == {"caf\u00e9.jpg": "JPEG", "cafe\u0301.jpg": "PNG"}
 
 
-@DATABASES
+@MOSTLY_SQLITE
 @pytest.mark.parametrize("position", [1_714_557_600_000, -(2**63), None])
 def test_a_position_of_any_size_is_taken(
     make_small_site: MakeSmallSite, database: str, position: int | None
@@ -465,7 +465,7 @@ def test_a_mapping_that_does_not_fit_the_database_is_refused_before_anything_is_
     assert pp_tables(site) == []
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_a_key_that_finds_two_rows_is_refused_and_the_row_is_named(
     make_small_site: MakeSmallSite, database: str
 ) -> None:

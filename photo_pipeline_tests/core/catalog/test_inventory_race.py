@@ -8,7 +8,7 @@ import pytest
 from photo_pipeline.core.catalog.reconcile import Reconciler
 from photo_pipeline.core.migration.run import migrate_batch, new_run_id, roll_back_batch
 from photo_pipeline_tests.conftest import MakeSite
-from photo_pipeline_tests.databases import DATABASES
+from photo_pipeline_tests.databases import DATABASES, MOSTLY_SQLITE
 from photo_pipeline_tests.sites import Site
 
 
@@ -46,7 +46,7 @@ def test_a_batch_rewritten_meanwhile_stays_migrated(
     assert site.dump() == before
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_a_batch_rolled_back_meanwhile_stays_rolled_back(
     make_site: MakeSite, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

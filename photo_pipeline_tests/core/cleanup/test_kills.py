@@ -34,8 +34,8 @@ from photo_pipeline_tests.faults.processes import Ended, Runner
 from photo_pipeline_tests.sites import Site
 
 AT_ONCE = {"retention_days": 0, "trash_days": 0}
-# Each death costs two runs.
-EVERY = pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 7])
+# Each death costs two runs: of every so many steps one.
+EVERY = pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 13])
 
 
 @pytest.fixture(scope="module")

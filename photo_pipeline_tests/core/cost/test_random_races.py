@@ -22,7 +22,7 @@ from photo_pipeline.core.cost.meter import BLOCKS
 from photo_pipeline.core.cost.units import Unit, month_of
 from photo_pipeline_tests.core.cost.racing import month_number
 from photo_pipeline_tests.core.cost.random_races import Race, take_part
-from photo_pipeline_tests.databases import DATABASES
+from photo_pipeline_tests.databases import MOSTLY_SQLITE
 
 SEED, RACERS = 20_261_127, 8
 
@@ -138,7 +138,7 @@ def run_race(racers: Racers, database: Database, number: int, chance: random.Ran
         assert used == limit
 
 
-@DATABASES
+@MOSTLY_SQLITE
 @pytest.mark.parametrize(
     "races", [5, pytest.param(1_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
 )

@@ -18,7 +18,7 @@ from photo_pipeline_tests.core.cost import racing
 from photo_pipeline_tests.core.cost.budgets import legacy_free_tier, puts
 from photo_pipeline_tests.core.cost.conftest import OpenDatabase
 from photo_pipeline_tests.core.cost.racing import LEFT, LIMIT, PROCESSES, month_number
-from photo_pipeline_tests.databases import DATABASES
+from photo_pipeline_tests.databases import DATABASES, MOSTLY_SQLITE
 
 NOW = datetime(2026, 11, 15, tzinfo=UTC)
 
@@ -91,7 +91,7 @@ def test_without_taking_turns_they_would_overshoot(new_url: Callable[[str], str]
     assert max(race(url, races, racing.compete_without_turns)) > LEFT
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_what_is_drawn_moves_from_reserved_to_used_and_the_rest_is_returned(
     database: str, new_database: OpenDatabase
 ) -> None:

@@ -75,7 +75,7 @@ def ledger(site: Site) -> list[tuple[str, str, str, str]]:
     return [tuple(row) for row in rows]
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_a_text_goes_there_and_back_and_nothing_but_its_photos_changes(
     make_site: MakeSite, database: str
 ) -> None:

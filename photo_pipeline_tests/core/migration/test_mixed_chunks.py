@@ -15,9 +15,9 @@ from photo_pipeline.core.migration.row_rewrite import RowRewriter
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import rewritten, rolled_back, uploaded
 from photo_pipeline_tests.core.migration.test_chunk_rewrite import TRIGGERS
+from photo_pipeline_tests.databases import MOSTLY_SQLITE
 from photo_pipeline_tests.sites import Site, item_photo
 
-BOTH = pytest.mark.parametrize("database", ["sqlite", "postgres"])
 ROWS = 40
 
 
@@ -49,7 +49,7 @@ def edited(site: Site, n: int, assignment: str) -> str:
     return json.dumps([key])
 
 
-@BOTH
+@MOSTLY_SQLITE
 def test_edited_rows_alone_leave_the_chunk(
     make_site: MakeSite, monkeypatch: pytest.MonkeyPatch, database: str
 ) -> None:
@@ -61,8 +61,14 @@ def test_edited_rows_alone_leave_the_chunk(
     assert set(singles) == odd
 
 
-@BOTH
-@pytest.mark.parametrize("alt", ["refuse", "bend", "ignore"])
+@pytest.mark.parametrize(
+    ("database", "alt"),
+    [
+        *(("sqlite", alt) for alt in ("refuse", "bend", "ignore")),
+        ("postgres", "refuse"),
+        *(pytest.param("postgres", alt, marks=pytest.mark.slow) for alt in ("bend", "ignore")),
+    ],
+)
 def test_a_row_that_the_database_refuses_leaves_most_rows_together(
     make_site: MakeSite, monkeypatch: pytest.MonkeyPatch, database: str, alt: str
 ) -> None:
@@ -78,7 +84,7 @@ def test_a_row_that_the_database_refuses_leaves_most_rows_together(
     assert (verdict.holds, verdict.unaudited) == (True, 0)
 
 
-@BOTH
+@MOSTLY_SQLITE
 def test_a_mixed_chunk_is_taken_back_to_the_byte(make_site: MakeSite, database: str) -> None:
     site = chunk_of_many(make_site, database)
     edited(site, 5, "original_url = NULL")

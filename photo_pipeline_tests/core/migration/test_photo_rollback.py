@@ -119,7 +119,7 @@ def test_what_was_written_back_goes_with_the_photo_that_it_speaks_of(
     assert_ledger_is_vouched_for(site)
 
 
-@DATABASES
+@MOSTLY_SQLITE
 @pytest.mark.parametrize("then", ["the batch", "photo by photo"])
 def test_one_photo_leaves_a_text_and_the_others_stay(make_site: MakeSite, database: str, then: str) -> None:
     site = posts(make_site, text_source(), HTML, database=database)
@@ -150,7 +150,12 @@ def test_one_photo_leaves_a_text_and_the_others_stay(make_site: MakeSite, databa
 
 
 @pytest.mark.parametrize(
-    ("database", "column"), [("sqlite", "TEXT"), ("postgres", "TEXT"), ("postgres", "JSONB")]
+    ("database", "column"),
+    [
+        ("sqlite", "TEXT"),
+        pytest.param("postgres", "TEXT", marks=pytest.mark.slow),
+        ("postgres", "JSONB"),
+    ],
 )
 def test_one_photo_leaves_a_json_document(make_site: MakeSite, database: str, column: str) -> None:
     document = '[{"url": "/uploads/items/0.jpg"}, {"url": "/uploads/items/1.jpg", "alt": "é"}]'

@@ -12,7 +12,7 @@ from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.process import process_batch
 from photo_pipeline.core.migration.run import new_run_id
 from photo_pipeline_tests.conftest import MakeSite
-from photo_pipeline_tests.databases import DATABASES
+from photo_pipeline_tests.databases import DATABASES, MOSTLY_SQLITE
 from photo_pipeline_tests.sites import Site, item_photo, photo
 
 WITH_GPS = {"images": {"default": {"gps": True}}}
@@ -62,7 +62,7 @@ def test_where_a_photo_was_taken_is_not_kept(make_site: MakeSite, shared_photos:
     assert places(site) == [(None, None)]
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_where_a_photo_was_taken_is_kept_for_a_preset_that_says_so(
     make_site: MakeSite, shared_photos: Path, database: str
 ) -> None:
@@ -77,7 +77,7 @@ def test_the_gps_of_another_preset_does_not_count(make_site: MakeSite, shared_ph
     assert places(site) == [(None, None)]
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_a_content_that_many_rows_show_is_kept_once(make_site: MakeSite, database: str) -> None:
     rows = [item_photo(number, f"/uploads/{name}.jpg") for number, name in enumerate("aaab")]
     site = make_site(photos=0, rows=rows, database=database)

@@ -32,7 +32,7 @@ from photo_pipeline.core.sources.mapping import Source
 from photo_pipeline.core.storage.store import PhotoStore
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import again, migrated, rewritten, rolled_back, uploaded
-from photo_pipeline_tests.databases import DATABASES, MOSTLY_SQLITE
+from photo_pipeline_tests.databases import MOSTLY_SQLITE
 from photo_pipeline_tests.sites import Site, item_photo
 
 
@@ -73,8 +73,15 @@ def varied_rows() -> list[dict[str, Any]]:
     return rows
 
 
-@DATABASES
-@pytest.mark.parametrize("place", ["folder", "bucket"])
+@pytest.mark.parametrize(
+    ("database", "place"),
+    [
+        ("sqlite", "folder"),
+        ("postgres", "folder"),
+        ("sqlite", "bucket"),
+        pytest.param("postgres", "bucket", marks=pytest.mark.slow),
+    ],
+)
 def test_with_every_state_table_lost_the_rows_come_back_byte_identical(
     make_site: MakeSite, database: str, place: str
 ) -> None:
@@ -95,7 +102,7 @@ def test_with_every_state_table_lost_the_rows_come_back_byte_identical(
     assert site.dump() == before
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_what_the_application_has_edited_since_is_listed_and_left(make_site: MakeSite, database: str) -> None:
     site = make_site(photos=4, database=database)
     migrated(site)
@@ -131,7 +138,7 @@ def test_by_force_edits_are_overwritten_and_the_lost_values_are_named(
     assert (lost.outcome, lost.before) == (CellOutcome.OVERWRITTEN, "/uploads/newer.jpg")
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_without_a_copied_ledger_only_our_own_addresses_go_back(make_site: MakeSite, database: str) -> None:
     site = make_site(photos=2, database=database)
     before = site.dump()
@@ -304,7 +311,7 @@ def test_files_and_folders_reach_the_disk_before_a_row_is_rewritten(
     assert {backups / batch, backups, site.home} <= set(synced)
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_each_backup_is_on_record_with_its_checksum_and_proof(make_site: MakeSite, database: str) -> None:
     site = make_site(photos=2, database=database)
     migrated(site)

@@ -72,7 +72,7 @@ def test_a_deleted_row_is_recorded_and_the_others_go_on(make_site: MakeSite, dat
     assert site.execute("SELECT COUNT(*) FROM item_photos") == [(2,)]
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_the_ledger_has_each_changed_column_before_and_after(make_site: MakeSite, database: str) -> None:
     site = make_site(photos=2, database=database)
     before = {(f"{c}", r[0]): r[i] for r, c, i in cells(site)}
@@ -87,7 +87,7 @@ def test_the_ledger_has_each_changed_column_before_and_after(make_site: MakeSite
         assert (old, new) == (text(before[cell]), text(after[cell]))
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_the_ledger_names_the_photo_of_a_photo_column_and_of_no_other(
     make_site: MakeSite, database: str
 ) -> None:
@@ -104,7 +104,7 @@ def test_the_ledger_names_the_photo_of_a_photo_column_and_of_no_other(
     assert site.execute("SELECT * FROM pp_rewrite_photo") == [], "links are for cells with several photos"
 
 
-@DATABASES
+@MOSTLY_SQLITE
 @pytest.mark.parametrize("edited", [False, True])
 def test_a_row_that_shows_the_cdn_can_be_rewritten_once_more_and_taken_back_to_its_first_value(
     make_site: MakeSite, database: str, edited: bool
@@ -316,7 +316,7 @@ def test_a_trigger_that_changes_the_new_value_is_noticed_and_the_row_left(make_s
     assert urls(site)["1"] == "/uploads/items/1.jpg"
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_paths_with_composite_keys_become_keys(make_site: MakeSite, database: str) -> None:
     fields = [{"kind": "path", "column": "file", "root": "uploads"}]
     composite = source(key=["album", "place"], fields=fields, rewrite={"mode": "key"})

@@ -41,7 +41,7 @@ def test_every_column_is_byte_identical_again(make_site: MakeSite, database: str
     assert batch_state(site) == ("rolled_back", None)
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_a_row_edited_since_is_reported_and_left(make_site: MakeSite, database: str) -> None:
     site = make_site(photos=3, database=database)
     migrated(site)
@@ -65,7 +65,7 @@ def test_a_row_deleted_since_is_reported_and_stays_deleted(make_site: MakeSite, 
     assert site.execute("SELECT COUNT(*) FROM item_photos") == [(1,)]
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_a_side_column_that_the_application_changed_is_kept_and_counted(
     make_site: MakeSite, database: str
 ) -> None:
@@ -92,7 +92,7 @@ def test_one_photo_can_go_back_alone(make_site: MakeSite, database: str) -> None
     assert batch_state(site)[0] == "completed"
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_local_files_that_are_gone_come_back_from_their_originals(make_site: MakeSite, database: str) -> None:
     site = make_site(photos=3, database=database)
     before = site.dump()

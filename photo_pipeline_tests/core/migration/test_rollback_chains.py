@@ -10,7 +10,7 @@ from photo_pipeline.core.migration import run
 from photo_pipeline.core.migration.run import batches_to_roll_back
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import again, migrated, rewritten, rolled_back, uploaded
-from photo_pipeline_tests.databases import DATABASES
+from photo_pipeline_tests.databases import DATABASES, MOSTLY_SQLITE
 from photo_pipeline_tests.sites import Site, item_photo, photo
 
 # With a fraction, each rewrite touches the column with a value of its own.
@@ -46,7 +46,7 @@ def add_thumbnail(site: Site, number: int = 0) -> None:
 # Several rewrites of one cell
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_a_time_touched_by_two_rewrites_goes_back_to_the_first_one(
     make_site: MakeSite, database: str
 ) -> None:
@@ -70,7 +70,7 @@ def all_batches(site: Site) -> list[str]:
         return batches_to_roll_back(project.database)
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_what_the_application_wrote_between_two_rewrites_survives_the_rollback(
     make_site: MakeSite, database: str
 ) -> None:
@@ -113,7 +113,7 @@ ELSEWHERE = "https://shop.example/uploads/items/0.jpg"
 @pytest.mark.parametrize(
     "order", [("batch-000001", "batch-000002"), ("batch-000002", "batch-000001")], ids=["oldest", "newest"]
 )
-@DATABASES
+@MOSTLY_SQLITE
 def test_two_batches_over_one_row_go_back_in_either_order(
     make_site: MakeSite, database: str, order: tuple[str, str]
 ) -> None:
@@ -284,7 +284,7 @@ def test_a_trigger_that_sets_the_time_again_is_reported_and_keeps_no_photo_from_
     assert reason
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_a_trigger_that_changes_the_photo_column_itself_makes_the_rollback_of_its_row_fail(
     make_site: MakeSite, database: str
 ) -> None:
@@ -303,7 +303,7 @@ def test_a_trigger_that_changes_the_photo_column_itself_makes_the_rollback_of_it
     assert row(site, "original_url") == ("/uploads/items/0.jpg",)
 
 
-@DATABASES
+@MOSTLY_SQLITE
 def test_a_written_back_column_dropped_since_is_reported_and_the_rest_goes_back(
     make_site: MakeSite, database: str
 ) -> None:

@@ -21,6 +21,7 @@ from photo_pipeline.core.migration.visual_quality import choose_sample, largest_
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.imaging.hostile_work import be_killed_while_measuring, hang_while_measuring
 from photo_pipeline_tests.core.migration.quick import quick_workers
+from photo_pipeline_tests.databases import DATABASES, MOSTLY_SQLITE
 from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo, photo
 
 BATCH = "batch-000001"
@@ -55,7 +56,7 @@ def small_site(make_site: MakeSite, *, share: float = 0.02, **settings: Any) -> 
     return make_site(**{"variants": SMALL, "quality": {"sample": share}} | settings)
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+@DATABASES
 def test_a_sample_of_the_batch_is_measured_in_every_format_and_once(
     make_site: MakeSite, database: str
 ) -> None:
@@ -282,7 +283,7 @@ def test_a_migrated_photo_of_a_source_that_left_the_configuration_is_passed_over
 # The floor
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+@MOSTLY_SQLITE
 def test_a_score_below_the_floor_violates_the_check(make_site: MakeSite, database: str) -> None:
     site = small_site(make_site, photos=2, database=database)
     processed(site)
