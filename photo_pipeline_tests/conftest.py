@@ -17,22 +17,64 @@ from photo_pipeline_tests.postgres import PostgresServer
 from photo_pipeline_tests.sites import Site, build_site
 
 ACCESS_KEY, SECRET_KEY = "PHOTOPIPELINETEST", "only-for-tests"
+TESTS = Path(__file__).parent
 
-# Groups of tests that one worker runs as a whole, the longest first: begun last, one of them would keep a
-# worker busy while the other has nothing left to do. `dagster_dev` mostly waits.
-LONG_GROUPS = ("dagster_dev", "shared_photos", "real photos", "demo photos")
+# One worker has all tests of a module, or of one of these folders: their servers, sites and browsers are made
+# once, and not once in each worker.
+TOGETHER = ("core/cleanup", "core/report", "core/doctor")
+# The longest of them come first: begun last, one would keep a worker busy while the other has nothing left.
+LONGEST_FIRST = (
+    "core/cleanup",
+    "test_cli.py",
+    "browser/test_dagster_ui.py",
+    "e2e/test_shared_photos.py",
+    "faults/test_interleavings.py",
+    "core/provisioning/test_provisioning.py",
+    "core/storage/test_store.py",
+    "test_assets.py",
+    "browser/test_picture.py",
+    "faults/test_kill_matrix.py",
+    "core/migration/test_rewrite.py",
+    "test_cli_usage.py",
+    "test_cli_terminal.py",
+    "test_migration_driver.py",
+    "core/report",
+    "core/doctor",
+    "core/imaging/test_variants.py",
+    "core/imaging/test_treatments.py",
+    "core/imaging/test_pool.py",
+    "faults/test_model.py",
+    "demo/test_servers.py",
+    "browser/test_dashboard.py",
+    "e2e/test_migration.py",
+    "e2e/test_honest_outcome.py",
+    "e2e/test_presets.py",
+    "faults/test_kill_in_each_asset.py",
+    "core/cost/test_simulated_month.py",
+)
 
 
-@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Let xdist keep our order: it would begin with the group that has the most tests."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the long groups first."""
-    items.sort(key=_place)
+    """Group the tests for `--dist loadgroup`, and put the long groups first."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group_of(item)))
+    items.sort(key=lambda item: _place_of(_group_of(item)))
 
 
-def _place(item: pytest.Item) -> int:
-    mark = item.get_closest_marker("xdist_group")
-    group = str(mark.args[0]) if mark and mark.args else ""
-    return LONG_GROUPS.index(group) if group in LONG_GROUPS else len(LONG_GROUPS)
+def _group_of(item: pytest.Item) -> str:
+    module = item.path.relative_to(TESTS).as_posix()
+    return next((folder for folder in TOGETHER if module.startswith(f"{folder}/")), module)
+
+
+def _place_of(group: str) -> int:
+    return LONGEST_FIRST.index(group) if group in LONGEST_FIRST else len(LONGEST_FIRST)
 
 
 @pytest.fixture(scope="session", autouse=True)

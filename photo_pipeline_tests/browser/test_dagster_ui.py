@@ -30,8 +30,6 @@ from photo_pipeline_tests.e2e.test_dagster_ui import (
 )
 from photo_pipeline_tests.sites import Site, build_site
 
-pytestmark = pytest.mark.xdist_group("dagster_dev")
-
 PATIENCE_MS = 60_000
 FIRST, SECOND, THIRD = "batch-000001", "batch-000002", "batch-000003"
 DASHBOARD = "http://dashboard.example:8321"

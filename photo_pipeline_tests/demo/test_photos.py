@@ -14,10 +14,6 @@ from photo_pipeline.demo import photos as photos_module
 from photo_pipeline.demo.photos import DemoPhoto, DemoPhotos, make_photos
 from photo_pipeline.demo.scenes import SCENES, take_photo
 
-# One xdist worker, so that the photos are made once.
-pytestmark = pytest.mark.xdist_group("demo photos")
-
-
 LONGEST_SIDE_PX = 400
 
 

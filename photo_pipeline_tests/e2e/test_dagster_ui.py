@@ -2,7 +2,7 @@
 
 What the buttons of the UI send is what is sent here. One server for both tests; they use different batches.
 They take a minute of two cores, most of it for Dagster's own processes: `make test` has the same jobs in one
-process (`test_assets`, `test_migration_driver`) and a real web server in a browser (`browser/test_dagster_ui`).
+process (`test_assets`, `test_migration_driver`) and a real web server (`browser/test_dagster_ui`).
 """
 
 import os
@@ -24,7 +24,7 @@ from photo_pipeline.demo.servers import RunningServers
 from photo_pipeline_tests.conftest import ACCESS_KEY, SECRET_KEY
 from photo_pipeline_tests.sites import Site, build_site, photo
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("dagster_dev")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST, SECOND, THIRD = "batch-000001", "batch-000002", "batch-000003"

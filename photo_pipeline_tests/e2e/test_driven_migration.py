@@ -27,7 +27,7 @@ from photo_pipeline_tests.e2e.test_dagster_ui import (
 )
 from photo_pipeline_tests.sites import Site, build_site, photo
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("dagster_dev")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 FIRST, SECOND = "batch-000001", "batch-000002"
 OBJECTS = 7

@@ -24,8 +24,7 @@ from photo_pipeline.demo.servers import RunningServers
 from photo_pipeline_tests.conftest import ACCESS_KEY, SECRET_KEY
 from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, build_site, item_photo
 
-# One worker has all of them: the migration is made once for the module.
-pytestmark = [pytest.mark.xdist_group("shared_photos"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 FOLDERS = ("real", "hostile")
 DEFAULT_SIDE, DEFAULT_BUDGET = 1200, 102_400

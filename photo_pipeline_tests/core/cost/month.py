@@ -50,6 +50,7 @@ def at(seconds: int) -> datetime:
 
 def work(config_path: Path, environment: Mapping[str, str], seconds: Any, tasks: Connection) -> None:
     """Do what is asked for until None comes; answer each task with how it ended."""
+    os.environ.clear()
     os.environ.update(environment)
     clock = _by_the_clock(seconds)
     with Project.load(config_path) as project:

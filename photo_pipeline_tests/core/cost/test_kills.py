@@ -1,6 +1,5 @@
 """Processes that send to a real server until SIGKILL: no request is missing in the ledger."""
 
-import multiprocessing
 import os
 import random
 import signal
@@ -9,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from photo_pipeline.core.storage.store import PhotoStore
 from photo_pipeline.demo.servers import RunningServers
 from photo_pipeline_tests.core.cost.test_meter import JPEG, counted, logged, settings
 from photo_pipeline_tests.databases import MOSTLY_SQLITE
+from photo_pipeline_tests.forks import server_of_forks
 
 SEED, TOGETHER = 20_261_127, 4
 
@@ -29,7 +30,6 @@ def send_until_killed(
     environment: dict[str, str], url: str, s3_url: str, prefix: str, ready: Connection, sent: Any
 ) -> None:
     """Send PUTs and HEADs; `sent` is how many PUTs were answered, in shared memory."""
-    # The server of the forks may be an earlier test's, with the environment, so the credentials, of that one.
     os.environ.clear()
     os.environ.update(environment)
     with closing(Database.open(url)) as database:
@@ -41,11 +41,8 @@ def send_until_killed(
             sent.value += 1
 
 
-def kill_all(url: str, s3_url: str, prefix: str, moments: random.Random) -> int:
+def kill_all(context: ForkServerContext, url: str, s3_url: str, prefix: str, moments: random.Random) -> int:
     """Let four processes send, kill all of them at a random moment; return how many PUTs were answered."""
-    # obstore does not survive a fork: in the server of the forks it is imported, and has done nothing.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["photo_pipeline_tests.core.cost.test_kills", "boto3.s3.inject"])
     running = []
     for number in range(TOGETHER):
         heard, ready = context.Pipe(duplex=False)
@@ -82,9 +79,13 @@ def test_killing_every_process_at_random_moments_loses_no_count(
 ) -> None:
     url, moments, answered = new_url(database), random.Random(SEED), 0
     found: Counter[Unit] = Counter()
-    with closing(Database.open(url)) as opened, logged(s3_access_log) as seen:
+    with (
+        closing(Database.open(url)) as opened,
+        logged(s3_access_log) as seen,
+        server_of_forks("photo_pipeline_tests.core.cost.test_kills", "boto3.s3.inject") as context,
+    ):
         for number in range(kills // TOGETHER):
-            answered += kill_all(url, servers.s3_url, f"kills/{database}-{kills}/{number}", moments)
+            answered += kill_all(context, url, servers.s3_url, f"kills/{database}-{kills}/{number}", moments)
         found.update(counted(opened))
     over = {unit: found[unit] - seen[unit] for unit in (Unit.PUTS, Unit.GETS)}
     print(f"\n{database}, {kills} kills: sent {dict(seen)}, counted too many {over}")

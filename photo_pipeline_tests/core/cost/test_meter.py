@@ -33,7 +33,7 @@ from photo_pipeline.demo.servers import RunningServers
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.cost.conftest import OpenDatabase
 from photo_pipeline_tests.core.migration.quick import quick_workers
-from photo_pipeline_tests.databases import MOSTLY_SQLITE
+from photo_pipeline_tests.databases import DATABASES, MOSTLY_SQLITE
 from photo_pipeline_tests.fault_proxy import Fault, FaultProxy
 from photo_pipeline_tests.sockets import free_port
 
@@ -265,7 +265,8 @@ def _count_until_killed(url: str, s3_url: str, prefix: str, ready: Connection) -
                 ready.send(number)
 
 
-@MOSTLY_SQLITE
+@pytest.mark.slow  # each of its processes imports everything; `test_kills` has others, forked
+@DATABASES
 def test_a_killed_process_has_counted_at_most_one_block_too_many_and_never_too_few(
     database: str,
     new_url: Callable[[str], str],

@@ -5,13 +5,13 @@ that are used in part or overdrawn, clocks that jump beyond what a reservation l
 at a random statement. The control is `test_without_taking_turns_they_would_overshoot`.
 """
 
-import multiprocessing
 import random
 import signal
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ from photo_pipeline.core.cost.units import Unit, month_of
 from photo_pipeline_tests.core.cost.racing import month_number
 from photo_pipeline_tests.core.cost.random_races import Race, take_part
 from photo_pipeline_tests.databases import MOSTLY_SQLITE
+from photo_pipeline_tests.forks import server_of_forks
 
 SEED, RACERS = 20_261_127, 8
 
@@ -30,10 +31,8 @@ SEED, RACERS = 20_261_127, 8
 class Racers:
     """Eight processes that wait for races; who died is replaced."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["photo_pipeline_tests.core.cost.random_races"])
+    def __init__(self, url: str, context: ForkServerContext) -> None:
+        self._url, self._context = url, context
         self.jumped = self._context.RawValue("q", 0)
         self.ends: list[Connection] = []
         self._spent: dict[Connection, Any] = {}
@@ -144,8 +143,11 @@ def run_race(racers: Racers, database: Database, number: int, chance: random.Ran
 )
 def test_no_random_race_exceeds_its_limit(database: str, races: int, new_url: Callable[[str], str]) -> None:
     url, chance, tally = new_url(database), random.Random(SEED), Tally()
-    with closing(Database.open(url)) as opened:
-        racers = Racers(url)
+    with (
+        closing(Database.open(url)) as opened,
+        server_of_forks("photo_pipeline_tests.core.cost.random_races") as context,
+    ):
+        racers = Racers(url, context)
         for number in range(races):
             run_race(racers, opened, number, chance, tally)
         racers.dismiss()

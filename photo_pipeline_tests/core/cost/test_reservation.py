@@ -1,6 +1,5 @@
 """Reservations: runs side by side never spend more together than one limit allows."""
 
-import multiprocessing
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -19,6 +18,7 @@ from photo_pipeline_tests.core.cost.budgets import legacy_free_tier, puts
 from photo_pipeline_tests.core.cost.conftest import OpenDatabase
 from photo_pipeline_tests.core.cost.racing import LEFT, LIMIT, PROCESSES, month_number
 from photo_pipeline_tests.databases import DATABASES, MOSTLY_SQLITE
+from photo_pipeline_tests.forks import server_of_forks
 
 NOW = datetime(2026, 11, 15, tzinfo=UTC)
 
@@ -47,19 +47,18 @@ Compete = Callable[..., None]
 
 def race(url: str, races: int, compete: Compete) -> list[int]:
     """Return how many PUTs the processes were allowed together, race by race."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["photo_pipeline_tests.core.cost.racing"])
-    start = context.Barrier(PROCESSES)
-    ends, processes = [], []
-    for number in range(PROCESSES):
-        mine, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=compete, args=(url, number, races, start, theirs))
-        process.start()
-        ends.append(mine)
-        processes.append(process)
-    spent = [each.recv() for each in ends]
-    for process in processes:
-        process.join()
+    with server_of_forks("photo_pipeline_tests.core.cost.racing") as context:
+        start = context.Barrier(PROCESSES)
+        ends, processes = [], []
+        for number in range(PROCESSES):
+            mine, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=compete, args=(url, number, races, start, theirs))
+            process.start()
+            ends.append(mine)
+            processes.append(process)
+        spent = [each.recv() for each in ends]
+        for process in processes:
+            process.join()
     return [sum(each) for each in zip(*spent, strict=True)]
 
 

@@ -5,7 +5,6 @@ of us. What it passed on is compared with the S3 server's own access log. CloudF
 """
 
 import json
-import multiprocessing
 import os
 import random
 import time
@@ -14,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from photo_pipeline_tests.core.cost.month import DAYS, IMPORTED_LATE, KINDS, Tas
 from photo_pipeline_tests.core.cost.test_meter import billed
 from photo_pipeline_tests.databases import DATABASES
 from photo_pipeline_tests.fault_proxy import Exchange, Fault, FaultProxy, seeded_rule
+from photo_pipeline_tests.forks import server_of_forks
 from photo_pipeline_tests.sites import Site
 
 SEED = 20_261_116
@@ -80,9 +81,10 @@ class Month:
 class Crew:
     """Processes that are given tasks; who is killed is replaced."""
 
-    def __init__(self, site: Site, environment: dict[str, str], size: int) -> None:
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["photo_pipeline_tests.core.cost.month", *IMPORTED_LATE])
+    def __init__(
+        self, site: Site, environment: dict[str, str], size: int, context: ForkServerContext
+    ) -> None:
+        self._context = context
         self.seconds = self._context.RawValue("q", 0)
         self._site, self._environment = site, environment
         self.free: list[Connection] = []
@@ -195,9 +197,10 @@ def live_a_month(
             site.inventory(project)
         environment = dict(os.environ) | {"AWS_ENDPOINT_URL_CLOUDFRONT": cloudfront.url}
         logged_before = len(access_log.read_text(encoding="utf-8").splitlines())
-        crew = Crew(site, environment, processes)
-        live(crew, site, month, tasks=tasks, kills=kills, chance=chance)
-        crew.dismiss()
+        with server_of_forks("photo_pipeline_tests.core.cost.month", *IMPORTED_LATE) as context:
+            crew = Crew(site, environment, processes, context)
+            live(crew, site, month, tasks=tasks, kills=kills, chance=chance)
+            crew.dismiss()
     month.sent = sent_by_month(store.exchanges, month.changed_s, None)
     for name, amounts in sent_by_month(cdn.exchanges, month.changed_s, Unit.CDN_REQUESTS).items():
         month.sent[name] += amounts

@@ -13,9 +13,6 @@ from photo_pipeline.core.imaging.writing import verify_variant
 from photo_pipeline_tests.core.imaging.conftest import FULL, SMALL, THUMB, everything
 from photo_pipeline_tests.core.imaging.profiles import DISPLAY_P3, rgb_profile
 
-# One processing of all real photos serves several tests.
-pytestmark = pytest.mark.xdist_group("real photos")
-
 
 def made_in(folder: Path, source: Path, recipe: Recipe) -> MadePhoto:
     return make_variants(

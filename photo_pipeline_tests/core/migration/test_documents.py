@@ -10,7 +10,7 @@ from photo_pipeline.core.migration.ledger_audit import verify_ledger
 from photo_pipeline.core.migration.run import new_run_id, validate_batch
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import migrated, rewritten, rolled_back, uploaded
-from photo_pipeline_tests.databases import DATABASES, MOSTLY_SQLITE
+from photo_pipeline_tests.databases import MOSTLY_SQLITE
 from photo_pipeline_tests.sites import Site, photo
 
 HTML = (

@@ -20,7 +20,7 @@ from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import migrated, rolled_back, uploaded
 from photo_pipeline_tests.core.migration.test_documents import bodies, json_source, posts, text_source
 from photo_pipeline_tests.core.migration.test_repoint import repointed, to_another_domain
-from photo_pipeline_tests.databases import DATABASES, MOSTLY_SQLITE
+from photo_pipeline_tests.databases import MOSTLY_SQLITE
 from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo
 
 BATCH = "batch-000001"
