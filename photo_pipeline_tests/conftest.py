@@ -7,8 +7,11 @@ of its own in it. `make_site` builds a small application with photos, on SQLite 
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
 
 from photo_pipeline.demo.servers import EmbeddedServers, RunningServers
@@ -85,6 +88,8 @@ def pay_once() -> Iterator[None]:
         quicker.wait_for_no_disk(patch)
         quicker.share_compiled_statements(patch)
         quicker.remember_event_names(patch)
+        quicker.look_at_pools_often(patch)
+        quicker.ask_the_cdn_again_at_once(patch)
         yield
 
 
@@ -97,16 +102,29 @@ def s3_access_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory, s3_access_log: Path) -> Iterator[RunningServers]:
     """The embedded S3 server and CDN edge, in a child process."""
+    with embedded_servers(tmp_path_factory.mktemp("s3"), "test-photos", access_log=s3_access_log) as running:
+        yield running
+
+
+@contextmanager
+def embedded_servers(folder: Path, bucket: str, **options: Any) -> Iterator[RunningServers]:
+    """Run servers with a bucket of their own, for tests that set the bucket up in their way."""
     running = EmbeddedServers.start(
-        tmp_path_factory.mktemp("s3"),
-        bucket="test-photos",
-        access_key=ACCESS_KEY,
-        secret_key=SECRET_KEY,
-        idle_stop_s=900,
-        access_log=s3_access_log,
+        folder, bucket=bucket, access_key=ACCESS_KEY, secret_key=SECRET_KEY, idle_stop_s=900, **options
     )
     yield running
     running.stop()
+
+
+def client_of(servers: RunningServers) -> Any:
+    """Return a boto3 client of the servers' store."""
+    return boto3.client(
+        "s3",
+        endpoint_url=servers.s3_url,
+        region_name=servers.region,
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -130,6 +148,18 @@ def embedded_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@contextmanager
+def standing_site(home: Path, servers: RunningServers, **settings: Any) -> Iterator[Site]:
+    """Build a site on SQLite for the tests of a module, with the environment of who works on it meanwhile."""
+    with pytest.MonkeyPatch.context() as environment:
+        embedded_credentials(environment)
+        url = f"sqlite:///{home / 'app.db'}"
+        site = build_site(home, url=url, servers=servers, name=uuid.uuid4().hex[:8], **settings)
+        environment.setenv("APP_DATABASE_URL", url)
+        environment.setenv("PHOTO_PIPELINE_CONFIG", str(site.config_path))
+        yield site
 
 
 MakeSite = Callable[..., Site]

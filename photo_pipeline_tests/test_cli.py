@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import chdir
 from dataclasses import dataclass
 from hashlib import sha256
@@ -32,13 +32,13 @@ from photo_pipeline.cli import app
 from photo_pipeline.cli.lazy import Listed, load
 from photo_pipeline.cli.program import COMMANDS as LISTED
 from photo_pipeline.core import audit
-from photo_pipeline.core.catalog import schema
+from photo_pipeline.core.catalog import database, schema
 from photo_pipeline.core.catalog.schema import ensure_schema
 from photo_pipeline.core.config import DEFAULT_CONFIG_NAME, load_config
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.sources.presets import PRESETS
 from photo_pipeline.demo.servers import RunningServers
-from photo_pipeline_tests.conftest import MakeSite
+from photo_pipeline_tests.conftest import MakeSite, standing_site
 from photo_pipeline_tests.core.migration.test_restore import lose_the_state_tables
 from photo_pipeline_tests.fault_proxy import Fault, FaultProxy
 from photo_pipeline_tests.postgres import PostgresServer
@@ -299,6 +299,7 @@ def test_a_postgres_that_accepts_but_never_answers_is_infrastructure(
     make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_site(photos=1)
+    monkeypatch.setattr(database, "_CONNECT_TIMEOUT_S", 2)  # libpq knows no shorter one
     with listening_socket() as black_hole:
         port = black_hole.getsockname()[1]
         monkeypatch.setenv("APP_DATABASE_URL", f"postgresql://shop:secret-word@127.0.0.1:{port}/shop")
@@ -682,11 +683,12 @@ def test_a_choice_that_does_not_exist_is_refused_and_changes_nothing(
     assert migrated.dump() == before
 
 
-@pytest.fixture
-def migrated(make_site: MakeSite) -> Site:
-    site = make_site(photos=1)
-    site.migrate()
-    return site
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory, servers: RunningServers) -> Iterator[Site]:
+    """A migrated site that nothing may change."""
+    with standing_site(tmp_path_factory.mktemp("migrated"), servers, photos=1) as site:
+        site.migrate()
+        yield site
 
 
 def test_one_quarantined_photo_can_be_tried_again_alone(make_site: MakeSite) -> None:

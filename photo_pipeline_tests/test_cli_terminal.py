@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,9 +25,9 @@ from photo_pipeline.demo.servers import RunningServers
 from photo_pipeline.terminal import Terminal
 from photo_pipeline.terminal_progress import Journey, human_seconds
 from photo_pipeline.terminal_table import table
-from photo_pipeline_tests.conftest import MakeSite, embedded_credentials
+from photo_pipeline_tests.conftest import MakeSite, standing_site
 from photo_pipeline_tests.postgres import PostgresServer
-from photo_pipeline_tests.sites import Site, build_site
+from photo_pipeline_tests.sites import Site
 from photo_pipeline_tests.terminals import PROGRAM, TerminalRun
 
 ROWS = [
@@ -210,13 +209,7 @@ def test_status_fits_a_terminal_of_40_columns(make_site: MakeSite) -> None:
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory, servers: RunningServers) -> Iterator[Site]:
     """A migrated site that these tests only look at, or pause."""
-    home = tmp_path_factory.mktemp("watched")
-    with pytest.MonkeyPatch.context() as environment:
-        embedded_credentials(environment)
-        url = f"sqlite:///{home / 'app.db'}"
-        site = build_site(home, url=url, servers=servers, name=uuid.uuid4().hex[:8], photos=2)
-        environment.setenv("APP_DATABASE_URL", url)
-        environment.setenv("PHOTO_PIPELINE_CONFIG", str(site.config_path))
+    with standing_site(tmp_path_factory.mktemp("watched"), servers, photos=2) as site:
         site.migrate()
         yield site
 

@@ -4,8 +4,8 @@ import json
 import os
 import shlex
 import subprocess
-import uuid
 from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,8 @@ from photo_pipeline.cli.lazy import load
 from photo_pipeline.cli.manual import SEE_ALSO, examples_of
 from photo_pipeline.cli.program import COMMANDS
 from photo_pipeline.demo.servers import RunningServers
-from photo_pipeline_tests.conftest import embedded_credentials
-from photo_pipeline_tests.sites import Site, build_site
+from photo_pipeline_tests.conftest import standing_site
+from photo_pipeline_tests.sites import Site
 from photo_pipeline_tests.sockets import listening_socket
 from photo_pipeline_tests.terminals import PROGRAM
 
@@ -42,19 +42,13 @@ def invoke(*arguments: str) -> Result:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, servers: RunningServers) -> Iterator[Site]:
     """A migrated site, with the folder and the environment of the engineer who works on it."""
-    home = tmp_path_factory.mktemp("usage")
-    with pytest.MonkeyPatch.context() as environment:
-        embedded_credentials(environment)
-        url = f"sqlite:///{home / 'app.db'}"
-        made = build_site(home, url=url, servers=servers, name=uuid.uuid4().hex[:8], photos=2)
-        environment.setenv("APP_DATABASE_URL", url)
-        environment.setenv("PHOTO_PIPELINE_CONFIG", str(made.config_path))
-        work = home / "work"
+    with standing_site(tmp_path_factory.mktemp("usage"), servers, photos=2) as made:
+        work = made.home / "work"
         (work / "myapp/templatetags").mkdir(parents=True)
         (work / "src/components").mkdir(parents=True)
-        environment.chdir(work)
         made.migrate()
-        yield made
+        with chdir(work):
+            yield made
 
 
 # --- examples

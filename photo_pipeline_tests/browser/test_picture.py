@@ -9,7 +9,6 @@ import json
 import re
 import shutil
 import subprocess
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -29,9 +28,9 @@ from photo_pipeline.demo.servers import RunningServers
 from photo_pipeline_tests.browser.accessibility import serious_findings
 from photo_pipeline_tests.browser.conftest import PHONE, OpenPage
 from photo_pipeline_tests.browser.shop import Shop
-from photo_pipeline_tests.conftest import embedded_credentials
+from photo_pipeline_tests.conftest import standing_site
 from photo_pipeline_tests.npm import installed
-from photo_pipeline_tests.sites import HEIGHT, ITEM_PHOTOS, WIDTH, build_site, item_photo, photo
+from photo_pipeline_tests.sites import HEIGHT, ITEM_PHOTOS, WIDTH, item_photo, photo
 
 WIDTHS = {f"w{width}": {"fit": "inside", "width": width, "height": 10_000} for width in (300, 800, 1600)}
 OWN = WIDTHS | {"thumb": {"fit": "cover", "width": 150, "height": 150}}
@@ -63,7 +62,6 @@ class Scene:
 def scene(tmp_path_factory: pytest.TempPathFactory, servers: RunningServers) -> Iterator[Scene]:
     """Two migrated photos (1000 and 400 pixels wide), one that is not migrated yet, and a row without one."""
     home, code = tmp_path_factory.mktemp("shop"), tmp_path_factory.mktemp("code")
-    url = f"sqlite:///{home / 'app.db'}"
     fields = [
         {"kind": "url", "column": "original_url", "root": "uploads", "role": "primary", "variant": "w1600"},
         {"kind": "url", "column": "thumbnail_url", "root": "uploads", "role": "variant", "variant": "thumb"},
@@ -71,20 +69,14 @@ def scene(tmp_path_factory: pytest.TempPathFactory, servers: RunningServers) -> 
     rewrite = {"mode": "url", "format": "jpeg", "write_back": WRITE_BACK}
     photo(home / "uploads/items/0.jpg", width=1000, height=700)
     photo(home / "uploads/items/1.jpg", width=400, height=300, seed=1)
-    with pytest.MonkeyPatch.context() as monkeypatch, Shop() as shop:
-        embedded_credentials(monkeypatch)
-        monkeypatch.setenv("APP_DATABASE_URL", url)
-        site = build_site(
-            home,
-            url=url,
-            servers=servers,
-            name=uuid.uuid4().hex[:8],
-            photos=0,
-            rows=[item_photo(n, f"/uploads/items/{n}.jpg") for n in range(2)],
-            sources=[ITEM_PHOTOS | {"fields": fields, "rewrite": rewrite, "preset": "own"}],
-            variants={"own": OWN},
-            images={"own": {"effort": "speed"}},
-        )
+    settings = {
+        "photos": 0,
+        "rows": [item_photo(n, f"/uploads/items/{n}.jpg") for n in range(2)],
+        "sources": [ITEM_PHOTOS | {"fields": fields, "rewrite": rewrite, "preset": "own"}],
+        "variants": {"own": OWN},
+        "images": {"own": {"effort": "speed"}},
+    }
+    with standing_site(home, servers, **settings) as site, Shop() as shop:
         site.execute("ALTER TABLE item_photos ADD COLUMN formats TEXT")
         site.execute("ALTER TABLE item_photos ADD COLUMN placeholder TEXT")
         site.migrate()

@@ -10,15 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import boto3
 import pytest
 
 from photo_pipeline.core.catalog.tables import utc_now
 from photo_pipeline.core.cleanup.local_files import CleanedUp, clean_up
 from photo_pipeline.core.cleanup.undo import BroughtBack, bring_back
 from photo_pipeline.core.migration.run import new_run_id
-from photo_pipeline.demo.servers import EmbeddedServers, RunningServers
-from photo_pipeline_tests.conftest import ACCESS_KEY, SECRET_KEY, MakeSite
+from photo_pipeline.demo.servers import RunningServers
+from photo_pipeline_tests.conftest import MakeSite, client_of, embedded_servers
 from photo_pipeline_tests.core.migration.quick import rewritten, uploaded
 from photo_pipeline_tests.sites import Site
 
@@ -36,17 +35,10 @@ def s3_access_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory, s3_access_log: Path) -> Iterator[RunningServers]:
     """A server of these tests' own, whose bucket keeps versions."""
-    running = EmbeddedServers.start(
-        tmp_path_factory.mktemp("s3"),
-        bucket="versioned-photos",
-        access_key=ACCESS_KEY,
-        secret_key=SECRET_KEY,
-        idle_stop_s=900,
-        access_log=s3_access_log,
-    )
-    _set_versioning(running, "Enabled")
-    yield running
-    running.stop()
+    folder = tmp_path_factory.mktemp("s3")
+    with embedded_servers(folder, "versioned-photos", access_log=s3_access_log) as running:
+        _set_versioning(running, "Enabled")
+        yield running
 
 
 @contextmanager
@@ -58,14 +50,8 @@ def suspended_versions(servers: RunningServers) -> Iterator[None]:
 
 
 def _set_versioning(servers: RunningServers, status: Literal["Enabled", "Suspended"]) -> None:
-    s3 = boto3.client(
-        "s3",
-        endpoint_url=servers.s3_url,
-        region_name="us-east-1",
-        aws_access_key_id=ACCESS_KEY,
-        aws_secret_access_key=SECRET_KEY,
-    )
-    s3.put_bucket_versioning(Bucket=servers.bucket, VersioningConfiguration={"Status": status})
+    versioning = {"Status": status}
+    client_of(servers).put_bucket_versioning(Bucket=servers.bucket, VersioningConfiguration=versioning)
 
 
 def pass_validation(site: Site) -> None:

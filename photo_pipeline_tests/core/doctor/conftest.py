@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 import urllib3
 
 from photo_pipeline.core.delivery import cdn as cdn_module
-from photo_pipeline.demo.servers import EmbeddedServers, RunningServers
-from photo_pipeline_tests.conftest import ACCESS_KEY, SECRET_KEY, MakeSite
+from photo_pipeline.demo.servers import RunningServers
+from photo_pipeline_tests.conftest import MakeSite, client_of, embedded_servers
 from photo_pipeline_tests.sites import ITEM_PHOTOS, Site
 
 BUCKET = "healthy-photos"
@@ -19,28 +18,14 @@ AUTO = ITEM_PHOTOS | {"rewrite": ITEM_PHOTOS["rewrite"] | {"format": "auto"}}
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServers]:
     """Not the session's server: other tests' bucket has no versions."""
-    running = EmbeddedServers.start(
-        tmp_path_factory.mktemp("s3"),
-        bucket=BUCKET,
-        access_key=ACCESS_KEY,
-        secret_key=SECRET_KEY,
-        idle_stop_s=900,
-    )
-    client = boto3.client(
-        "s3",
-        endpoint_url=running.s3_url,
-        region_name=running.region,
-        aws_access_key_id=ACCESS_KEY,
-        aws_secret_access_key=SECRET_KEY,
-    )
-    client.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-    blocked = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
-    client.put_public_access_block(
-        Bucket=BUCKET,
-        PublicAccessBlockConfiguration=dict.fromkeys(blocked, True),  # type: ignore[arg-type]
-    )
-    yield running
-    running.stop()
+    with embedded_servers(tmp_path_factory.mktemp("s3"), BUCKET) as running:
+        client = client_of(running)
+        client.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+        blocked = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+        client.put_public_access_block(
+            Bucket=BUCKET, PublicAccessBlockConfiguration=dict.fromkeys(blocked, True)
+        )
+        yield running
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 
+import pebble
 import pytest
 from PIL import Image
 
@@ -120,7 +121,10 @@ def test_a_hostile_photo_costs_only_itself(
     assert [type(result) for result in results.values()] == [MadePhoto] * 4
 
 
-def test_a_worker_that_ignores_sigterm_is_killed(good: Path, tmp_path: Path) -> None:
+def test_a_worker_that_ignores_sigterm_is_killed(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pebble.CONSTS, "term_timeout", 0.2)  # seconds from SIGTERM to SIGKILL
     tasks = [task_of(good, tmp_path, name) for name in ("ignore_sigterm_and_hang", "after")]
     with ImageWorkers(1, timeout_s=1, work=do_as_named) as workers:
         results = outcomes(workers, tasks)

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from photo_pipeline.core.catalog.bulk import array
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.errors import DatabaseError
+from photo_pipeline.core.migration import row_chunks
 from photo_pipeline.core.migration.ledger_audit import verify_ledger
 from photo_pipeline.core.migration.many_rows import ManyRows, findable_keys
 from photo_pipeline.core.migration.row_rewrite import RowRewriter
@@ -100,6 +101,7 @@ def test_a_row_that_the_application_keeps_locked_holds_nobody_up(
 ) -> None:
     site = chunk_of_many(make_site, "postgres")
     singles = counted_singles(monkeypatch)
+    monkeypatch.setattr(row_chunks, "ROW_LOCK_TIMEOUT_S", 1)
     key = str(item_photo(7, None)["id"])
     engine = sa.create_engine(site.url)
     with engine.begin() as application:

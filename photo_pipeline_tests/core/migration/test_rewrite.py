@@ -10,6 +10,7 @@ import pytest
 
 from photo_pipeline.core.catalog.tables import PhotoState
 from photo_pipeline.core.errors import DeliveryError
+from photo_pipeline.core.migration import row_chunks
 from photo_pipeline.core.migration.photos import ObjectNaming, batch_photos, object_rows
 from photo_pipeline.core.migration.row_rewrite import RowCounts, RowRewriter
 from photo_pipeline_tests.conftest import MakeSite
@@ -478,7 +479,10 @@ def test_a_second_rewrite_changes_nothing(make_site: MakeSite) -> None:
     assert (site.dump(), ledger(site)) == (rows, entries)
 
 
-def test_a_row_that_the_application_keeps_locked_costs_only_itself(make_site: MakeSite) -> None:
+def test_a_row_that_the_application_keeps_locked_costs_only_itself(
+    make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_chunks, "ROW_LOCK_TIMEOUT_S", 1)
     site = make_site(photos=3, database="postgres")
     uploaded(site)
     engine = site.engine()

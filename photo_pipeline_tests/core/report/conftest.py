@@ -18,12 +18,12 @@ from photo_pipeline.core.catalog.inventory import take_inventory
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.migration.run import migrate_batch, new_run_id, roll_back_batch
 from photo_pipeline.core.project import Project
-from photo_pipeline.demo.servers import EmbeddedServers, RunningServers
+from photo_pipeline.demo.servers import RunningServers
+from photo_pipeline_tests.conftest import embedded_credentials
 
 HOSTILE_NAME = "<script>alert('1')<\\script>\"&.jpg"
 HOSTILE_VALUE = '/uploads/"><img src=x onerror=alert(2)>.jpg'
 FORMULA_VALUE = '=HYPERLINK("http://evil.example")'
-ACCESS_KEY, SECRET_KEY = "AKREPORT", "secretreport"
 
 _CONFIGURATION = """
 version: 1
@@ -95,16 +95,6 @@ def moved(config: PipelineConfig, *, cdn: str | None = None, uploads: Path | Non
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServers]:
-    folder = tmp_path_factory.mktemp("report-s3")
-    running = EmbeddedServers.start(
-        folder, bucket="report", access_key=ACCESS_KEY, secret_key=SECRET_KEY, idle_stop_s=120
-    )
-    yield running
-    running.stop()
-
-
-@pytest.fixture(scope="session")
 def untouched(tmp_path_factory: pytest.TempPathFactory, servers: RunningServers) -> Application:
     """The application before anything happened."""
     folder = tmp_path_factory.mktemp("report-app")
@@ -112,7 +102,13 @@ def untouched(tmp_path_factory: pytest.TempPathFactory, servers: RunningServers)
     _make_database(folder / "app.db")
     document = yaml.safe_load(_CONFIGURATION) | {
         "roots": [{"name": "uploads", "dir": str(folder / "uploads"), "url_prefixes": ["/uploads/"]}],
-        "store": {"bucket": "report", "endpoint_url": servers.s3_url, "encryption": None},
+        "store": {
+            "bucket": servers.bucket,
+            "endpoint_url": servers.s3_url,
+            "prefix": "report/photos",
+            "originals_prefix": "originals/report",
+            "encryption": None,
+        },
         "cdn": {"base_url": servers.cdn_url},
     }
     (folder / "photo_pipeline.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
@@ -145,8 +141,7 @@ def migrated(
 
 def _environment(application: Application, patch: pytest.MonkeyPatch) -> Application:
     patch.setenv("REPORT_TEST_DATABASE_URL", f"sqlite:///{application.folder / 'app.db'}")
-    patch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-    patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    embedded_credentials(patch)
     return application
 
 

@@ -40,4 +40,5 @@ def store(settings_for: StoreAt) -> PhotoStore:
 @pytest.fixture
 def quick_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same number of tries, with hardly a wait between them."""
-    monkeypatch.setattr(retries, "_LONGEST_WAIT_S", 0.05)
+    monkeypatch.setattr(retries, "_LONGEST_WAIT_S", 0.01)
+    monkeypatch.setattr(retries, "_JITTER_S", 0.01)
