@@ -457,7 +457,7 @@ def test_ctrl_c_while_variants_are_made_is_acknowledged_and_the_next_run_complet
 ) -> None:
     site = make_site(photos=6, workers={"processes": 1})
     for number in range(6):
-        photo(site.uploads / f"items/{number}.jpg", width=1600, height=1200, seed=number)
+        photo(site.uploads / f"items/{number}.jpg", width=800, height=600, seed=number)
     before = site.dump()
     migration = Interrupted()
     wait_until(lambda: bool(staged(site)))

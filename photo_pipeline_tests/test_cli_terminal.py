@@ -135,7 +135,7 @@ def test_times_are_told_in_the_unit_that_people_use(seconds: float, text: str) -
     ("env", "coloured"),
     [
         ({}, True),
-        ({"NO_COLOR": "1"}, False),
+        pytest.param({"NO_COLOR": "1"}, False, marks=pytest.mark.slow),
         pytest.param({"NO_COLOR": "1", "FORCE_COLOR": "1"}, False, marks=pytest.mark.slow),
         pytest.param({"TERM": "dumb"}, False, marks=pytest.mark.slow),
         pytest.param({"CLICOLOR": "0"}, False, marks=pytest.mark.slow),
@@ -241,6 +241,7 @@ def test_watching_in_a_terminal_redraws_in_place_and_ends_well_by_ctrl_c(watched
     assert "Traceback" not in ran.text
 
 
+@pytest.mark.slow
 def test_watching_through_a_pipe_says_a_line_when_something_changed(watched: Site) -> None:
     with subprocess.Popen(
         [PROGRAM, "status", "--watch", "--interval", "0.1"], stdout=subprocess.PIPE, text=True

@@ -13,7 +13,7 @@ from photo_pipeline.core.migration.process import process_batch
 from photo_pipeline.core.migration.run import new_run_id
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.databases import DATABASES, MOSTLY_SQLITE
-from photo_pipeline_tests.sites import Site, item_photo, photo
+from photo_pipeline_tests.sites import TINY_VARIANTS, Site, item_photo, photo
 
 WITH_GPS = {"images": {"default": {"gps": True}}}
 
@@ -22,7 +22,8 @@ def site_of_a_phone(
     make_site: MakeSite, shared_photos: Path, database: str = "sqlite", **settings: Any
 ) -> Site:
     """One photo of a phone that wrote where it was."""
-    site = make_site(photos=0, rows=[item_photo(0, "/uploads/phone.jpg")], database=database, **settings)
+    rows = [item_photo(0, "/uploads/phone.jpg")]
+    site = make_site(photos=0, rows=rows, database=database, variants=TINY_VARIANTS, **settings)
     shutil.copy(shared_photos / "real/drewnoakes_Apple_iPhone_5.jpg", site.uploads / "phone.jpg")
     return site
 

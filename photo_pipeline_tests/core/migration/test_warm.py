@@ -16,14 +16,7 @@ from photo_pipeline.core.migration.warm import Selection, batches_to_warm, warm
 from photo_pipeline.demo.servers import RunningServers
 from photo_pipeline_tests.cdn_proxy import Answered, Asked, CdnProxy
 from photo_pipeline_tests.conftest import MakeSite
-from photo_pipeline_tests.sites import Site
-
-SMALL = {
-    "default": {
-        "full": {"fit": "inside", "width": 64, "height": 64},
-        "thumb": {"fit": "cover", "width": 32, "height": 32},
-    }
-}
+from photo_pipeline_tests.sites import TINY_VARIANTS, Site
 
 
 @pytest.fixture
@@ -34,7 +27,7 @@ def proxy(servers: RunningServers) -> Iterator[CdnProxy]:
 
 @pytest.fixture
 def site(make_site: MakeSite, proxy: CdnProxy) -> Site:
-    site = make_site(photos=2, variants=SMALL, cdn={"base_url": proxy.url})
+    site = make_site(photos=2, variants=TINY_VARIANTS, cdn={"base_url": proxy.url})
     site.migrate()
     proxy.asked.clear()
     return site

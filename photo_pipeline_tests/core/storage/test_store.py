@@ -35,7 +35,7 @@ from photo_pipeline.demo.servers import EmbeddedServers, RunningServers
 from photo_pipeline_tests.conftest import ACCESS_KEY, SECRET_KEY, MakeSite
 from photo_pipeline_tests.core.storage.conftest import StoreAt
 from photo_pipeline_tests.fault_proxy import Fault, FaultProxy, Rule
-from photo_pipeline_tests.sites import Site, item_photo, photo
+from photo_pipeline_tests.sites import TINY_VARIANTS, Site, item_photo, photo
 from photo_pipeline_tests.sockets import free_port, listening_socket
 
 BATCH = "batch-000001"
@@ -351,7 +351,8 @@ def test_a_lost_answer_is_adopted_after_its_checksum_was_compared(
 
 def large_original(make_site: MakeSite, **settings: Any) -> tuple[Site, str]:
     """A site with one photo of 6 MB, and its original's key."""
-    site = make_site(photos=0, rows=[item_photo(0, "/uploads/items/0.jpg")], **settings)
+    rows = [item_photo(0, "/uploads/items/0.jpg")]
+    site = make_site(photos=0, rows=rows, variants=TINY_VARIANTS, **settings)
     noise = Image.frombytes("RGB", (1500, 1200), os.urandom(1500 * 1200 * 3))
     (site.uploads / "items").mkdir(exist_ok=True)
     noise.save(site.uploads / "items/0.jpg", quality=98)
