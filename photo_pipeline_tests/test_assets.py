@@ -222,6 +222,7 @@ def test_a_migration_shows_what_it_did(make_site: MakeSite, dagster: Dagster) ->
     assert (checked["passed"], checked["failed"], checked["urls_fetched"]) == (3, 0, 18)
 
 
+@pytest.mark.slow
 def test_thumbnails_are_few_small_pictures(make_site: MakeSite, dagster: Dagster) -> None:
     site = make_site(photos=7)
     for number in range(7):  # pure noise, which hardly compresses
@@ -235,6 +236,7 @@ def test_thumbnails_are_few_small_pictures(make_site: MakeSite, dagster: Dagster
     assert all(max(Image.open(io.BytesIO(data)).size) <= 150 for data in pictures)
 
 
+@pytest.mark.slow
 def test_a_migration_again_says_that_everything_was_there(make_site: MakeSite, dagster: Dagster) -> None:
     make_site(photos=2)
     dagster.succeed("inventory")
@@ -288,6 +290,7 @@ def test_a_rewritten_row_without_a_proven_object_stops_the_run(make_site: MakeSi
     assert "validation_report" not in started(result)
 
 
+@pytest.mark.slow
 def test_a_variant_below_the_quality_floor_is_a_warning_that_stops_nothing(
     make_site: MakeSite, dagster: Dagster
 ) -> None:

@@ -181,7 +181,7 @@ def test_a_kill_under_load_loses_no_acknowledged_object(start: Start) -> None:
     assert all(body == key.replace("load/", "photo ").encode() for key, (body, _) in found.items())
 
 
-@pytest.mark.parametrize("torn_bytes", [1, 1_000])
+@pytest.mark.parametrize("torn_bytes", [1, pytest.param(1_000, marks=pytest.mark.slow)])
 def test_a_torn_last_record_costs_only_itself(data_dir: Path, start: Start, torn_bytes: int) -> None:
     running = start()
     put(running, "whole", b"whole")
@@ -246,6 +246,7 @@ def test_versions_and_open_multipart_uploads_keep_their_ids_over_a_restart(start
     assert s3.get_object(Bucket=BUCKET, Key="large")["Body"].read() == b"x" * 1_000
 
 
+@pytest.mark.slow
 def test_a_remembered_port_that_somebody_took_is_named_with_the_fix(start: Start) -> None:
     running = start()
     running.stop()
@@ -261,6 +262,7 @@ def test_a_remembered_port_that_somebody_took_is_named_with_the_fix(start: Start
     assert start().s3_url == running.s3_url
 
 
+@pytest.mark.slow
 def test_an_unused_server_ends_by_itself_and_comes_back_with_its_objects(
     data_dir: Path, start: Start
 ) -> None:

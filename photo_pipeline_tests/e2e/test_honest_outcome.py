@@ -161,6 +161,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     return requests
 
 
+@pytest.mark.slow
 def test_batches_migrated_under_another_preset_pass_their_validation_without_a_request_for_nothing(
     make_site: MakeSite, asked: list[tuple[str, int]]
 ) -> None:
@@ -185,6 +186,7 @@ def test_rows_migrated_under_another_preset_are_still_backed_by_proven_objects(m
     assert (backed.checked, backed.violations) == (2, 0)
 
 
+@pytest.mark.slow
 def test_a_thumbnail_that_appears_after_a_change_of_the_preset_is_settled_and_asked_for_no_more(
     make_site: MakeSite,
 ) -> None:
@@ -202,6 +204,7 @@ def test_a_thumbnail_that_appears_after_a_change_of_the_preset_is_settled_and_as
     assert document("validate")[0] == DONE
 
 
+@pytest.mark.slow
 def test_photos_migrated_before_and_after_a_change_of_the_preset_all_go_back(make_site: MakeSite) -> None:
     site = small_site(make_site)
     before = site.dump()

@@ -90,6 +90,7 @@ def test_rows_point_to_urls_that_deliver_the_picture_and_every_object_was_proven
     assert outcome.uploaded.requests == {"HEAD": 2 * 3 * 7, "PUT": 3 * 7}
 
 
+@pytest.mark.slow
 def test_a_second_run_sends_nothing_and_changes_nothing(make_site: MakeSite, rclone: RcloneServer) -> None:
     site = make_site(photos=2)
     site.migrate()
@@ -99,6 +100,7 @@ def test_a_second_run_sends_nothing_and_changes_nothing(make_site: MakeSite, rcl
     assert (site.dump(), rclone.stored(), rclone.puts()) == (after_first, stored, puts)
 
 
+@pytest.mark.slow
 def test_a_rollback_leaves_the_application_byte_identical(make_site: MakeSite) -> None:
     site = make_site(photos=3)
     before = site.dump()
@@ -123,6 +125,7 @@ def test_objects_whose_record_was_lost_are_read_back_and_not_sent_again(
     assert (rclone.stored(), len(rclone.puts())) == (stored, puts)
 
 
+@pytest.mark.slow
 def test_objects_are_adopted_even_when_every_row_about_them_is_gone(
     make_site: MakeSite, rclone: RcloneServer
 ) -> None:

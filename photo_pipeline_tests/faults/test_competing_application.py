@@ -114,6 +114,7 @@ def assert_survives(make_site: MakeSite, database: str) -> None:
     assert all(each.failed == 0 for each in back)
 
 
+@pytest.mark.slow
 @MOSTLY_SQLITE
 def test_no_edit_of_a_busy_application_is_lost_and_every_conflict_is_reported(
     make_site: MakeSite, database: str

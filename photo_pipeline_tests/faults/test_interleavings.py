@@ -179,6 +179,7 @@ def tapped(
 # Rows and the photos they show
 
 
+@pytest.mark.slow
 def test_a_copy_never_names_a_photo_that_is_not_in_the_store(make_site: MakeSite) -> None:
     row = item_photo(0, "/uploads/bad.jpg", "/uploads/t.jpg") | {"alt": "/uploads/ok.jpg"}
     site = make_site(photos=0, sources=[source("primary")], rows=[row])
@@ -194,6 +195,7 @@ def test_a_copy_never_names_a_photo_that_is_not_in_the_store(make_site: MakeSite
         assert every_rewritten_row_is_backed(project.database, project.config, "batch-000001").holds
 
 
+@pytest.mark.slow
 def test_a_primary_exchanged_after_the_inventory_leads_nobody_to_the_old_one(make_site: MakeSite) -> None:
     row = item_photo(0, "/uploads/a.jpg", "/uploads/t.jpg") | {"alt": "/uploads/b.jpg"}
     site = make_site(photos=0, sources=[source("duplicate")], rows=[row])
@@ -230,6 +232,7 @@ def assert_the_copy_shows_its_primary(site: Site) -> None:
     assert site.states() == {"migrated": 2, "superseded": 1}
 
 
+@pytest.mark.slow
 def test_a_copy_follows_its_primary_into_another_batch_when_it_is_tried_again(make_site: MakeSite) -> None:
     site = site_with_a_copy_whose_primary_is_in_a_later_batch(make_site)
     for _ in range(2):
@@ -257,6 +260,7 @@ def duplicates(site_rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_a_duplicate_that_comes_later_does_not_replace_the_primarys_facts(make_site: MakeSite) -> None:
     site = make_site(**duplicates([item_photo(0, "/uploads/a.jpg") | {"alt": None}]))
     for seed, name in enumerate("ab"):
@@ -421,6 +425,7 @@ def assert_all_are_validated(site: Site, photos: int) -> None:
     assert sum(result.checked for result in results) == photos
 
 
+@pytest.mark.slow
 def test_photos_that_the_sources_filter_hides_once_they_are_migrated_stay_migrated_and_checked(
     make_site: MakeSite,
 ) -> None:

@@ -113,6 +113,7 @@ def test_a_token_is_refused_once_anything_has_changed(make_migrated: MakeMigrate
     assert (site.dump(), objects_of(site)) == before
 
 
+@pytest.mark.slow
 def test_a_token_does_not_fit_another_selection(make_migrated: MakeMigrated) -> None:
     site = make_migrated(photos=2)
     token = planned(site, photos=(1,)).token
@@ -214,6 +215,7 @@ def test_a_photo_in_a_text_is_not_cut_out_of_it(make_migrated: MakeMigrated) -> 
     assert (plan.rows, plan.objects, list(plan.blocked)) == ((), (), ["1"])
 
 
+@pytest.mark.slow
 def test_copies_addresses_and_looks_of_a_primary_photo_are_emptied_with_it(
     make_migrated: MakeMigrated,
 ) -> None:
@@ -342,6 +344,7 @@ def test_foreign_bytes_under_one_of_its_keys_are_left(make_migrated: MakeMigrate
     assert objects_of(site) == {key}
 
 
+@pytest.mark.slow
 def test_undo_brings_no_row_back_whose_shared_object_went_with_a_later_deletion(
     make_migrated: MakeMigrated,
 ) -> None:
@@ -396,6 +399,7 @@ def test_what_was_deleted_is_audited_to_the_object(make_migrated: MakeMigrated) 
     ]
 
 
+@pytest.mark.slow
 def test_a_rollback_leaves_deleted_photos_alone_and_takes_the_others_back(
     make_migrated: MakeMigrated,
 ) -> None:
@@ -407,6 +411,7 @@ def test_a_rollback_leaves_deleted_photos_alone_and_takes_the_others_back(
     assert site.execute("SELECT state FROM pp_batch") == [("rolled_back",)]
 
 
+@pytest.mark.slow
 def test_after_a_deletion_inventories_add_up_and_a_row_that_says_it_again_is_migrated_again(
     make_migrated: MakeMigrated,
 ) -> None:

@@ -63,6 +63,7 @@ def test_after_the_second_period_files_are_deleted_and_their_originals_remain(
     assert files_of(site) == before
 
 
+@pytest.mark.slow
 def test_it_works_on_postgresql(make_migrated: MakeMigrated) -> None:
     site = make_migrated(photos=2, database="postgres", cleanup=AT_ONCE)
     before = files_of(site)
@@ -73,6 +74,7 @@ def test_it_works_on_postgresql(make_migrated: MakeMigrated) -> None:
     assert files_of(site) == before
 
 
+@pytest.mark.slow
 def test_both_steps_and_the_way_back_are_audited(make_copied: MakeMigrated) -> None:
     site = make_copied(cleanup=AT_ONCE, photos=1)
     cleaned(site)
@@ -336,6 +338,7 @@ def test_cleaned_up_files_can_be_repointed_and_validated(make_copied: MakeMigrat
     assert site.states() == {"migrated": 4}
 
 
+@pytest.mark.slow
 def test_after_a_rollback_and_another_migration_files_are_cleaned_up_again(
     make_copied: MakeMigrated,
 ) -> None:

@@ -107,6 +107,7 @@ def test_what_is_referred_to_since_it_was_marked_stays(make_site: MakeSite) -> N
         assert scene.delete().waiting == 0, "the marks are gone"
 
 
+@pytest.mark.slow
 def test_what_others_begin_to_show_during_a_delete_is_back_when_it_ends(
     make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,6 +294,7 @@ def test_a_process_that_was_held_up_takes_back_what_it_deleted(
         assert keys <= scene.stored(), "their marks begin anew"
 
 
+@pytest.mark.slow
 def test_an_object_that_is_deleted_is_not_believed_in_by_a_later_batch(make_site: MakeSite) -> None:
     """A photo with the same content comes back: it is uploaded again, not taken for stored."""
     site = make_site(photos=1)
@@ -376,6 +378,7 @@ def test_postgres_is_searched_everywhere_too(make_site: MakeSite) -> None:
             pass
 
 
+@pytest.mark.slow
 def test_a_rollback_does_not_miss_what_went_with_a_deleted_row(make_site: MakeSite) -> None:
     """The row of a text is gone, then its objects, and its local file: nothing is left to set back."""
     site = make_site(photos=1, rows=[], sources=[POSTS])

@@ -195,6 +195,7 @@ def test_a_text_with_photos_of_three_batches_goes_back_in_any_order(
     assert ledger_verdict(site) == (True, 0)
 
 
+@pytest.mark.slow
 def test_a_shared_text_does_not_go_back_to_a_file_that_is_gone(make_site: MakeSite) -> None:
     body = "![0](/uploads/items/0.jpg) ![1](/uploads/items/1.jpg)"
     site = posts(make_site, text_source(), body, photos=0, store_originals="discard")
@@ -283,6 +284,7 @@ def test_another_inventory_finds_nothing_new_in_a_migrated_text(make_site: MakeS
     assert site.states() == {"migrated": 5}
 
 
+@pytest.mark.slow
 @MOSTLY_SQLITE
 def test_a_photo_added_to_a_migrated_text_is_migrated_by_the_next_run(
     make_site: MakeSite, database: str

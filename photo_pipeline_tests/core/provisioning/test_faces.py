@@ -98,6 +98,7 @@ def test_json_is_one_document_and_its_digest_is_what_apply_takes(
     assert json.loads(run("drift", "--json").stdout)["changes"] == []
 
 
+@pytest.mark.slow
 def test_after_an_apply_it_says_what_the_configuration_lacks_with_a_cloudfront_stub(
     pretend_aws: PretendAws, configured: Any
 ) -> None:

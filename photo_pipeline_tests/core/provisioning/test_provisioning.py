@@ -223,6 +223,7 @@ def test_an_alarm_that_is_switched_off_is_deleted_and_a_foreign_one_is_not(prete
     assert {"mine", "photo-pipeline-quieter-cost"} <= names
 
 
+@pytest.mark.slow
 def test_another_installation_whose_name_begins_alike_keeps_its_alarms(pretend_aws: PretendAws) -> None:
     applied(make_world("alike-staging", provision=EVERYTHING))
     world = make_world("alike", provision=EVERYTHING)
@@ -365,6 +366,7 @@ def test_a_prefix_that_expires_may_not_hold_what_must_stay(name: str, prefix: st
 # --- the CDN's parts
 
 
+@pytest.mark.slow
 def test_a_domain_waits_for_its_certificate_and_is_used_when_it_is_issued_on_a_cloudfront_stub(
     pretend_aws: PretendAws,
 ) -> None:
@@ -385,6 +387,7 @@ def test_a_domain_waits_for_its_certificate_and_is_used_when_it_is_issued_on_a_c
     assert config["DistributionConfig"]["ViewerCertificate"]["MinimumProtocolVersion"] == "TLSv1.2_2021"
 
 
+@pytest.mark.slow
 def test_a_routing_function_is_attached_by_name_on_a_cloudfront_stub(pretend_aws: PretendAws) -> None:
     unknown = make_world("routed", provision={**QUIET, "cdn": {"routing_function": "photo-routing"}})
     with pytest.raises(ConfigurationError, match="no published CloudFront Function"):
@@ -403,6 +406,7 @@ def test_a_routing_function_is_attached_by_name_on_a_cloudfront_stub(pretend_aws
     assert make_plan(make_world("routed", provision={**QUIET, "cdn": {}})).changes == ()
 
 
+@pytest.mark.slow
 def test_a_distribution_that_the_user_made_is_left_alone_and_may_read_on_a_cloudfront_stub(
     pretend_aws: PretendAws,
 ) -> None:
