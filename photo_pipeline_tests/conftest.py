@@ -88,6 +88,7 @@ def pay_once() -> Iterator[None]:
         quicker.wait_for_no_disk(patch)
         quicker.share_compiled_statements(patch)
         quicker.remember_event_names(patch)
+        quicker.freeze_what_is_loaded(patch)
         quicker.share_service_models(patch)
         quicker.look_at_pools_often(patch)
         quicker.ask_the_cdn_again_at_once(patch)
