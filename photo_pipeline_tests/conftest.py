@@ -9,15 +9,18 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
 
 from photo_pipeline.demo.servers import EmbeddedServers, RunningServers
-from photo_pipeline_tests import quicker
+from photo_pipeline_tests import examples, quicker
 from photo_pipeline_tests.postgres import PostgresServer
 from photo_pipeline_tests.sites import Site, build_site
+
+if TYPE_CHECKING:
+    from photo_pipeline_tests.web.world import HalfDone
 
 ACCESS_KEY, SECRET_KEY = "PHOTOPIPELINETEST", "only-for-tests"
 TESTS = Path(__file__).parent
@@ -58,9 +61,10 @@ LONGEST_FIRST = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let xdist keep our order: it would begin with the group that has the most tests."""
+    """Let xdist keep our order, where it would begin with the group that has the most tests."""
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
+    examples.configure(config)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -162,6 +166,15 @@ def standing_site(home: Path, servers: RunningServers, **settings: Any) -> Itera
         environment.setenv("APP_DATABASE_URL", url)
         environment.setenv("PHOTO_PIPELINE_CONFIG", str(site.config_path))
         yield site
+
+
+@pytest.fixture(scope="module")
+def half_migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator["HalfDone"]:
+    """A migration half done, in the state tables only."""
+    from photo_pipeline_tests.web.world import half_done_migration
+
+    with half_done_migration(tmp_path_factory.mktemp("half-done")) as written:
+        yield written
 
 
 MakeSite = Callable[..., Site]

@@ -2,39 +2,29 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, Request, expect
 
-from photo_pipeline.core.catalog.database import Database
-from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.migration import control
 from photo_pipeline_tests.browser.accessibility import serious_findings
 from photo_pipeline_tests.browser.conftest import DESKTOP, PHONE, OpenPage
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.sites import Site
-from photo_pipeline_tests.web.world import TOKEN, Served, empty_database, half_done, served, write_config
+from photo_pipeline_tests.web.world import (
+    TOKEN,
+    HalfDone,
+    Served,
+    served,
+)
 
 PATIENCE_MS = 20_000
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> PipelineConfig:
-    return write_config(tmp_path_factory.mktemp("dashboard"))
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    with closing(empty_database(tmp_path_factory.mktemp("state"))) as database:
-        half_done(database)
-        yield database
-
-
-@pytest.fixture(scope="module")
-def running(database: Database, config: PipelineConfig) -> Iterator[Served]:
-    with served(database, config) as running:
+def running(half_migrated: HalfDone) -> Iterator[Served]:
+    with served(half_migrated.database, half_migrated.config) as running:
         yield running
 
 
@@ -120,18 +110,16 @@ def test_what_others_do_shows_without_a_reload(open_page: OpenPage, server: Serv
     assert page.evaluate("window.sameDocument") is True
 
 
-def test_a_lost_connection_is_said_and_found_again(
-    open_page: OpenPage, database: Database, config: PipelineConfig
-) -> None:
+def test_a_lost_connection_is_said_and_found_again(open_page: OpenPage, half_migrated: HalfDone) -> None:
     page = open_page()
-    with served(database, config) as first:
+    with served(half_migrated.database, half_migrated.config) as first:
         page.goto(first.url)
         expect(page.locator("#live")).to_contain_text("Live, as of", timeout=PATIENCE_MS)
         expect(page.locator("#lost")).to_be_hidden()
     expect(page.locator("#lost")).to_contain_text("Connection lost", timeout=PATIENCE_MS)
     expect(page.locator("#live")).to_have_text("Not live")
     port = int(first.origin.rpartition(":")[2])
-    with served(database, config, port=port):
+    with served(half_migrated.database, half_migrated.config, port=port):
         expect(page.locator("#lost")).to_be_hidden(timeout=PATIENCE_MS)
         expect(page.locator("#live")).to_contain_text("Live, as of", timeout=PATIENCE_MS)
 

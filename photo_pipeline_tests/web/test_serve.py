@@ -29,6 +29,7 @@ from photo_pipeline.web.server import DashboardServer
 from photo_pipeline_tests.web.world import (
     HOSTILE,
     TOKEN,
+    HalfDone,
     Served,
     empty_database,
     half_done,
@@ -40,20 +41,8 @@ PAGES = ("/", "/parts", "/api/status", "/healthz", "/findings/corrupt", "/static
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> PipelineConfig:
-    return write_config(tmp_path_factory.mktemp("dashboard"))
-
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    with closing(empty_database(tmp_path_factory.mktemp("state"))) as database:
-        half_done(database)
-        yield database
-
-
-@pytest.fixture(scope="module")
-def server(database: Database, config: PipelineConfig) -> Iterator[Served]:
-    with served(database, config, hosts=["dashboard.example"]) as running:
+def server(half_migrated: HalfDone) -> Iterator[Served]:
+    with served(half_migrated.database, half_migrated.config, hosts=["dashboard.example"]) as running:
         yield running
 
 
@@ -141,9 +130,9 @@ def test_every_answer_forbids_what_the_page_does_not_need(visitor: Served) -> No
 
 
 def test_before_the_first_inventory_it_says_so_and_makes_no_table(
-    tmp_path: Path, config: PipelineConfig
+    tmp_path: Path, half_migrated: HalfDone
 ) -> None:
-    with closing(empty_database(tmp_path)) as fresh, served(fresh, config) as running:
+    with closing(empty_database(tmp_path)) as fresh, served(fresh, half_migrated.config) as running:
         assert "Nothing has been inventoried yet" in running.get().text
         running.sign_in()
         fields = {"form_secret": running.form_secret("/control/pause")}
@@ -154,10 +143,10 @@ def test_before_the_first_inventory_it_says_so_and_makes_no_table(
 
 
 def test_a_database_that_is_away_is_said_and_forgotten_when_it_is_back(
-    tmp_path: Path, config: PipelineConfig
+    tmp_path: Path, half_migrated: HalfDone
 ) -> None:
     path = tmp_path / "app.db"
-    with closing(empty_database(tmp_path)) as database, served(database, config) as running:
+    with closing(empty_database(tmp_path)) as database, served(database, half_migrated.config) as running:
         half_done(database)
         assert running.get("/healthz").text == "ok\n"
         database.close()
@@ -187,10 +176,10 @@ def test_prometheus_reads_its_metrics(visitor: Served) -> None:
 
 
 def test_the_report_is_served_as_it_was_written_and_without_our_origin(
-    visitor: Served, config: PipelineConfig
+    visitor: Served, half_migrated: HalfDone
 ) -> None:
     assert visitor.get("/report").status == 404
-    path = config.state.report_dir / "migration_report.html"
+    path = half_migrated.config.state.report_dir / "migration_report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("<!doctype html><title>Report</title>", encoding="utf-8")
     answer = visitor.get("/report")
@@ -255,9 +244,7 @@ def test_a_form_without_the_secret_of_its_session_does_nothing(operator: Served)
     assert operator.audit() == before
 
 
-def test_the_printed_token_works_once_and_leaves_the_address(
-    database: Database, config: PipelineConfig
-) -> None:
+def test_the_printed_token_works_once_and_leaves_the_address(half_migrated: HalfDone) -> None:
     access = Access.make(None)
     token = access.token
     assert len(token) >= 40
@@ -267,7 +254,7 @@ def test_the_printed_token_works_once_and_leaves_the_address(
     assert access.open_session(token) is None
     assert access.open_session("") is None
     assert token not in repr(Access.make(token))
-    with served(database, config) as running:
+    with served(half_migrated.database, half_migrated.config) as running:
         answer = running.sign_in()
         assert (answer.status, answer.headers["location"]) == (303, "/")
         cookie = answer.headers["set-cookie"].lower()
@@ -279,8 +266,8 @@ def test_the_printed_token_works_once_and_leaves_the_address(
         assert "secure" in through_tls.headers["set-cookie"].lower()
 
 
-def test_a_look_ahead_does_not_use_the_token_up(database: Database, config: PipelineConfig) -> None:
-    with served(database, config, token=None) as running:
+def test_a_look_ahead_does_not_use_the_token_up(half_migrated: HalfDone) -> None:
+    with served(half_migrated.database, half_migrated.config, token=None) as running:
         assert running.access
         address = f"{running.origin}/open?token={running.access.token}"
         assert urllib3.request("HEAD", address, redirect=False).status == 403
@@ -335,13 +322,13 @@ def test_a_missing_or_malformed_host_is_nobodys() -> None:
     assert not Access.make(TOKEN).knows_host("")
 
 
-def test_an_address_that_is_taken_is_a_configuration_error(
-    database: Database, config: PipelineConfig
-) -> None:
+def test_an_address_that_is_taken_is_a_configuration_error(half_migrated: HalfDone) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=r"cannot be listened on .*--port"):
-            DashboardServer(database, config, Access.make(TOKEN), host="127.0.0.1", port=port)
+            DashboardServer(
+                half_migrated.database, half_migrated.config, Access.make(TOKEN), host="127.0.0.1", port=port
+            )
 
 
 def test_the_command_prints_its_addresses_serves_and_ends_with_ctrl_c(
@@ -401,23 +388,21 @@ class Stream:
         self._socket.close()
 
 
-def test_the_stream_tells_of_each_change_that_anybody_makes(server: Served, database: Database) -> None:
+def test_the_stream_tells_of_each_change_that_anybody_makes(server: Served, half_migrated: HalfDone) -> None:
     with closing(Stream(server.url)) as stream:
         first = stream.next("state")
         assert first["control"]["control"] == "running"  # type: ignore[index]
-        control.pause(database, reason="from elsewhere", run="test")
+        control.pause(half_migrated.database, reason="from elsewhere", run="test")
         for _ in range(20):  # the pace may be news before that
             state = stream.next("state")
             if state["control"]["control"] == "paused":  # type: ignore[index]
                 break
         assert "from elsewhere" in state["standing"]["sentence"]  # type: ignore[index]
-        control.resume(database, run="test")
+        control.resume(half_migrated.database, run="test")
 
 
-def test_a_server_that_is_told_to_stop_does_not_wait_for_its_streams(
-    database: Database, config: PipelineConfig
-) -> None:
-    with served(database, config) as running:
+def test_a_server_that_is_told_to_stop_does_not_wait_for_its_streams(half_migrated: HalfDone) -> None:
+    with served(half_migrated.database, half_migrated.config) as running:
         stream = Stream(running.url)
         stream.next("state")
     with closing(stream), pytest.raises(StopIteration):
@@ -430,10 +415,8 @@ def apart(work: Coroutine[Any, Any, None]) -> None:
         pool.submit(asyncio.run, work).result()
 
 
-def test_a_stream_without_news_beats_and_counts_its_watchers(
-    database: Database, config: PipelineConfig
-) -> None:
-    apart(_a_stream_without_news(database, config))
+def test_a_stream_without_news_beats_and_counts_its_watchers(half_migrated: HalfDone) -> None:
+    apart(_a_stream_without_news(half_migrated.database, half_migrated.config))
 
 
 async def _a_stream_without_news(database: Database, config: PipelineConfig) -> None:
@@ -452,8 +435,8 @@ async def _a_stream_without_news(database: Database, config: PipelineConfig) -> 
     assert live.watchers == 0
 
 
-def test_a_look_is_shared_by_all_who_watch(database: Database, config: PipelineConfig) -> None:
-    apart(_a_look_is_shared(database, config))
+def test_a_look_is_shared_by_all_who_watch(half_migrated: HalfDone) -> None:
+    apart(_a_look_is_shared(half_migrated.database, half_migrated.config))
 
 
 async def _a_look_is_shared(database: Database, config: PipelineConfig) -> None:

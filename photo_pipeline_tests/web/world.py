@@ -8,7 +8,7 @@ import hashlib
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -63,6 +63,22 @@ def empty_database(home: Path) -> Database:
     path = home / "app.db"
     path.touch()
     return Database.open(f"sqlite:///{path}")
+
+
+@dataclass(frozen=True)
+class HalfDone:
+    """A migration half done, for tests that leave it as it is."""
+
+    config: PipelineConfig
+    database: Database
+
+
+@contextmanager
+def half_done_migration(home: Path) -> Iterator[HalfDone]:
+    """Write the configuration and the state tables into the folder."""
+    with closing(empty_database(home)) as database:
+        half_done(database)
+        yield HalfDone(write_config(home), database)
 
 
 def half_done(database: Database, *, batches: int = 6, photos: int = 5, finished: int = 3) -> None:

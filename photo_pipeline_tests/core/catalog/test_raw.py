@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from photo_pipeline.core.catalog import raw
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.raw import RawValue
+from photo_pipeline_tests.examples import examples
 from photo_pipeline_tests.postgres import PostgresServer
 
 TEXT = st.text(st.characters(blacklist_categories=("Cs",)), max_size=30)
@@ -80,7 +81,7 @@ def sqlite_tables(tmp_path_factory: pytest.TempPathFactory) -> Any:
     database.close()
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60, deadline=None)
 @given(number=st.integers(0, len(DECLARED) - 1), value=SQLITE_VALUES, other=SQLITE_VALUES)
 def test_any_sqlite_value_is_restored_with_its_storage_class(
     sqlite_tables: Database, number: int, value: RawValue, other: RawValue

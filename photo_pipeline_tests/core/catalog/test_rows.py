@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from photo_pipeline.core.catalog import rows
@@ -17,6 +17,7 @@ from photo_pipeline.core.catalog.rows import read_rows
 from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.sources.mapping import Source
 from photo_pipeline_tests.core.catalog.small_site import throwaway_folder
+from photo_pipeline_tests.examples import examples
 from photo_pipeline_tests.postgres import PostgresServer
 
 DECLARED = ["TEXT", "INTEGER", "REAL", "NUMERIC", "BLOB", "", "TEXT COLLATE NOCASE", "TEXT COLLATE RTRIM"]
@@ -99,7 +100,7 @@ def tables(draw: st.DrawFn) -> tuple[list[str], list[tuple[tuple[Any, bool], ...
     return declared, draw(st.lists(st.tuples(*[value] * len(declared)), max_size=25))
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150, deadline=None)
 @given(tables())
 def test_every_sqlite_row_is_read_once_whatever_its_key(table: Any) -> None:
     declared, keys = table

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from photo_pipeline.core.delivery.routing import ACCEPT_BY_FORMAT, negotiate_format
@@ -18,6 +18,7 @@ from photo_pipeline.core.delivery.routing_function.publish import (
 )
 from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError
 from photo_pipeline_tests.cloudfront_stub import CloudFrontStub, StubError
+from photo_pipeline_tests.examples import examples
 from photo_pipeline_tests.node import FunctionError, NodeFunction
 
 EXTENSIONS = {"avif": "avif", "webp": "webp", "jpeg": "jpg"}
@@ -53,7 +54,7 @@ HEADER_PIECES = st.sampled_from([*NAMES, *MARKS, *ODD])
 HEADERS = st.one_of(st.text(), st.lists(HEADER_PIECES).map("".join))
 
 
-@settings(max_examples=250, deadline=None)
+@examples(250, deadline=None)
 @given(st.lists(HEADERS, max_size=3))
 def test_it_agrees_with_the_reference_on_any_headers(function: NodeFunction, accept: list[str]) -> None:
     case = RoutingCase("any", "/a.auto", tuple(accept), "")

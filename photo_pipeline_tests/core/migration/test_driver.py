@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from photo_pipeline.core.catalog.tables import BatchState, Control
@@ -20,6 +20,7 @@ from photo_pipeline.core.migration.driver import (
     decide,
 )
 from photo_pipeline.core.retry_rules import LONGEST_WAIT_S, RULES
+from photo_pipeline_tests.examples import examples
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 FORWARD = (BatchState.PENDING, BatchState.RUNNING, BatchState.PAUSED, BatchState.FAILED)
@@ -73,7 +74,7 @@ histories = st.builds(
 
 
 @given(situations, st.lists(histories, min_size=8, max_size=8))
-@settings(max_examples=400, deadline=None)
+@examples(400, deadline=None)
 def test_no_situation_makes_it_do_what_it_must_not(now: Situation, past: list[RunHistory]) -> None:
     by_key = {each.key: each for each in now.batches}
     told = {each.key: past[number] for number, each in enumerate(now.batches)}

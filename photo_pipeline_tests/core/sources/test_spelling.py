@@ -5,12 +5,13 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from photo_pipeline.core.sources.fields.path import PathField
 from photo_pipeline.core.sources.fields.url import UrlField
 from photo_pipeline.core.sources.spelling import Refused, RootSpelling, Spelled, path_key
+from photo_pipeline_tests.examples import examples
 
 ROOT = RootSpelling(
     "uploads",
@@ -164,7 +165,7 @@ SEGMENT_PARTS = [
 HOSTILE = st.lists(st.one_of(st.sampled_from(SEGMENT_PARTS), st.text(max_size=5)), max_size=12).map("".join)
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(value=st.one_of(st.text(max_size=60), HOSTILE, HOSTILE.map(lambda text: f"/uploads/{text}")))
 @example("/uploads/\udc80")
 @example("%FF%FE/\ud800")
@@ -198,7 +199,7 @@ RELATIVE = (
 )
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(path=RELATIVE)
 @example("uploads/a.jpg")
 @example("legacy/a.jpg")

@@ -16,6 +16,7 @@ from photo_pipeline.core.storage.keys import MAX_KEY_BYTES, checked_key, is_usab
 from photo_pipeline.core.storage.links import presign_get, presign_put
 from photo_pipeline.core.storage.listing import list_objects
 from photo_pipeline_tests.core.storage.two_servers import Served, embedded, rclone, served
+from photo_pipeline_tests.examples import examples
 from photo_pipeline_tests.fault_proxy import FaultProxy
 
 __all__ = ["embedded", "rclone", "served"]
@@ -93,7 +94,7 @@ def test_any_accepted_key_means_the_same_object_to_every_request(served: Served,
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@examples(300, deadline=None)
 @given(key=KEYS)
 def test_any_of_many_accepted_keys_means_the_same_object(served: Served, key: str) -> None:
     # rclone serve s3 keeps each segment as a file name, which has 255 bytes at most.
