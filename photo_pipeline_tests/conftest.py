@@ -95,6 +95,7 @@ def pay_once() -> Iterator[None]:
         quicker.freeze_what_is_loaded(patch)
         quicker.share_service_models(patch)
         quicker.look_at_pools_often(patch)
+        quicker.end_servers_at_once(patch)
         quicker.ask_the_cdn_again_at_once(patch)
         yield
 

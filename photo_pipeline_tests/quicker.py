@@ -8,6 +8,7 @@ import gc
 import inspect
 import os
 import re
+import socketserver
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -162,6 +163,19 @@ def share_service_models(patch: pytest.MonkeyPatch) -> None:
 def look_at_pools_often(patch: pytest.MonkeyPatch) -> None:
     """Let pools of image workers notice their own end sooner; every migration waited 0.1 s for it."""
     patch.setattr(pebble.CONSTS, "sleep_unit", 0.02)
+
+
+def end_servers_at_once(patch: pytest.MonkeyPatch) -> None:
+    """Let servers in threads of the tests (proxies, stubs, receivers) notice sooner that they are to end.
+
+    They look every 0.5 s, and most tests that have one have it for themselves.
+    """
+    serve = socketserver.BaseServer.serve_forever
+
+    def serve_forever(server: socketserver.BaseServer, poll_interval: float = 0.5) -> None:
+        serve(server, min(poll_interval, 0.01))
+
+    patch.setattr(socketserver.BaseServer, "serve_forever", serve_forever)
 
 
 def ask_the_cdn_again_at_once(patch: pytest.MonkeyPatch) -> None:
