@@ -36,7 +36,7 @@ from photo_pipeline.core.catalog import database, schema
 from photo_pipeline.core.catalog.schema import ensure_schema
 from photo_pipeline.core.config import DEFAULT_CONFIG_NAME, load_config
 from photo_pipeline.core.migration.lease import BatchLease
-from photo_pipeline.core.sources.presets import PRESETS
+from photo_pipeline.core.sources.presets import CUSTOM, PRESETS
 from photo_pipeline.demo.servers import RunningServers
 from photo_pipeline_tests.conftest import MakeSite, standing_site
 from photo_pipeline_tests.core.migration.test_restore import lose_the_state_tables
@@ -328,7 +328,8 @@ def test_a_cdn_that_is_down_changes_no_row_and_the_next_run_ends_it(
     before = site.dump()
     site.configure(cdn={"base_url": dead("http")})
     ran = run("migrate", "--json")
-    assert_one_clear_error(ran, code=4, words=("CDN http://127.0.0.1", "does not answer", "cdn.base_url"))
+    told = ("CDN http://127.0.0.1", "does not answer (Failed to establish", "cdn.base_url")
+    assert_one_clear_error(ran, code=4, words=told)
     assert site.dump() == before
     site.configure(cdn={"base_url": servers.cdn_url})
     assert run("migrate").code == 0
@@ -549,8 +550,9 @@ def test_init_writes_a_file_that_loads_as_it_is(tmp_path: Path, preset: str) -> 
     ran = run("init", "--preset", preset, cwd=tmp_path)
     assert ran.code == 0
     assert "photo_pipeline.yaml" in ran.out
-    config = load_config(tmp_path / "photo_pipeline.yaml")
-    assert config.sources
+    config = load_config(tmp_path / "photo_pipeline.yaml", needs_sources=False)
+    assert bool(config.sources) == (preset != CUSTOM)
+    assert ("mapping suggest" if preset == CUSTOM else "doctor") in ran.out
 
 
 def test_init_never_overwrites(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import typer
 from photo_pipeline.cli.command import DONE, FINDINGS, AsJson, Batch
 from photo_pipeline.cli.project import open_project, require_state
 from photo_pipeline.core.catalog.inventory import last_inventory
+from photo_pipeline.core.cleanup.clean_up_counts import CleanedUp
 from photo_pipeline.core.cleanup.code_scan import scan_code
-from photo_pipeline.core.cleanup.local_files import CleanedUp, clean_up, plan_clean_up
+from photo_pipeline.core.cleanup.local_files import clean_up, plan_clean_up
 from photo_pipeline.core.cleanup.undo import bring_back
 from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.migration.run import new_run_id

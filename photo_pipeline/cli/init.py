@@ -9,7 +9,7 @@ from photo_pipeline.cli import completion
 from photo_pipeline.cli.command import DONE, AsJson
 from photo_pipeline.cli.new_file import write_new
 from photo_pipeline.core.config import DEFAULT_CONFIG_NAME
-from photo_pipeline.core.sources.presets import PRESETS, preset_text
+from photo_pipeline.core.sources.presets import CUSTOM, PRESETS, preset_text
 from photo_pipeline.terminal import Terminal
 
 
@@ -30,7 +30,8 @@ def init(
     text = preset_text(preset)
     write_new(output, text)
     terminal = Terminal(as_json=json_)
-    terminal.say(f"Wrote {output}. Edit the marked lines, then run: photo-pipeline migrate")
+    following = "mapping suggest" if preset == CUSTOM else "doctor"
+    terminal.say(f"Wrote {output}. Edit the marked lines, then run: photo-pipeline {following}")
     terminal.result({"written": output, "preset": preset})
     return DONE
 

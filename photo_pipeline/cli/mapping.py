@@ -7,7 +7,7 @@ import typer
 
 from photo_pipeline.cli.command import DONE, FINDINGS, AsJson, CommandGroup
 from photo_pipeline.cli.new_file import write_new
-from photo_pipeline.cli.project import open_project
+from photo_pipeline.cli.project import open_unmapped_project
 from photo_pipeline.core.sources.suggest import suggest_mapping
 from photo_pipeline.terminal import Terminal
 
@@ -24,7 +24,7 @@ def suggest(
     Example: photo-pipeline mapping suggest --output mapping.yaml
     """
     terminal = Terminal(as_json=json_)
-    with open_project() as project:
+    with open_unmapped_project() as project:
         made = suggest_mapping(project.database, project.config, sample=sample)
     if output is not None:
         write_new(output, made.text)

@@ -14,7 +14,9 @@ from photo_pipeline.core.migration.sampling import Estimate
 from photo_pipeline.core.project import open_scratch, worker_count
 from photo_pipeline.terminal import Terminal, human_bytes
 
-_LONGEST_CELL = 90
+_LONGEST_CELL = 180
+# Characters shown before the first difference.
+_CONTEXT = 30
 
 
 def plan(
@@ -73,7 +75,11 @@ def _show_work(terminal: Terminal, made: Plan) -> None:
 
 
 def _forecasts(made: Plan) -> list[tuple[str, str, str, str]]:
+    everything = made.sample.encoded == made.sample.photos
+
     def line(name: str, estimate: Estimate, show: Callable[[float], str]) -> tuple[str, str, str, str]:
+        if everything:
+            return name, show(estimate.value), "every picture was encoded", "none"
         low = show(max(0.0, estimate.low))
         return name, show(estimate.value), f"{low} to {show(estimate.high)}", show(estimate.standard_error)
 
@@ -81,8 +87,8 @@ def _forecasts(made: Plan) -> list[tuple[str, str, str, str]]:
         line("bytes of variants", made.variant_bytes, human_bytes),
         line("bytes to upload, with originals", made.upload_bytes, human_bytes),
         line("PUT requests less quarantined", made.expected_puts, lambda n: f"{n:,.0f}"),
-        line("requests, once", made.cost.requests_usd, lambda n: f"${n:,.4f}"),
-        line("storage, a month", made.cost.storage_usd_per_month, lambda n: f"${n:,.4f}"),
+        line("requests, once", made.cost.requests_usd, _dollars),
+        line("storage, a month", made.cost.storage_usd_per_month, _dollars),
         line("encoding time", made.time.encode_s, _duration),
     ]
 
@@ -129,12 +135,29 @@ def _show_rows(terminal: Terminal, made: Plan) -> None:
         if row.refusal:
             terminal.say(f"  WOULD BE REFUSED: {row.refusal}")
         for change in row.changes:
-            terminal.say(f"  {change.column}\n    - {_cut(change.before)}\n    + {_cut(change.after)}")
+            before, after = _excerpts(change.before, change.after)
+            terminal.say(f"  {change.column}\n    - {before}\n    + {after}")
 
 
-def _cut(text: str) -> str:
-    # A data: URI or a whole document would fill the screen; --json has it all.
-    return text if len(text) <= 2 * _LONGEST_CELL else f"{text[:_LONGEST_CELL]}…{text[-_LONGEST_CELL:]}"
+def _excerpts(before: str, after: str) -> tuple[str, str]:
+    """Return both from shortly before the first difference; --json has them whole.
+
+    A data: URI or a whole document would fill the screen.
+    """
+    same = next((n for n, (one, other) in enumerate(zip(before, after, strict=False)) if one != other), 0)
+    start = max(0, same - _CONTEXT)
+    return _cut(before, start), _cut(after, start)
+
+
+def _cut(text: str, start: int) -> str:
+    if len(text) <= _LONGEST_CELL:
+        return text
+    end = start + _LONGEST_CELL
+    return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")
+
+
+def _dollars(amount: float) -> str:
+    return f"${amount:,.4f}" if amount >= 0.0001 or not amount else "below $0.0001"
 
 
 def _duration(seconds: float) -> str:

@@ -38,6 +38,15 @@ def open_project() -> Project:
     return Project.load(find_config(_Chosen.config))
 
 
+def open_unmapped_project() -> Project:
+    """Return the project as `open_project` does; its sources may be yet to be written, and its CDN to come.
+
+    Raises:
+        ConfigurationError: there is no such file, or it does not validate.
+    """
+    return Project.load(find_config(_Chosen.config), needs_cdn=False, needs_sources=False)
+
+
 def open_config() -> PipelineConfig:
     """Return the chosen configuration alone; its CDN's URL may be empty, since the CDN may be yet to come.
 

@@ -5,8 +5,8 @@ from dataclasses import asdict
 from photo_pipeline.cli.command import DONE, FINDINGS, AsJson
 from photo_pipeline.cli.project import open_project
 from photo_pipeline.core.migration.rebuild import rebuild_state
-from photo_pipeline.core.migration.restore import read_bucket_backups
 from photo_pipeline.core.migration.run import new_run_id
+from photo_pipeline.core.migration.stored_backups import read_bucket_backups
 from photo_pipeline.terminal import Terminal
 
 

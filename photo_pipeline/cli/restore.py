@@ -9,15 +9,10 @@ import typer
 from photo_pipeline.cli.command import DONE, FINDINGS, AsJson
 from photo_pipeline.cli.project import open_project
 from photo_pipeline.core.errors import ConfigurationError
-from photo_pipeline.core.migration.restore import (
-    Restored,
-    read_bucket_backups,
-    read_local_backups,
-)
-from photo_pipeline.core.migration.restore import (
-    restore as restore_rows,
-)
+from photo_pipeline.core.migration.restore import Restored
+from photo_pipeline.core.migration.restore import restore as restore_rows
 from photo_pipeline.core.migration.run import new_run_id
+from photo_pipeline.core.migration.stored_backups import read_bucket_backups, read_local_backups
 from photo_pipeline.terminal import Terminal
 
 

@@ -28,13 +28,13 @@ class Project:
         self.config = config
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Return the project that the configuration file at `path` declares.
+    def load(cls, path: Path, *, needs_cdn: bool = True, needs_sources: bool = True) -> Self:
+        """Return the project that the configuration file at `path` declares; needs are as for `load_config`.
 
         Raises:
             ConfigurationError: the file does not validate.
         """
-        return cls(load_config(path))
+        return cls(load_config(path, needs_cdn=needs_cdn, needs_sources=needs_sources))
 
     @cached_property
     def database(self) -> Database:

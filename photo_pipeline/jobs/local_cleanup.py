@@ -8,7 +8,8 @@ from pydantic import Field
 from photo_pipeline.assets.presentation import finding_table
 from photo_pipeline.assets.running import explained_failures, log_progress
 from photo_pipeline.core.catalog.schema import ensure_schema
-from photo_pipeline.core.cleanup.local_files import CleanedUp, clean_up, plan_clean_up
+from photo_pipeline.core.cleanup.clean_up_counts import CleanedUp
+from photo_pipeline.core.cleanup.local_files import clean_up, plan_clean_up
 from photo_pipeline.resources.database import ApplicationDatabase
 from photo_pipeline.resources.photo_store import PhotoStoreResource
 from photo_pipeline.resources.settings import PipelineSettings

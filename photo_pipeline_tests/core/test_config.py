@@ -243,9 +243,18 @@ def test_the_settings_that_these_tests_break_are_good_when_whole(tmp_path: Path)
     assert config.source("photos").written_columns == ("url", "updated_at")
 
 
-def test_further_problems_are_counted(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"and 1 more problem"):
+def test_every_problem_is_named_and_many_are_counted(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"one: this key .*; two: this key is not known\. "):
         load_config(written(tmp_path, lambda d: d.update(one=1, two=2)))
+    with pytest.raises(ConfigurationError, match=r"k4: this key is not known \(and 3 more\)"):
+        load_config(written(tmp_path, lambda d: d.update({f"k{number}": 1 for number in range(8)})))
+
+
+def test_a_file_without_sources_says_who_proposes_them(tmp_path: Path) -> None:
+    path = written(tmp_path, lambda d: d.update(sources=[]))
+    with pytest.raises(ConfigurationError, match=r"sources: it names no source.*mapping suggest"):
+        load_config(path)
+    assert load_config(path, needs_sources=False).sources == ()
 
 
 def test_a_source_that_the_file_no_longer_has_is_named(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from photo_pipeline.core.migration import invariants
 from photo_pipeline.core.migration.backup_file import decode
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.ledger_audit import verify_ledger
-from photo_pipeline.core.migration.restore import read_local_backups
+from photo_pipeline.core.migration.stored_backups import read_local_backups
 from photo_pipeline.core.project import Project
 from photo_pipeline.core.storage.checksum import sha256_hex
 from photo_pipeline_tests.sites import Site

@@ -27,7 +27,7 @@ from photo_pipeline.core.imaging.pool import ImageWorkers, PhotoTask, make_varia
 from photo_pipeline.core.imaging.variants import MadePhoto
 from photo_pipeline.core.migration import control
 from photo_pipeline.core.migration.delta import finish_pass, take_pass
-from photo_pipeline.core.migration.restore import read_bucket_backups, read_local_backups, restore
+from photo_pipeline.core.migration.restore import restore
 from photo_pipeline.core.migration.run import (
     batches_never_validated,
     batches_to_migrate,
@@ -38,6 +38,7 @@ from photo_pipeline.core.migration.run import (
     repoint_whole_batch,
     roll_back_batch,
 )
+from photo_pipeline.core.migration.stored_backups import read_bucket_backups, read_local_backups
 from photo_pipeline.core.migration.validate import validate_batch
 from photo_pipeline.core.project import Project
 from photo_pipeline_tests.faults.steps import Death, Steps

@@ -165,6 +165,7 @@ class Database:
 
         Raises:
             ConfigurationError: there is no such table.
+            DatabaseError: the database went away.
         """
         key = (schema, name)
         if key not in self._tables:
@@ -172,16 +173,20 @@ class Database:
         return self._tables[key]
 
     def _reflect(self, name: str, schema: str | None) -> sa.Table:
-        try:
-            table = sa.Table(name, sa.MetaData(), schema=schema, autoload_with=self.engine, resolve_fks=False)
-        except (NoSuchTableError, OperationalError) as error:
-            if isinstance(error, OperationalError) and "unknown database" not in str(error.orig):
-                raise
-            raise ConfigurationError(
-                f"table {name!r}" + (f" in schema {schema!r}" if schema else ""),
-                cause=f"{self.name} has no such table",
-                fix="correct `table` (and `schema`) in the source mapping",
-            ) from error
+        # In a connection of ours, so that a database that goes away just now is told as everywhere else.
+        with self.read() as connection:
+            try:
+                table = sa.Table(
+                    name, sa.MetaData(), schema=schema, autoload_with=connection, resolve_fks=False
+                )
+            except (NoSuchTableError, OperationalError) as error:
+                if isinstance(error, OperationalError) and "unknown database" not in str(error.orig):
+                    raise
+                raise ConfigurationError(
+                    f"table {name!r}" + (f" in schema {schema!r}" if schema else ""),
+                    cause=f"{self.name} has no such table",
+                    fix="correct `table` (and `schema`) in the source mapping",
+                ) from error
         if self.is_sqlite:
             # Without a type there is no conversion: SQLite values come and go exactly as they are stored.
             for column in table.columns:

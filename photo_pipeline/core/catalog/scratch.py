@@ -12,9 +12,10 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ProgrammingError
 
 from photo_pipeline.core.catalog.database import WRITES_NOTHING, Database
+from photo_pipeline.core.catalog.faults import one_line
 from photo_pipeline.core.catalog.schema import VERSION_TABLE, expected_version, stored_version
 from photo_pipeline.core.catalog.tables import (
     batch_table,
@@ -106,19 +107,19 @@ class ScratchDatabase(Database):
                     fix="run `photo-pipeline status`, which does that, with the newest photo_pipeline",
                 )
             schema = connection.dialect.default_schema_name
-        try:
-            with self.write() as connection:
+        with self.write() as connection:
+            try:
                 if not self.is_sqlite:
                     connection.exec_driver_sql("SET TRANSACTION READ WRITE")
                 self._create(connection)
                 if version is not None:
                     self._copy(connection, schema or "main")
-        except DBAPIError as error:
-            raise DatabaseError(
-                self.name,
-                cause=f"temporary tables cannot be made ({' '.join(str(error.orig).split())})",
-                fix="grant the user TEMPORARY on the database",
-            ) from error
+            except ProgrammingError as error:
+                raise DatabaseError(
+                    self.name,
+                    cause=f"temporary tables cannot be made ({one_line(error)})",
+                    fix="grant the user TEMPORARY on the database",
+                ) from error
 
     def _create(self, connection: Connection) -> None:
         temporary = sa.MetaData()

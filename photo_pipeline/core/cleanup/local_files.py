@@ -4,11 +4,8 @@ Nothing goes before its original is proven in the store anew and the file is pro
 catalogued (DESIGN rule 6). Which files are due by the state tables is `due`; how one file is moved, `trash`.
 """
 
-import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -29,6 +26,8 @@ from photo_pipeline.core.catalog.tables import (
     trash_table,
     utc_now,
 )
+from photo_pipeline.core.cleanup.batch_leases import BatchLeases, BusyError, held
+from photo_pipeline.core.cleanup.clean_up_counts import CleanedUp, Tally
 from photo_pipeline.core.cleanup.due import (
     Candidate,
     DueFiles,
@@ -39,7 +38,6 @@ from photo_pipeline.core.cleanup.due import (
 from photo_pipeline.core.cleanup.trash import NotTouchedError, Trash, settle
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import GuardRefusedError
-from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.photos import ObjectNaming
 from photo_pipeline.core.migration.watch import ControlWatch, require_running
 from photo_pipeline.core.progress import Progress, no_progress
@@ -49,65 +47,6 @@ from photo_pipeline.core.storage.store import PhotoStore
 
 # Files per pair of transactions. A photo hashes in milliseconds; a lease lasts 120 s.
 _CHUNK = 20
-# Of such a chunk's time: a lease is renewed before it is older than this.
-_RENEW_AFTER_S = 30
-_SAMPLE = 20
-
-
-@dataclass
-class Tally:
-    """Files of one class, and their bytes."""
-
-    files: int = 0
-    bytes: int = 0
-
-    def add(self, size: int) -> None:
-        """Count one more file."""
-        self.files += 1
-        self.bytes += size
-
-
-@dataclass
-class CleanedUp:
-    """What a clean-up did, or (not `applied`) would do.
-
-    Attributes:
-        applied: Whether anything was moved or deleted at all.
-        files: The files that migrated rows showed and that are not in the trash yet, by class.
-        trash: What was in the trash before, by what became of it.
-        unreferenced: Files that no row refers to; they are kept.
-        reasons: Why files were kept, some for each class.
-    """
-
-    applied: bool
-    files: dict[str, Tally] = field(default_factory=lambda: {str(each): Tally() for each in FileClass})
-    trash: dict[str, Tally] = field(default_factory=dict)
-    unreferenced: Tally = field(default_factory=Tally)
-    reasons: dict[str, list[str]] = field(default_factory=dict)
-
-    @property
-    def has_findings(self) -> bool:
-        """Whether something is not as it should be: changed, lost or foreign files, objects not proven."""
-        strange = (FileClass.CHANGED, FileClass.NOT_PLAIN, FileClass.NOT_STORED, FileClass.MISSING)
-        return any(self.files[each].files for each in strange) or any(
-            self.trash[name].files
-            for name in ("changed", "not_stored", "referenced_again", "missing")
-            if name in self.trash
-        )
-
-    def count(self, outcome: str, candidate: Candidate, reason: str = "") -> None:
-        """Put one file into its class."""
-        self.files[outcome].add(candidate.photo.size)
-        self._explain(outcome, f"{candidate.root}/{candidate.path}: {reason}" if reason else "")
-
-    def count_trash(self, outcome: str, row: Any, reason: str = "") -> None:
-        """Put one file of the trash into its class."""
-        self.trash.setdefault(outcome, Tally()).add(row.size)
-        self._explain(f"trash: {outcome}", f"{row.root}/{row.path}: {reason}" if reason else "")
-
-    def _explain(self, outcome: str, reason: str) -> None:
-        if reason and len(known := self.reasons.setdefault(str(outcome), [])) < _SAMPLE:
-            known.append(reason)
 
 
 def plan_clean_up(
@@ -248,11 +187,11 @@ class _CleanUp:
                 Trash.opened(self._database, self._config.root(root), run=self._run) as trash,
             ):
                 self._move_held(trash, leases, proven)
-        except _BusyError as error:
+        except BusyError as error:
             for each in proven:
                 self._count(FileClass.BATCH_BUSY, each, str(error))
 
-    def _move_held(self, trash: Trash, leases: "Leases", members: Sequence[Candidate]) -> None:
+    def _move_held(self, trash: Trash, leases: BatchLeases, members: Sequence[Candidate]) -> None:
         now = self._due.of_files([each.file_id for each in members])
         still = [now[each.file_id] for each in members if each.file_id in now]
         self._keep([each for each in still if each.outcome is not FileClass.DUE])
@@ -333,11 +272,11 @@ class _CleanUp:
                 Trash.opened(self._database, self._config.root(root), run=self._run) as trash,
             ):
                 self._purge_held(trash, leases, stored)
-        except _BusyError as error:
+        except BusyError as error:
             for row in stored:
                 self.outcome.count_trash("batch_busy", row, str(error))
 
-    def _purge_held(self, trash: Trash, leases: "Leases", rows: Sequence[Any]) -> None:
+    def _purge_held(self, trash: Trash, leases: BatchLeases, rows: Sequence[Any]) -> None:
         def announce(connection: Connection) -> list[Any]:
             leases.hold(connection)
             free = [row.id for row in rows if not _needed_locally(connection, row)]
@@ -373,52 +312,6 @@ def _only(candidates: list[Candidate], batches: Sequence[str] | None) -> list[Ca
     if batches is None:
         return candidates
     return [each for each in candidates if not set(batches).isdisjoint(each.batches)]
-
-
-class _BusyError(Exception):
-    """Another run has a batch."""
-
-
-class Leases:
-    """Leases on several batches, held together."""
-
-    def __init__(self, database: Database, leases: Sequence[BatchLease]) -> None:
-        self._database = database
-        self._leases = leases
-        self._held_at = time.monotonic()
-
-    def hold(self, connection: Connection) -> None:
-        """Prove in the caller's transaction that all are still ours, and renew them.
-
-        Raises:
-            LeaseLostError: another run has taken a batch over.
-        """
-        for lease in self._leases:
-            lease.hold(connection)
-        self._held_at = time.monotonic()
-
-    def renew(self) -> None:
-        """Do so in a transaction of its own, if the last time is a while ago."""
-        if time.monotonic() - self._held_at > _RENEW_AFTER_S:
-            with self._database.write() as connection:
-                self.hold(connection)
-
-
-@contextmanager
-def held(database: Database, batches: Sequence[str], *, run: str) -> Iterator[Leases]:
-    """Hold the leases on all of the batches, so that no run moves or rolls back their photos meanwhile.
-
-    Raises:
-        _BusyError: a living run has one of them.
-    """
-    with ExitStack() as stack:
-        leases = []
-        for key in sorted(batches):
-            try:
-                leases.append(stack.enter_context(BatchLease(database, key, run=run)))
-            except GuardRefusedError as error:
-                raise _BusyError(str(error)) from error
-        yield Leases(database, leases)
 
 
 def _trashed(database: Database) -> list[Any]:

@@ -14,6 +14,8 @@ from photo_pipeline.core.errors import ConfigurationError
 
 DEFAULT_CONFIG_NAME = "photo_pipeline.yaml"
 CONFIG_ENV = "PHOTO_PIPELINE_CONFIG"
+# Problems that one message names; more are counted.
+_SHOWN = 5
 
 
 def find_config(explicit: str | Path | None = None) -> Path:
@@ -32,17 +34,18 @@ def find_config(explicit: str | Path | None = None) -> Path:
     return path.resolve()
 
 
-def load_config(path: Path, *, needs_cdn: bool = True) -> PipelineConfig:
+def load_config(path: Path, *, needs_cdn: bool = True, needs_sources: bool = True) -> PipelineConfig:
     """Read, validate and complete the configuration at `path`.
 
-    With `needs_cdn` False it may leave the CDN's URL out, which is not known before the CDN is set up.
+    With `needs_cdn` False it may leave the CDN's URL out, which is not known before the CDN is set up; with
+    `needs_sources` False it may name no source, as before `mapping suggest` has proposed any.
 
     Relative folders are taken relative to the file. Variables of a `.env` beside the file are added to the
     environment where they are not set already (so the demo's credentials need no shell set-up).
 
     Raises:
         ConfigurationError: the file is unreadable, is not YAML, or does not validate; the message names the
-            first offending key and how many more there are.
+            offending keys, the first few of many.
     """
     load_dotenv(path.parent / ".env")
     document = _read_yaml(path)
@@ -50,10 +53,17 @@ def load_config(path: Path, *, needs_cdn: bool = True) -> PipelineConfig:
         config = PipelineConfig.model_validate(document)
     except ValidationError as error:
         raise _as_configuration_error(path, error) from error
+    if needs_sources and not config.sources:
+        raise ConfigurationError(
+            f"{path}: sources",
+            cause="it names no source: no table whose rows name photos",
+            fix="let `photo-pipeline mapping suggest` propose them from your database, and check them",
+        )
     return _with_absolute_paths(with_environment(config, needs_cdn=needs_cdn), base=path.parent)
 
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
     from yaml import SafeLoader as _Loader
 else:  # libyaml reads a configuration in a tenth of the time, where PyYAML was built with it.
     _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -90,15 +100,20 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _as_configuration_error(path: Path, error: ValidationError) -> ConfigurationError:
     problems = error.errors(include_url=False, include_input=False)
-    first = problems[0]
-    place = ".".join(str(part) for part in first["loc"]) or "the file as a whole"
-    message = first["msg"].removeprefix("Value error, ").rstrip(".")
-    if first["type"] == "extra_forbidden":
+    (place, message), *others = (_place_and_message(problem) for problem in problems[:_SHOWN])
+    cause = "; ".join([message, *(f"{where}: {what}" for where, what in others)])
+    if len(problems) > _SHOWN:
+        cause += f" (and {len(problems) - _SHOWN} more)"
+    fix = "mend that setting" if len(problems) == 1 else "mend these settings"
+    return ConfigurationError(f"{path}: {place}", cause=cause, fix=fix)
+
+
+def _place_and_message(problem: "ErrorDetails") -> tuple[str, str]:
+    place = ".".join(str(part) for part in problem["loc"]) or "the file as a whole"
+    message = problem["msg"].removeprefix("Value error, ").rstrip(".")
+    if problem["type"] == "extra_forbidden":
         message = "this key is not known"
-    more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
-    return ConfigurationError(
-        f"{path}: {place}", cause=message[:1].lower() + message[1:] + more, fix="mend that setting"
-    )
+    return place, message[:1].lower() + message[1:]
 
 
 def _with_absolute_paths(config: PipelineConfig, *, base: Path) -> PipelineConfig:

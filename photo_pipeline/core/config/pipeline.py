@@ -31,7 +31,9 @@ class PipelineConfig(Settings):
     version: Literal[1] = Field(description="Version of this file's format.")
     database: DatabaseSettings
     roots: tuple[Root, ...] = Field(min_length=1)
-    sources: tuple[Source, ...] = Field(min_length=1)
+    sources: tuple[Source, ...] = Field(
+        default=(), description="Where the database names photos; `mapping suggest` proposes them."
+    )
     store: StoreSettings = StoreSettings()
     cdn: CdnSettings = CdnSettings()
     variants: Annotated[

@@ -1,9 +1,10 @@
 """Fetches what the CDN delivers, as a visitor's browser would. Reads only; never caches."""
 
+import re
 from dataclasses import dataclass
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, MaxRetryError
 
 from photo_pipeline.core.cost.hooks import counted_pool
 from photo_pipeline.core.cost.meter import UNCOUNTED, RequestMeter
@@ -68,7 +69,7 @@ class Cdn:
         except HTTPError as error:
             raise DeliveryError(
                 f"CDN {self.base_url}",
-                cause=f"it does not answer ({' '.join(str(error).split())[:200]})",
+                cause=f"it does not answer ({_why(error)})",
                 fix="check cdn.base_url and that the distribution is deployed, then run again",
             ) from error
         self._meter.count(Unit.CDN_BYTES_OUT, len(answer.data))
@@ -84,3 +85,9 @@ class Cdn:
     def close(self) -> None:
         """Close every kept-alive connection."""
         self._http.clear()
+
+
+def _why(error: HTTPError) -> str:
+    """Return what lies below "Max retries exceeded", without the connection's repr before it."""
+    reason = error.reason if isinstance(error, MaxRetryError) and error.reason else error
+    return re.sub(r"^\w+\([^)]*\): ", "", " ".join(str(reason).split()))[:200]

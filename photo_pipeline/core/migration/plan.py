@@ -30,6 +30,7 @@ from photo_pipeline.core.imaging.recipe import ImageFormat
 from photo_pipeline.core.imaging.variants import MadePhoto
 from photo_pipeline.core.migration.photos import (
     ObjectNaming,
+    Photo,
     batch_photos,
     object_rows,
     row_primaries,
@@ -352,16 +353,25 @@ class _Previewer:
             if photo.row_id == content.photo.row_id
         ]
         primary = row_primaries(self._database, self._config, photos, MOVING).get(content.photo.row_id)
-        # Other photos of the row were not encoded, perhaps: what is known of their files is their names.
-        shown = [
-            p
-            for p in photos
-            if p.id == content.photo.id or (p.is_copy and primary and primary.id == content.photo.id)
-        ]
+        shown = [photo for photo in photos if self._is_shown(photo, content, primary)]
         objects = self._objects(content)
+        for photo in shown:
+            if photo.sha256 != content.photo.sha256:
+                objects = self._foreseen(photo) | objects
         rewriter = RowRewriter(self._database, self._config, self._naming, objects, batch="", run="")
         with self._database.read() as connection:
             return rewriter.preview(connection, shown, primary)
+
+    def _is_shown(self, photo: Photo, content: Content, primary: Photo | None) -> bool:
+        """Return whether the row shows the photo as it would become: what it needs of its objects is known.
+
+        Of a photo that was not encoded their names are known, which is all that a document needs; the facts
+        that are written back to other columns are not.
+        """
+        if photo.id == content.photo.id or (photo.is_copy and primary and primary.id == content.photo.id):
+            return True
+        failed = isinstance(self._outcomes.get(photo.id, (None, 0))[0], PhotoError)
+        return self._config.source(photo.source).field(photo.field).embedded and not failed
 
     def _objects(self, content: Content) -> dict[str, Any]:
         """Return what `pp_object` would say of the photo's variants."""
@@ -373,16 +383,19 @@ class _Previewer:
             self._naming.foresee_looks(content.photo, made.placeholder)
             for each in made.variants:
                 key = self._naming.variant_key(content.photo, each.variant, each.format.extension)
-                rows[key] = SimpleNamespace(
-                    key=key,
-                    bytes=each.bytes,
-                    mime=each.format.mime,
-                    width=each.width,
-                    height=each.height,
-                    verified_at=utc_now(),
-                    deleted_at=None,
+                rows[key] = _proven(
+                    key, bytes=each.bytes, mime=each.format.mime, width=each.width, height=each.height
                 )
         return rows
+
+    def _foreseen(self, photo: Photo) -> dict[str, Any]:
+        """Return the rows of a photo that was not encoded: names alone."""
+        return {each.key: _proven(each.key) for each in self._naming.variants(photo)}
+
+
+def _proven(key: str, **facts: Any) -> SimpleNamespace:
+    """Return a row of `pp_object` as it would be."""
+    return SimpleNamespace(key=key, verified_at=utc_now(), deleted_at=None, **facts)
 
 
 def _in_turn(queues: Iterable[list[Content]]) -> Iterator[list[Content]]:

@@ -23,26 +23,19 @@ from photo_pipeline.core.catalog.raw import RawValue
 from photo_pipeline.core.catalog.rows import RowAddress, row_id
 from photo_pipeline.core.catalog.schema import ensure_schema, schema_exists
 from photo_pipeline.core.catalog.tables import (
-    BatchState,
-    PhotoState,
     RewriteOutcome,
     batch_table,
-    photo_table,
-    rewrite_table,
     utc_now,
 )
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError
 from photo_pipeline.core.migration import ledger
-from photo_pipeline.core.migration.backup import local_backups
-from photo_pipeline.core.migration.backup_file import BackupFile, BackupKind, decode, is_backup_name
+from photo_pipeline.core.migration.backup_file import BackupFile, BackupKind
 from photo_pipeline.core.migration.cell_history import CellHistory, Seen, Written, is_equal, names_ours
 from photo_pipeline.core.migration.lease import is_dead
 from photo_pipeline.core.migration.ledger import RowRefusedError
-from photo_pipeline.core.migration.state import refresh_migration
-from photo_pipeline.core.migration.watch import read_wish
+from photo_pipeline.core.migration.restored_states import settle_batches, settle_row
 from photo_pipeline.core.sources.mapping import Source
-from photo_pipeline.core.storage.store import PhotoStore
 
 
 class CellOutcome(StrEnum):
@@ -88,37 +81,6 @@ class Restored:
         return bool(self.rows_deleted or self.left)
 
 
-def read_local_backups(config: PipelineConfig, folder: Any = None) -> list[BackupFile]:
-    """Return the content of every backup file in the folder (`state.backup_dir` unless another is given).
-
-    Raises:
-        ConfigurationError: there is none, or one is damaged; the message names it.
-    """
-    where = folder or config.state.backup_dir
-    paths = local_backups(where)
-    if not paths:
-        raise _no_backup(str(where))
-    return [decode(str(path), path.read_bytes()) for path in paths]
-
-
-def read_bucket_backups(config: PipelineConfig, store: PhotoStore) -> list[BackupFile]:
-    """Return the content of every backup file in the bucket.
-
-    Raises:
-        ConfigurationError: there is none, or one is damaged; the message names it.
-        StoreError: the store cannot be asked.
-    """
-    prefix = f"{config.store.backups_prefix}/"
-    found = []
-    for key, size in store.list(prefix):
-        if is_backup_name(key):
-            data = store.read(key, size=size)
-            found.append(decode(f"s3://{store.bucket}/{key}", data or b""))
-    if not found:
-        raise _no_backup(f"s3://{store.bucket}/{prefix}")
-    return found
-
-
 def restore(
     database: Database,
     config: PipelineConfig,
@@ -155,7 +117,7 @@ def restore(
         worker = _SourceRestore(database, same, outcome, force=force, run=run, has_state=has_state)
         worker.run(apply=apply, chunk=config.rewrite.rows_per_transaction)
     if has_state and apply:
-        _settle_batches(database)
+        settle_batches(database)
     return outcome
 
 
@@ -322,7 +284,7 @@ class _SourceRestore:
         if changed:
             raise RowRefusedError(f"the database did not keep the old value of {changed[0]!r} (a trigger?)")
         if self._has_state:
-            _settle_row(connection, row_id(address.source.name, address.row_key), list(targets))
+            settle_row(connection, row_id(address.source.name, address.row_key), list(targets))
 
 
 class _Row:
@@ -374,52 +336,3 @@ def _refuse_beside_a_run(database: Database) -> None:
                 cause=f"the run {batch.lease_owner!r} is working on it",
                 fix="end it, then restore",
             )
-
-
-def _settle_row(connection: Connection, row: str, columns: Sequence[str]) -> None:
-    """Note in the ledger and the catalog, where they are there, that the cells are local again."""
-    rewrite, photo = rewrite_table.c, photo_table.c
-    ended = (
-        rewrite.row_id == row,
-        rewrite.column.in_(columns),
-        rewrite.outcome == RewriteOutcome.APPLIED,
-    )
-    # By the ledger: in mode columns, and of a computed field, the photo's own column is none of these.
-    links = ledger.photos_of(connection, connection.execute(sa.select(rewrite_table).where(*ended)).all())
-    photos = [each for linked in links.values() for each in linked]
-    connection.execute(
-        sa.update(rewrite_table)
-        .where(*ended)
-        .values(outcome=RewriteOutcome.ROLLED_BACK, rolled_back_at=utc_now(), reason="restored from a backup")
-    )
-    connection.execute(
-        sa.update(photo_table)
-        .where(photo.id.in_(photos), photo.state == PhotoState.MIGRATED)
-        .values(state=PhotoState.ROLLED_BACK, error_type=None, error_detail=None, updated_at=utc_now())
-    )
-
-
-def _settle_batches(database: Database) -> None:
-    """Close the batches that have no rewritten row left."""
-    rewrite, batch = rewrite_table.c, batch_table.c
-    standing = sa.exists().where(rewrite.batch == batch.key, rewrite.outcome == RewriteOutcome.APPLIED)
-    touched = sa.exists().where(rewrite.batch == batch.key, rewrite.outcome == RewriteOutcome.ROLLED_BACK)
-
-    def settle(connection: Connection) -> None:
-        read_wish(connection, lock=True)
-        connection.execute(
-            sa.update(batch_table)
-            .where(~standing, touched)
-            .values(state=BatchState.ROLLED_BACK, error=None, updated_at=utc_now())
-        )
-        refresh_migration(connection)
-
-    database.transact(settle)
-
-
-def _no_backup(where: str) -> ConfigurationError:
-    return ConfigurationError(
-        where,
-        cause="there is no backup file",
-        fix="name the folder with --from, or take the copies in the bucket with --from-bucket",
-    )

@@ -38,10 +38,9 @@ class Estimate:
         return Estimate(self.value + known, self.standard_error, self.low + known, self.high + known)
 
     def times(self, factor: float) -> "Estimate":
-        """Return the estimate in another unit."""
-        return Estimate(
-            self.value * factor, self.standard_error * factor, self.low * factor, self.high * factor
-        )
+        """Return the estimate in another unit, or what is to be taken away (a negative factor)."""
+        low, high = sorted((self.low * factor, self.high * factor))
+        return Estimate(self.value * factor, self.standard_error * abs(factor), low, high)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from importlib.resources import files
 
 from photo_pipeline.core.errors import ConfigurationError
 
+# The one that names no table.
+CUSTOM = "custom"
 # Name to one line of what it fits; a new preset is a file and a line here.
 PRESETS = {
     "item_photos": "Prisma-style table of photo URLs that belong to items",
@@ -13,6 +15,7 @@ PRESETS = {
     "laravel_media_library": "Laravel Media Library (spatie): the `media` table",
     "rails_active_storage": "Rails Active Storage, disk service: `active_storage_blobs`",
     "wordpress": "WordPress: attachments, and the photos in posts",
+    CUSTOM: "any other application: no tables yet; `mapping suggest` proposes them from its database",
 }
 
 

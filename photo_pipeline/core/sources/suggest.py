@@ -55,9 +55,9 @@ def suggest_mapping(database: Database, config: PipelineConfig, *, sample: int =
         DatabaseError: the database fails.
     """
     suggestion = Suggestion()
-    inspector = sa.inspect(database.engine)
     judge = _Judge(config)
     with database.read() as connection:
+        inspector = sa.inspect(connection)
         for schema, table in _tables(inspector, is_sqlite=database.is_sqlite):
             suggestion.tables_looked_at += 1
             found = _TableLook(inspector, connection, schema, table).look(judge, sample, suggestion)

@@ -3,15 +3,18 @@
 import threading
 import traceback
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.engine import make_url
 
 from photo_pipeline.core.catalog.database import Database, UndecodableText
 from photo_pipeline.core.catalog.inventory import take_inventory
 from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.schema import ensure_schema
+from photo_pipeline.core.catalog.scratch import ScratchDatabase
 from photo_pipeline.core.errors import ConfigurationError, DatabaseError, PhotoPipelineError
 from photo_pipeline_tests.core.catalog.conftest import MakeSmallSite
 from photo_pipeline_tests.core.catalog.small_site import put
@@ -160,3 +163,22 @@ def test_at_signs_in_their_right_places_are_taken(tmp_path: Path) -> None:
     for url in ("postgresql://app:hun%40ter@127.0.0.1:9/db", "postgresql:///db?host=/tmp/no@where@here"):
         with pytest.raises(PhotoPipelineError, match="it does not answer"):
             Database.open(url)
+
+
+def test_a_database_that_goes_away_while_a_table_is_looked_at_is_an_outage(postgres: PostgresServer) -> None:
+    url = postgres.new_database()
+    with closing(Database.open(url)) as database:
+        postgres.allow_connections(str(make_url(url).database), allowed=False)
+        with pytest.raises(DatabaseError, match="not currently accepting connections"):
+            database.table("item_photos")
+
+
+def test_a_user_who_may_make_no_temporary_tables_is_told_what_to_grant(postgres: PostgresServer) -> None:
+    url = make_url(postgres.new_database())
+    owner = Database.open(url.render_as_string(hide_password=False))
+    with closing(owner), owner.write() as connection:
+        connection.exec_driver_sql(f'REVOKE TEMPORARY ON DATABASE "{url.database}" FROM PUBLIC')
+        connection.exec_driver_sql("CREATE ROLE without_temporary LOGIN")
+    plain = url.set(username="without_temporary").render_as_string(hide_password=False)
+    with pytest.raises(DatabaseError, match=r"temporary tables cannot be made \(permission .*TEMPORARY"):
+        ScratchDatabase.open_scratch(plain, name="the database")

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import pytest
 
 from photo_pipeline.core.catalog.tables import utc_now
-from photo_pipeline.core.cleanup.local_files import CleanedUp, clean_up
+from photo_pipeline.core.cleanup.clean_up_counts import CleanedUp
+from photo_pipeline.core.cleanup.local_files import clean_up
 from photo_pipeline.core.cleanup.undo import BroughtBack, bring_back
 from photo_pipeline.core.migration.run import new_run_id
 from photo_pipeline.demo.servers import RunningServers

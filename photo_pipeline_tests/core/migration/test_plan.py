@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 from photo_pipeline.cli.program import app
 from photo_pipeline.core.catalog.tables import metadata
 from photo_pipeline.core.migration.plan import Plan, make_plan
-from photo_pipeline.core.migration.sampling import Stratum, draw, share_at_most, total
+from photo_pipeline.core.migration.sampling import Estimate, Stratum, draw, share_at_most, total
 from photo_pipeline.core.project import open_scratch, worker_count
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import migrated, uploaded
+from photo_pipeline_tests.core.migration.test_documents import bodies, json_source, posts
 from photo_pipeline_tests.databases import MOSTLY_SQLITE
 from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo, photo
 
@@ -185,6 +186,19 @@ def test_rows_are_shown_exactly_as_they_then_become(make_site: MakeSite, databas
         assert {c.column: c.before for c in row.changes}["file_size"] == "NULL"
 
 
+def test_a_document_is_shown_with_all_its_photos_also_those_that_were_not_drawn(make_site: MakeSite) -> None:
+    gallery = json.dumps([{"url": f"/uploads/items/{number}.jpg", "alt": "x" * 60} for number in range(3)])
+    site = posts(make_site, json_source(), gallery)
+    plan = planned(site, sample=2, rows_shown=1)
+    said = CliRunner().invoke(app, ["plan", "--sample", "2", "--rows", "1"], catch_exceptions=False)
+    site.migrate()
+    (change,) = plan.rows_shown[0].changes
+    assert [change.after] == bodies(site)
+    # Both are shown from where they differ.
+    assert '- [{"url": "/uploads/items/0.jpg", "alt"' in said.stdout
+    assert '+ [{"url": "http' in said.stdout
+
+
 def test_a_photo_that_cannot_be_processed_is_reckoned_with(make_site: MakeSite) -> None:
     site = make_site(photos=6)
     broken = site.uploads / "items/2.jpg"
@@ -202,6 +216,7 @@ def test_the_command_prints_figures_and_one_json_document(make_site: MakeSite) -
     make_site(photos=3)
     said = CliRunner().invoke(app, ["plan", "--sample", "2"], catch_exceptions=False)
     assert said.exit_code == 0
+    assert "every picture was encoded" not in said.stdout
     assert "objects to upload = PUT requests" in said.stdout
     assert "95 % interval" in said.stdout
     assert "2,000 PUTs a month" in said.stdout
@@ -233,6 +248,10 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
         estimate = total(strata)
         covered += estimate.low <= truth <= estimate.high
     assert 0.92 <= covered / 400 <= 0.99
+
+
+def test_what_is_taken_away_keeps_its_error_and_the_order_of_its_interval() -> None:
+    assert Estimate(5, 1, 3, 7).times(-2) == Estimate(-10, 2, -14, -6)
 
 
 def test_a_sample_without_a_failure_does_not_promise_that_there_is_none() -> None:

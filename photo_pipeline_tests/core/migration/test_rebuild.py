@@ -7,12 +7,12 @@ import pytest
 
 from photo_pipeline.core.errors import GuardRefusedError
 from photo_pipeline.core.migration.rebuild import Rebuilt, rebuild_state
-from photo_pipeline.core.migration.restore import read_bucket_backups
 from photo_pipeline.core.migration.run import (
     batches_to_roll_back,
     batches_to_validate,
     roll_back_batch,
 )
+from photo_pipeline.core.migration.stored_backups import read_bucket_backups
 from photo_pipeline.core.migration.validate import validate_batch
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import migrated, rolled_back

@@ -21,13 +21,8 @@ from photo_pipeline.core.errors import (
 from photo_pipeline.core.migration import backup
 from photo_pipeline.core.migration.backup import back_up_ledger
 from photo_pipeline.core.migration.backup_file import BackupFile, BackupKind
-from photo_pipeline.core.migration.restore import (
-    CellOutcome,
-    Restored,
-    read_bucket_backups,
-    read_local_backups,
-    restore,
-)
+from photo_pipeline.core.migration.restore import CellOutcome, Restored, restore
+from photo_pipeline.core.migration.stored_backups import read_bucket_backups, read_local_backups
 from photo_pipeline.core.sources.mapping import Source
 from photo_pipeline.core.storage.store import PhotoStore
 from photo_pipeline_tests.conftest import MakeSite
