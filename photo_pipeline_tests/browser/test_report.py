@@ -1,31 +1,41 @@
 """The migration report as a person opens it: one file, in a real browser."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Request, expect
 
 from photo_pipeline.core.report.write import write_report
+from photo_pipeline.demo.servers import RunningServers
 from photo_pipeline_tests.browser.accessibility import serious_findings
 from photo_pipeline_tests.browser.conftest import DESKTOP, PHONE, OpenPage
-from photo_pipeline_tests.conftest import MakeSite
+from photo_pipeline_tests.conftest import standing_site
 from photo_pipeline_tests.core.report.conftest import migrate
 
 
-@pytest.fixture
-def report(make_site: MakeSite) -> Path:
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory, servers: RunningServers) -> Iterator[Path]:
     """The report of a small migration with a photo that cannot be decoded."""
-    site = make_site(photos=3, quality={"sample": 1})
-    (site.uploads / "items/2.jpg").write_bytes(b"\xff\xd8\xff\xe0 no photo")
-    with site.project() as project:
-        migrate(project)
-        return write_report(project.database, project.config, project.cdn).html
+    home = tmp_path_factory.mktemp("report")
+    with standing_site(home, servers, photos=3, quality={"sample": 1}) as site:
+        (site.uploads / "items/2.jpg").write_bytes(b"\xff\xd8\xff\xe0 no photo")
+        with site.project() as project:
+            migrate(project)
+            yield write_report(project.database, project.config, project.cdn).html
 
 
-@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("scheme", "viewport"),
+    [
+        ("light", DESKTOP),
+        ("dark", PHONE),
+        pytest.param("dark", DESKTOP, marks=pytest.mark.slow),
+        pytest.param("light", PHONE, marks=pytest.mark.slow),
+    ],
+)
 def test_the_report_is_whole_in_itself_and_accessible(
-    report: Path, open_page: OpenPage, viewport: dict[str, int], scheme: str
+    report: Path, open_page: OpenPage, scheme: str, viewport: dict[str, int]
 ) -> None:
     page = open_page(viewport=viewport, color_scheme=scheme)
     asked: list[str] = []
