@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
+from photo_pipeline.core.storage import retries
 from photo_pipeline.demo.servers import EmbeddedServers, RunningServers
 from photo_pipeline_tests import examples, quicker
 from photo_pipeline_tests.postgres import PostgresServer
@@ -167,6 +168,13 @@ def standing_site(home: Path, servers: RunningServers, **settings: Any) -> Itera
         environment.setenv("APP_DATABASE_URL", url)
         environment.setenv("PHOTO_PIPELINE_CONFIG", str(site.config_path))
         yield site
+
+
+@pytest.fixture
+def quick_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same number of tries, with hardly a wait between them."""
+    monkeypatch.setattr(retries, "_LONGEST_WAIT_S", 0.01)
+    monkeypatch.setattr(retries, "_JITTER_S", 0.01)
 
 
 @pytest.fixture(scope="module")

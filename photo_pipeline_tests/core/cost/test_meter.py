@@ -113,6 +113,7 @@ def test_every_request_to_the_store_is_counted_by_its_class(
     assert found[Unit.BYTES_OUT] == 100
 
 
+@pytest.mark.usefixtures("quick_tries")
 def test_each_retry_is_counted_also_one_whose_answer_is_lost(
     new_database: OpenDatabase, servers: RunningServers, aws_environment: None
 ) -> None:

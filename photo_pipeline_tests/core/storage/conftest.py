@@ -7,7 +7,6 @@ from functools import partial
 import pytest
 
 from photo_pipeline.core.config import StoreSettings
-from photo_pipeline.core.storage import retries
 from photo_pipeline.core.storage.store import PhotoStore
 from photo_pipeline.demo.servers import RunningServers
 
@@ -35,10 +34,3 @@ def settings_at(servers: RunningServers, **changes: object) -> StoreSettings:
 @pytest.fixture
 def store(settings_for: StoreAt) -> PhotoStore:
     return PhotoStore.open(settings_for())
-
-
-@pytest.fixture
-def quick_tries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same number of tries, with hardly a wait between them."""
-    monkeypatch.setattr(retries, "_LONGEST_WAIT_S", 0.01)
-    monkeypatch.setattr(retries, "_JITTER_S", 0.01)

@@ -322,6 +322,7 @@ def upload(project: Project, **options: Any) -> Uploaded:
         )
 
 
+@pytest.mark.usefixtures("quick_tries")
 @pytest.mark.parametrize("fault", [Fault.SLOW_DOWN, Fault.CONFLICT, Fault.FLIP_BIT, Fault.LOSE_ANSWER])
 def test_every_object_arrives_once_in_spite_of(
     make_site: MakeSite, servers: RunningServers, s3_access_log: Path, fault: Fault
@@ -336,6 +337,7 @@ def test_every_object_arrives_once_in_spite_of(
     assert len(site.puts(s3_access_log)) == 3 * 7
 
 
+@pytest.mark.usefixtures("quick_tries")
 def test_a_lost_answer_is_adopted_after_its_checksum_was_compared(
     make_site: MakeSite, servers: RunningServers
 ) -> None:
