@@ -28,7 +28,7 @@ from photo_pipeline_tests.e2e.test_dagster_ui import (
     start_dagster,
     stop,
 )
-from photo_pipeline_tests.sites import Site, build_site, photo
+from photo_pipeline_tests.sites import Site, build_site
 
 PATIENCE_MS = 60_000
 FIRST, SECOND, THIRD = "batch-000001", "batch-000002", "batch-000003"
@@ -68,8 +68,6 @@ def shown(tmp_path_factory: pytest.TempPathFactory, servers: RunningServers) -> 
         batch_size=1,
         dashboard={"url": DASHBOARD},
     )
-    for number in range(3):  # large enough for a thumbnail that can be looked at
-        photo(site.uploads / f"items/{number}.jpg", width=208, height=156, seed=number)
     before = {row.id: tuple(row) for row in site.execute("SELECT * FROM item_photos")}
     port = free_port()
     with pytest.MonkeyPatch.context() as patch:
