@@ -227,7 +227,7 @@ def test_the_page_loads_nothing_and_links_only_to_the_cdn(migrated: Project) -> 
     assert sources
     assert all(each.startswith("data:image/") for each in sources)
     links = [each["href"] or "" for each in page.all("a")]
-    assert all(link.startswith(("#", f"{migrated.config.cdn.base_url}/photos/")) for link in links)
+    assert all(link.startswith(("#", f"{migrated.config.cdn.base_url}/report/photos/")) for link in links)
     assert not page.all("link")
     styles = re.search(r"<style>(.*)</style>", files.html.read_text(encoding="utf-8"), re.DOTALL)
     assert styles
