@@ -126,7 +126,7 @@ def test_a_worker_that_ignores_sigterm_is_killed(
 ) -> None:
     monkeypatch.setattr(pebble.CONSTS, "term_timeout", 0.2)  # seconds from SIGTERM to SIGKILL
     tasks = [task_of(good, tmp_path, name) for name in ("ignore_sigterm_and_hang", "after")]
-    with ImageWorkers(1, timeout_s=1, work=do_as_named) as workers:
+    with ImageWorkers(1, timeout_s=2, work=do_as_named) as workers:
         results = outcomes(workers, tasks)
     assert type(results["ignore_sigterm_and_hang"]) is PhotoTimeoutError
     assert isinstance(results["after"], MadePhoto)
