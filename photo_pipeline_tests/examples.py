@@ -15,13 +15,17 @@ class _Wanted:
 
 
 def configure(config: pytest.Config) -> None:
-    """Choose by the session's `-m`."""
+    """Choose by the session's `-m`; nothing depends on how busy the machine is."""
     if "not slow" in (config.option.markexpr or ""):
         _Wanted.share = _SHARE
-        hypothesis.settings.register_profile(
-            "quick", hypothesis.settings.default, max_examples=_DEFAULT // _SHARE
-        )
-        hypothesis.settings.load_profile("quick")
+    hypothesis.settings.register_profile(
+        "suite",
+        hypothesis.settings.default,
+        max_examples=_DEFAULT // _Wanted.share,
+        deadline=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
+    hypothesis.settings.load_profile("suite")
 
 
 def examples(count: int, **more: Any) -> hypothesis.settings:
