@@ -33,6 +33,7 @@ def demo(
     if stop:
         stopped = demo_site.stop_servers(home.resolve())
         terminal.say("The demo's servers are stopped." if stopped else "The demo's servers were not running.")
+        terminal.result({"stopped": stopped, "home": home.resolve()})
         return DONE
     if ui:
         from photo_pipeline.demo.ui import dashboard_port, serve_ui
