@@ -48,9 +48,10 @@ def db_url_rewrites(
 ) -> dg.MaterializeResult[None]:
     """The application's rows, pointing to the CDN, or back to the local files (target `local`).
 
-    Only rows whose every object is proven, after a test fetch through the CDN; each change is a
-    compare-and-swap with its ledger entry in the same transaction. A row that the application edited
-    meanwhile is reported and left. To take a batch back, run the job `rollback` on its partition.
+    Only rows whose every object is proven, after a test fetch through the CDN. A row is changed only while it
+    still says what was read, and its old value is kept in the same transaction; a row that the application
+    edited meanwhile is reported and left. Next: `validation_report`. To take a batch back, run the job
+    `rollback` on its partition.
     """
     # A run of `rollback` that was launched with an empty configuration (GraphQL can) would go forward.
     target = "local" if context.job_name == "rollback" else config.target

@@ -48,9 +48,14 @@ def demo(
             idle_stop_s=None,
             dashboard_url=f"http://127.0.0.1:{dashboard}",
         )
-        terminal.say(f"Dagster opens on http://{host}:{port} . Stop it with Ctrl-C.")
+        terminal.note("Dagster is starting, which takes half a minute. Stop it with Ctrl-C.")
+
+        def tell() -> None:
+            terminal.say(f"Dagster is open: http://{host}:{port} (Lineage shows the seven steps)")
+            terminal.flush()
+
         try:
-            return serve_ui(site, host=host, port=port, dashboard=dashboard)
+            return serve_ui(site, host=host, port=port, dashboard=dashboard, when_open=tell)
         finally:
             demo_site.stop_servers(site.home)
     terminal.note("Making the demo's photos, database and servers ...")

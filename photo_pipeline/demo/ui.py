@@ -5,7 +5,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,14 +31,21 @@ def dashboard_port() -> int:
     return DEFAULT_PORT  # its own message says what is wrong
 
 
-def serve_ui(site: DemoSite, *, host: str, port: int, dashboard: int) -> int:
+def serve_ui(site: DemoSite, *, host: str, port: int, dashboard: int, when_open: Callable[[], None]) -> int:
     """Run the dashboard (on its port of 127.0.0.1) and `dagster dev` until that ends or is interrupted.
+
+    Args:
+        site: The prepared demo.
+        host: The address that Dagster listens on.
+        port: Its port.
+        dashboard: The dashboard's port.
+        when_open: Called once Dagster answers.
 
     Returns:
         The exit code of `dagster dev`.
     """
     with _dashboard(site, dashboard):
-        return _serve_dagster(site, host, port)
+        return _serve_dagster(site, host, port, when_open)
 
 
 @contextmanager
@@ -50,7 +60,7 @@ def _dashboard(site: DemoSite, port: int) -> Iterator[None]:
         process.wait()
 
 
-def _serve_dagster(site: DemoSite, host: str, port: int) -> int:
+def _serve_dagster(site: DemoSite, host: str, port: int, when_open: Callable[[], None]) -> int:
     environment = os.environ | {
         CONFIG_ENV: str(site.config),
         "DAGSTER_HOME": str(dagster_home()),
@@ -60,9 +70,14 @@ def _serve_dagster(site: DemoSite, host: str, port: int) -> int:
     target = (
         ["-w", "workspace.yaml"] if Path("workspace.yaml").is_file() else ["-m", "photo_pipeline.definitions"]
     )
-    command = [sys.executable, "-m", "dagster", "dev", *target, "-h", host, "-p", str(port)]
+    # Its own lines, one for each look of each sensor, would push the addresses out of sight.
+    quiet = ["--log-level", "warning"]
+    # It recommends a program that is not installed here.
+    python = [sys.executable, "-W", "ignore:Function `dev_command` is superseded"]
+    command = [*python, "-m", "dagster", "dev", *target, "-h", host, "-p", str(port), *quiet]
     # `dagster dev` started with SIGINT ignored (as `&` in a script does) could not be stopped at all.
     process = subprocess.Popen(command, env=environment, preexec_fn=_restore_interrupt)
+    threading.Thread(target=_wait_until_open, args=(process, host, port, when_open), daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: process.send_signal(signal.SIGTERM))
     while True:
@@ -70,6 +85,22 @@ def _serve_dagster(site: DemoSite, host: str, port: int) -> int:
             return process.wait()
         except KeyboardInterrupt:
             continue  # The terminal sent it to Dagster too; wait for its clean end.
+
+
+def _wait_until_open(
+    process: subprocess.Popen[bytes], host: str, port: int, when_open: Callable[[], None]
+) -> None:
+    """Call `when_open` once the web server answers; not at all if it ends before."""
+    address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/server_info"
+    while process.poll() is None:
+        try:
+            with urllib.request.urlopen(address, timeout=5):
+                break
+        except OSError:
+            time.sleep(0.5)
+    else:
+        return
+    when_open()
 
 
 def _restore_interrupt() -> None:
