@@ -36,8 +36,9 @@ def demo(
         terminal.result({"stopped": stopped, "home": home.resolve()})
         return DONE
     if ui:
-        from photo_pipeline.demo.ui import dashboard_port, serve_ui
+        from photo_pipeline.demo.ui import dashboard_port, require_free, serve_ui
 
+        require_free(host, port)
         # Servers that a finished demo left running would end by themselves in the middle of the session.
         demo_site.stop_servers(home.resolve())
         dashboard = dashboard_port()

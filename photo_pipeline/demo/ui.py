@@ -14,6 +14,7 @@ from pathlib import Path
 
 from photo_pipeline.core.config import CONFIG_ENV
 from photo_pipeline.core.config.dashboard import DEFAULT_PORT
+from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.demo.run import dagster_home
 from photo_pipeline.demo.site import DemoSite
 
@@ -21,14 +22,35 @@ from photo_pipeline.demo.site import DemoSite
 def dashboard_port() -> int:
     """Return the dashboard's usual port, or one that is free where another program has that."""
     for port in (DEFAULT_PORT, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
+        try:
+            return _bound("127.0.0.1", port)
+        except OSError:
+            continue
     return DEFAULT_PORT  # its own message says what is wrong
+
+
+def require_free(host: str, port: int) -> None:
+    """Refuse to start a second Dagster over another one: two daemons on one instance would launch twice.
+
+    Raises:
+        ConfigurationError: the port is taken, or the address is none of this machine's.
+    """
+    try:
+        _bound(host, port)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{host}:{port}",
+            cause=f"Dagster cannot be opened there ({error.strerror})",
+            fix=f'stop what runs there (another `make ui`?), or use: make ui ARGS="--port {port + 1}"',
+        ) from error
+
+
+def _bound(host: str, port: int) -> int:
+    """Return the port that could be bound; 0 asks for any."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+        return int(probe.getsockname()[1])
 
 
 def serve_ui(site: DemoSite, *, host: str, port: int, dashboard: int, when_open: Callable[[], None]) -> int:
