@@ -36,6 +36,39 @@ RUBY = """
 require "erb"; require "json"
 class String; def html_safe = self; end  # ActiveSupport's mark; what is in it stays
 """
+DJANGO = """
+import json, sys
+import django
+from django.conf import settings
+
+media, storages = sys.argv[1], {}
+exec(sys.argv[2], storages)
+settings.configure(
+    INSTALLED_APPS=["django.contrib.staticfiles"],
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    MEDIA_ROOT=media, MEDIA_URL="/media/", STORAGES=storages["STORAGES"],
+)
+django.setup()
+from django.core.files.storage import default_storage
+from django.db import connection, models
+
+both = {}
+exec(sys.argv[3], both)
+
+class Photo(models.Model):
+    image = models.ImageField(storage=both["BothStorage"](), max_length=100)
+    class Meta:
+        app_label = "shop"
+
+with connection.schema_editor() as editor:
+    editor.create_model(Photo)
+urls = []
+for value in sys.argv[4:]:
+    photo = Photo.objects.create(image=value)
+    urls.append([Photo.objects.get(pk=photo.pk).image.url, default_storage.url(value)])
+with Photo.objects.first().image.open() as file:
+    print(json.dumps([urls, file.read().decode()]))
+"""
 RUBY_CALL = """
 include PhotoHelper
 url, alt, attributes = JSON.parse($stdin.read)
@@ -139,3 +172,22 @@ def test_a_guides_php_is_php(page: str, tmp_path: Path) -> None:
     (code,) = snippets(page, "php")
     printed = run("php", [], f"<?php echo json_encode([\n{code}\n]);", "", tmp_path)
     assert json.loads(printed)["s3"]["driver"] == "s3"
+
+
+@pytest.mark.slow
+def test_djangos_imagefield_shows_old_and_new_rows_by_the_guides_storage(tmp_path: Path) -> None:
+    pytest.importorskip("storages", reason="django-storages is not installed: pip install django-storages")
+    (tmp_path / "items").mkdir()
+    (tmp_path / "items/7.jpg").write_text("the old photo", encoding="utf-8")
+    finished = snippet("guides/django.md", "python", "STORAGES = {")
+    meanwhile = snippet("guides/django.md", "python", "class BothStorage")
+    key = f"photos/ab/{SHA}/9f3c2d/full.jpg"
+    arguments = [str(tmp_path), finished, meanwhile, "items/7.jpg", key]
+    done = subprocess.run(
+        [sys.executable, "-c", DJANGO, *arguments], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    urls, content = json.loads(done.stdout)
+    cdn = f"https://cdn.example.com/{key}"
+    assert urls == [["/media/items/7.jpg", "https://cdn.example.com/items/7.jpg"], [cdn, cdn]]
+    assert content == "the old photo"
