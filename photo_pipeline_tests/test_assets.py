@@ -166,7 +166,11 @@ def test_two_batches_go_to_the_cdn_one_comes_back_and_the_report_tells(
         assert materialized(result, "db_url_rewrites").tags["url_target"] == "cdn"
     migrated = urls(site)
     assert all(url.startswith(site.settings["cdn"]["base_url"]) for url in migrated.values())
+    for asset in ("processed_variants", "s3_objects", "db_url_rewrites", "validation_report"):
+        assert facts(result, asset)["dashboard"] == dashboard["url"]
+        assert facts(result, asset)["report"] == "http://127.0.0.1:8321/report"
     back = dagster.succeed("rollback", FIRST)
+    assert facts(back, "db_url_rewrites")["report"] == "http://127.0.0.1:8321/report"
     assert materialized(back, "db_url_rewrites").tags["url_target"] == "local"
     assert facts(back, "db_url_rewrites")["rolled_back"] == 2
     rows = batch_rows(site, FIRST)

@@ -146,7 +146,7 @@ def test_without_a_configuration_each_command_says_so_as_json_and_names_init(
 READS_ONLY = (
     *("status", "plan", "cost", "report", "validate", "rehearse", "audit show", "audit verify", "cleanup"),
     *("alerts list", "metrics", "helpers list", "routing show", "mapping suggest", "orphans scan"),
-    *("init --list", "doctor"),
+    *("init --list", "doctor", "demo --stop --home demo"),
 )
 
 

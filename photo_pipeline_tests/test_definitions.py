@@ -15,6 +15,7 @@ from photo_pipeline.assets.db_url_rewrites import RewriteConfig
 from photo_pipeline.definitions import defs
 
 PARTITIONED = {"processed_variants", "s3_objects", "db_url_rewrites", "validation_report"}
+REPOSITORY = Path(__file__).resolve().parents[1]
 ASSETS = PARTITIONED | {"local_inventory", "checksum_catalog", "migration_report"}
 JOBS = {
     "inventory": {"local_inventory", "checksum_catalog"},
@@ -199,6 +200,7 @@ def test_every_asset_says_what_it_is(asset: str) -> None:
     assert spec.group_name != "default"
     assert spec.kinds
     assert spec.owners
+    assert (REPOSITORY / spec.metadata["when_something_is_wrong"].path).is_file()
 
 
 @pytest.mark.parametrize("job", JOBS)
@@ -209,10 +211,11 @@ def test_every_job_says_what_it_does(job: str) -> None:
 def test_every_config_field_says_what_it_means() -> None:
     fields = {
         f"{name}.{path}": description
-        for name, op in _ops().items()
+        for job in JOBS
+        for name, op in _ops_of(job)
         for path, description in _described(op.config_schema.config_type)
     }
-    assert {"db_url_rewrites.target", "processed_variants.retry_failed"} <= set(fields)
+    assert {"db_url_rewrites.target", "pause_migration.reason", "delete_planned_photos.photos"} <= set(fields)
     assert [path for path, description in fields.items() if not description] == []
 
 
@@ -227,11 +230,14 @@ def test_every_resource_and_each_of_its_settings_says_what_it_means() -> None:
 def _ops() -> dict[str, dg.OpDefinition]:
     found = {}
     for job in JOBS:
-        for node in defs.resolve_job_def(job).nodes:
-            if isinstance(node.definition, dg.OpDefinition) and node.name in ASSETS:
-                found[node.name] = node.definition
+        found |= {name: op for name, op in _ops_of(job) if name in ASSETS}
     assert set(found) == ASSETS
     return found
+
+
+def _ops_of(job: str) -> list[tuple[str, dg.OpDefinition]]:
+    nodes = defs.resolve_job_def(job).nodes
+    return [(node.name, node.definition) for node in nodes if isinstance(node.definition, dg.OpDefinition)]
 
 
 def _described(config_type: Any, path: str = "") -> Iterator[tuple[str, str | None]]:

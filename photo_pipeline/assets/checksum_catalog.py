@@ -4,6 +4,7 @@ import dagster as dg
 from pydantic import Field
 
 from photo_pipeline.assets import columns
+from photo_pipeline.assets.links import page_links, runbook
 from photo_pipeline.assets.local_inventory import local_inventory
 from photo_pipeline.assets.running import explained_failures, log_progress
 from photo_pipeline.core.catalog.batches import assign_batches
@@ -28,7 +29,7 @@ class ChecksumConfig(dg.Config):
     group_name="photo_migration",
     kinds={"sql"},
     owners=["team:photos"],
-    metadata=columns.CHECKSUMS,
+    metadata=columns.CHECKSUMS | runbook("troubleshooting.md"),
 )
 def checksum_catalog(
     context: dg.AssetExecutionContext,
@@ -50,6 +51,7 @@ def checksum_catalog(
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": sums.hashed + sums.reused,
+            **page_links(loaded),
             "hashed": sums.hashed,
             "reused": sums.reused,
             "failed": sums.failed,

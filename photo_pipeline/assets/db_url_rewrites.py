@@ -6,6 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from photo_pipeline.assets import columns
+from photo_pipeline.assets.links import Links, page_links, runbook
 from photo_pipeline.assets.presentation import change_table
 from photo_pipeline.assets.running import Stopwatch, explained_failures, leased_batch, log_progress
 from photo_pipeline.assets.s3_objects import s3_objects
@@ -35,7 +36,7 @@ class RewriteConfig(dg.Config):
     group_name="photo_migration",
     kinds={"sql"},
     owners=["team:photos"],
-    metadata=columns.REWRITES,
+    metadata=columns.REWRITES | runbook("runbooks/rollback-under-pressure.md"),
 )
 def db_url_rewrites(
     context: dg.AssetExecutionContext,
@@ -47,9 +48,10 @@ def db_url_rewrites(
 ) -> dg.MaterializeResult[None]:
     """The application's rows, pointing to the CDN, or back to the local files (target `local`).
 
-    Only rows whose every object is proven, after a test fetch through the CDN; each change is a
-    compare-and-swap with its ledger entry in the same transaction. A row that the application edited
-    meanwhile is reported and left. To take a batch back, run the job `rollback` on its partition.
+    Only rows whose every object is proven, after a test fetch through the CDN. A row is changed only while it
+    still says what was read, and its old value is kept in the same transaction; a row that the application
+    edited meanwhile is reported and left. Next: `validation_report`. To take a batch back, run the job
+    `rollback` on its partition.
     """
     # A run of `rollback` that was launched with an empty configuration (GraphQL can) would go forward.
     target = "local" if context.job_name == "rollback" else config.target
@@ -57,23 +59,25 @@ def db_url_rewrites(
     progress, watch = log_progress(context), Stopwatch()
     with explained_failures(), database.open() as opened, leased_batch(context, opened, state) as lease:
         loaded = settings.load()
+        links = page_links(loaded)
         if target == "cdn":
             with cdn.open() as delivery:
                 done = rewrite_batch(opened, loaded, lease, photo_store.open(), delivery, progress=progress)
             with opened.read() as connection:
                 size = batch_size(connection, loaded, lease.batch)
-            return _rewritten(done, settle_forward(opened, lease), size, watch)
+            return _rewritten(done, settle_forward(opened, lease), size, watch, links)
         undone = rollback_batch(opened, loaded, lease, OpenStore(photo_store.open), progress=progress)
-        return _rolled_back(undone, settle_back(opened, lease))
+        return _rolled_back(undone, settle_back(opened, lease), links)
 
 
 def _rewritten(
-    done: Rewritten, state: BatchState, size: FormatSize | None, watch: Stopwatch
+    done: Rewritten, state: BatchState, size: FormatSize | None, watch: Stopwatch, links: Links
 ) -> dg.MaterializeResult[None]:
     return dg.MaterializeResult(
         tags={"url_target": "cdn"},
         metadata={
             "dagster/partition_row_count": done.rows,
+            **links,
             "batch_state": str(state),
             "rewritten": done.rewritten,
             "already_done": done.already_done,
@@ -89,11 +93,12 @@ def _rewritten(
     )
 
 
-def _rolled_back(undone: RolledBack, state: BatchState) -> dg.MaterializeResult[None]:
+def _rolled_back(undone: RolledBack, state: BatchState, links: Links) -> dg.MaterializeResult[None]:
     return dg.MaterializeResult(
         tags={"url_target": "local"},
         metadata={
             "dagster/partition_row_count": undone.rows,
+            **links,
             "batch_state": str(state),
             "rolled_back": undone.rolled_back,
             "conflicts": undone.conflicts,

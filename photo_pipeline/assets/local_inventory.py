@@ -3,7 +3,7 @@
 import dagster as dg
 
 from photo_pipeline.assets import columns
-from photo_pipeline.assets.links import dashboard_link
+from photo_pipeline.assets.links import page_links, runbook
 from photo_pipeline.assets.presentation import count_table
 from photo_pipeline.assets.running import explained_failures, log_progress
 from photo_pipeline.core.migration.delta import take_pass
@@ -12,7 +12,10 @@ from photo_pipeline.resources.settings import PipelineSettings
 
 
 @dg.asset(
-    group_name="photo_migration", kinds={"file", "sql"}, owners=["team:photos"], metadata=columns.INVENTORY
+    group_name="photo_migration",
+    kinds={"file", "sql"},
+    owners=["team:photos"],
+    metadata=columns.INVENTORY | runbook("troubleshooting.md"),
 )
 def local_inventory(
     context: dg.AssetExecutionContext, settings: PipelineSettings, database: ApplicationDatabase
@@ -28,7 +31,7 @@ def local_inventory(
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": inventory.references,
-            **dashboard_link(loaded),
+            **page_links(loaded),
             "files": inventory.files,
             "rows": inventory.rows,
             "references": inventory.references,

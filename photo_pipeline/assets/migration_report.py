@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from photo_pipeline.assets.links import dashboard_link, report_link
+from photo_pipeline.assets.links import dashboard_link, report_link, runbook
 from photo_pipeline.assets.presentation import report_facts
 from photo_pipeline.assets.running import explained_failures
 from photo_pipeline.assets.validation_report import validation_report
@@ -17,6 +17,7 @@ from photo_pipeline.resources.settings import PipelineSettings
     group_name="photo_migration",
     kinds={"report", "json", "csv"},
     owners=["team:photos"],
+    metadata=runbook("runbooks/index.md"),
 )
 def migration_report(
     settings: PipelineSettings, database: ApplicationDatabase, cdn: CdnResource

@@ -4,6 +4,7 @@ import dagster as dg
 from pydantic import Field
 
 from photo_pipeline.assets.checksum_catalog import checksum_catalog
+from photo_pipeline.assets.links import page_links, runbook
 from photo_pipeline.assets.presentation import before_after, failure_table, quality_facts
 from photo_pipeline.assets.running import Stopwatch, explained_failures, leased_batch, log_progress
 from photo_pipeline.core.catalog.tables import BatchState
@@ -31,6 +32,7 @@ class VariantConfig(dg.Config):
     group_name="photo_migration",
     kinds={"python", "file"},
     owners=["team:photos"],
+    metadata=runbook("runbooks/migration-stuck.md"),
 )
 def processed_variants(
     context: dg.AssetExecutionContext,
@@ -50,9 +52,10 @@ def processed_variants(
         database.open() as opened,
         leased_batch(context, opened, BatchState.RUNNING) as lease,
     ):
+        loaded = settings.load()
         made = process_batch(
             opened,
-            settings.load(),
+            loaded,
             lease,
             image_workers.open,
             retry_failed=config.retry_failed,
@@ -63,6 +66,7 @@ def processed_variants(
         metadata={
             "before_after": before_after(made.samples),
             "dagster/partition_row_count": made.photos,
+            **page_links(loaded),
             **watch.per_second(made.done),
             "done": made.done,
             "reused": made.reused,

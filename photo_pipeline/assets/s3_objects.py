@@ -3,6 +3,7 @@
 import dagster as dg
 
 from photo_pipeline.assets import columns
+from photo_pipeline.assets.links import page_links, runbook
 from photo_pipeline.assets.presentation import count_table, failure_table, requests_usd
 from photo_pipeline.assets.processed_variants import processed_variants
 from photo_pipeline.assets.running import Stopwatch, explained_failures, leased_batch, log_progress
@@ -25,7 +26,7 @@ UPLOAD_POOL = "s3_upload"
     group_name="photo_migration",
     kinds={"s3"},
     owners=["team:photos"],
-    metadata=columns.OBJECTS,
+    metadata=columns.OBJECTS | runbook("runbooks/s3-outage.md"),
 )
 def s3_objects(
     context: dg.AssetExecutionContext,
@@ -38,12 +39,13 @@ def s3_objects(
 
     Nothing is overwritten, and nothing that an earlier run proved is sent again. Next: `db_url_rewrites`.
     """
-    watch, loaded = Stopwatch(), settings.load()
+    watch = Stopwatch()
     with (
         explained_failures(),
         database.open() as opened,
         leased_batch(context, opened, BatchState.RUNNING) as lease,
     ):
+        loaded = settings.load()
         sent = upload_batch(
             opened,
             loaded,
@@ -55,6 +57,7 @@ def s3_objects(
     return dg.MaterializeResult(
         metadata={
             "dagster/partition_row_count": sent.objects,
+            **page_links(loaded),
             **watch.per_second(sent.photos if sent.uploaded else 0),
             "uploaded": sent.uploaded,
             "adopted": sent.adopted,

@@ -5,7 +5,7 @@ from pydantic import Field
 
 from photo_pipeline.assets import columns
 from photo_pipeline.assets.db_url_rewrites import db_url_rewrites
-from photo_pipeline.assets.links import dashboard_link, findings_link
+from photo_pipeline.assets.links import findings_link, page_links, runbook
 from photo_pipeline.assets.presentation import finding_table
 from photo_pipeline.assets.running import explained_failures, log_progress
 from photo_pipeline.core.migration.validate import validate_batch
@@ -30,7 +30,7 @@ class ValidationConfig(dg.Config):
     group_name="photo_migration",
     kinds={"report"},
     owners=["team:photos"],
-    metadata=columns.VALIDATIONS,
+    metadata=columns.VALIDATIONS | runbook("runbooks/s3-outage.md"),
 )
 def validation_report(
     context: dg.AssetExecutionContext,
@@ -60,7 +60,7 @@ def validation_report(
     return dg.MaterializeResult(
         metadata={
             "dagster/partition_row_count": found.checked,
-            **dashboard_link(loaded),
+            **page_links(loaded),
             **findings_link(loaded, VALIDATION_FAILED, found.failed),
             "passed": found.passed,
             "failed": found.failed,

@@ -33,10 +33,12 @@ def demo(
     if stop:
         stopped = demo_site.stop_servers(home.resolve())
         terminal.say("The demo's servers are stopped." if stopped else "The demo's servers were not running.")
+        terminal.result({"stopped": stopped, "home": home.resolve()})
         return DONE
     if ui:
-        from photo_pipeline.demo.ui import dashboard_port, serve_ui
+        from photo_pipeline.demo.ui import dashboard_port, require_free, serve_ui
 
+        require_free(host, port)
         # Servers that a finished demo left running would end by themselves in the middle of the session.
         demo_site.stop_servers(home.resolve())
         dashboard = dashboard_port()
@@ -47,9 +49,14 @@ def demo(
             idle_stop_s=None,
             dashboard_url=f"http://127.0.0.1:{dashboard}",
         )
-        terminal.say(f"Dagster opens on http://{host}:{port} . Stop it with Ctrl-C.")
+        terminal.note("Dagster is starting, which takes half a minute. Stop it with Ctrl-C.")
+
+        def tell() -> None:
+            terminal.say(f"Dagster is open: http://{host}:{port} (Lineage shows the seven steps)")
+            terminal.flush()
+
         try:
-            return serve_ui(site, host=host, port=port, dashboard=dashboard)
+            return serve_ui(site, host=host, port=port, dashboard=dashboard, when_open=tell)
         finally:
             demo_site.stop_servers(site.home)
     terminal.note("Making the demo's photos, database and servers ...")

@@ -64,5 +64,8 @@ def rollback(
         terminal.say("No row is rewritten, so there is nothing to take back.")
     elif any(r.conflicts or r.failed for r in done.values()):
         terminal.say("Some rows were left as they are; see: photo-pipeline report")
+    elif not any(r.files_lost or r.kept_columns for r in done.values()):
+        terminal.say("These rows are as they were before. The objects in S3 stay.")
+        terminal.say(f"To migrate again, name the batch: photo-pipeline migrate --batch {list(done)[-1]}")
     terminal.result({"batches": {key: asdict(result) for key, result in done.items()}})
     return FINDINGS if any(r.conflicts or r.failed or r.files_lost for r in done.values()) else DONE

@@ -9,7 +9,7 @@ import json
 import os
 import pwd
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -136,12 +136,23 @@ def verify(connection: Connection, *, known_head: str | None = None) -> AuditVer
     return AuditVerdict(proven.count, proven.head, *flaw) if flaw else proven
 
 
-def entries(connection: Connection, *, last: int, batch: str | None = None) -> list[AuditEntry]:
-    """Return the last entries (of one batch), the oldest first; they are shown as they are, not proven."""
+def entries(
+    connection: Connection, *, last: int, batch: str | None = None, without: Sequence[str] = ()
+) -> list[AuditEntry]:
+    """Return the last entries, the oldest first; they are shown as they are, not proven.
+
+    Args:
+        connection: A connection that may read.
+        last: At most so many.
+        batch: Only those of this batch.
+        without: Actions to leave out.
+    """
     columns = audit_table.c
     query = sa.select(audit_table).order_by(columns.seq.desc()).limit(last)
     if batch is not None:
         query = query.where(columns.batch == batch)
+    if without:
+        query = query.where(columns.action.not_in(without))
     found = [
         AuditEntry(
             seq=row.seq,

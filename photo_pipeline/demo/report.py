@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
+from photo_pipeline.core.catalog.tables import PhotoState
 from photo_pipeline.demo.run import DemoRun, run_demo
 from photo_pipeline.demo.site import DemoSite
 from photo_pipeline.terminal import Terminal
@@ -38,6 +39,8 @@ def _summary(run: DemoRun, terminal: Terminal) -> None:
         ("batch", "state", *states),
         [[b.key, b.state, *(b.photos.get(state, 0) for state in states)] for b in run.batches],
     )
+    if any(b.photos.get(PhotoState.QUARANTINED) for b in run.batches):
+        terminal.say("Quarantined: set aside with its reason, which is in the report with what to do.")
 
 
 def _next_steps(site: DemoSite, run: DemoRun, terminal: Terminal) -> None:
@@ -45,12 +48,18 @@ def _next_steps(site: DemoSite, run: DemoRun, terminal: Terminal) -> None:
     terminal.heading("Rewritten URLs (they open in a browser while the demo's servers run, for an hour)")
     for url in run.example_urls:
         terminal.say(url)
-    terminal.heading("Report")
+    terminal.heading("Report: open this file in a browser")
     terminal.say(_shown(run.report))
     terminal.heading("Next")
-    terminal.say("make ui                                   see it all in Dagster")
-    terminal.say(f".venv/bin/photo-pipeline --config {config} status")
-    terminal.say(f".venv/bin/photo-pipeline --config {config} rollback --all")
+    command = f".venv/bin/photo-pipeline --config {config}"
+    for typed, meaning in (
+        ("make ui", "look at it all in Dagster, and live in the dashboard"),
+        (f"{command} status", "where it stands"),
+        (f"{command} rollback --all", "take it back: every row as it was"),
+        ("make stop", "stop the demo's servers; make clean removes everything"),
+    ):
+        terminal.say(f"# {meaning}")
+        terminal.say(typed)
 
 
 def _shown(path: Path) -> str:

@@ -22,6 +22,8 @@ from photo_pipeline.demo.site import DemoSite
 
 Announce = Callable[[str], None]
 
+# Without them Dagster reports to its makers, and says so in the middle of the demo.
+_SETTINGS = "telemetry: {enabled: false}\nnux: {enabled: false}\n"
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -44,6 +46,9 @@ def dagster_home() -> Path:
         return Path.cwd()
     home = Path(".photo_pipeline/dagster").resolve()
     home.mkdir(parents=True, exist_ok=True)
+    settings = home / "dagster.yaml"
+    if not settings.exists():
+        settings.write_text(_SETTINGS, encoding="utf-8")
     return home
 
 

@@ -10,5 +10,6 @@ from photo_pipeline.assets.validation_report import validation_report
 migrate = dg.define_asset_job(
     "migrate",
     selection=[processed_variants, s3_objects, db_url_rewrites, validation_report],
-    description="Step 2: migrate batches. Pick one partition, or launch a backfill over all of them.",
+    description="Step 2: migrate batches. Pick one partition, or launch a backfill over all of them. "
+    "Next: the job `report`. The way back: the job `rollback`.",
 )

@@ -12,5 +12,6 @@ rollback = dg.define_asset_job(
     "rollback",
     selection=[db_url_rewrites],
     config=dg.RunConfig(ops={"db_url_rewrites": RewriteConfig(target="local")}),
-    description="Takes batches back: their rows point to the local files again. Objects in S3 stay.",
+    description="Takes batches back: their rows point to the local files again. Objects in S3 stay. "
+    "Materialize the partitions to take back; the job `migrate` on them goes forward again.",
 )

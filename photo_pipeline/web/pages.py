@@ -60,6 +60,7 @@ def _environment() -> jinja2.Environment:
         "clock": clock,
         "rate": rate,
         "amount": amount,
+        "usd": usd,
         "tenth": lambda share: min(10, int(share * 10)),
     }
     environment.globals["next_after"] = next_after
@@ -80,6 +81,11 @@ def rate(per_second: float | None) -> str:
     if per_second < 1:
         return f"{per_second * 60:.1f} a minute"
     return f"{per_second:,.1f} a second" if per_second < 10 else f"{per_second:,.0f} a second"
+
+
+def usd(value: float) -> str:
+    """Return dollars to the cent, and never "$0.00" for what costs something."""
+    return "less than $0.01" if 0 < value < 0.005 else f"${value:,.2f}"
 
 
 def amount(value: float, name: str) -> str:

@@ -46,6 +46,8 @@ from photo_pipeline.core.migration.watch import Wish, read_wish
 from photo_pipeline.core.report.findings import FindingGroup, count_findings
 
 LAST_EVENTS: Final = 12
+# Six entries a batch, which would leave nothing else to be seen.
+_ROUTINE: Final = ("backup",)
 LISTED_BATCHES: Final = 25
 
 _SLOW_EVERY_S: Final = 10.0
@@ -108,7 +110,7 @@ class LiveState:
         time_left: How long the rest takes; None where that is not known.
         workers: Who holds a lease.
         breaker: Of the cost guard.
-        events: The last audit entries, the newest first.
+        events: The last audit entries but those of backups, the newest first.
         inventory: The last inventory's totals.
         inventoried_at: When it ended (UTC).
         thorough: What needs a look at all photos; up to some ten seconds older than the rest.
@@ -221,7 +223,7 @@ class LiveReader:
             time_left=left if standing.kind == "running" else None,
             workers=busy,
             breaker=breaker,
-            events=tuple(reversed(audit.entries(connection, last=LAST_EVENTS))),
+            events=tuple(reversed(audit.entries(connection, last=LAST_EVENTS, without=_ROUTINE))),
             inventory=Inventory(**row.inventory) if row.inventory else None,
             inventoried_at=row.inventoried_at,
             thorough=thorough,

@@ -23,6 +23,8 @@ MAX_PASSES = 10
 _OPEN = (PhotoState.PENDING, PhotoState.PROCESSED, PhotoState.UPLOADED)
 _SET_ASIDE = (PhotoState.QUARANTINED, PhotoState.CONFLICT, PhotoState.ROLLED_BACK)
 
+_HOW_TO_PROVE = "One more that finds nothing new, changed, gone or open is the proof."
+
 
 @dataclass(frozen=True)
 class DeltaPass:
@@ -140,16 +142,16 @@ def zero_delta(database: Database) -> ZeroDelta:
         )
         aside = {str(row[0]): int(row[1]) for row in connection.execute(grouped)}
     if last is None:
-        return ZeroDelta(None, aside, "Zero delta is not proven: no pass has been made yet.")
+        return ZeroDelta(None, aside, "Zero delta is not proven: no inventory has been made yet.")
     if not last.still or left:
-        found = f"the last pass ({last.started_at:%Y-%m-%d %H:%M:%S} UTC) found {last.sentence}"
+        found = f"the last inventory ({last.started_at:%Y-%m-%d %H:%M:%S} UTC) found {last.sentence}"
         now = f"; {left:,} are open now" if left != last.open else ""
-        return ZeroDelta(None, aside, f"Zero delta is not proven: {found}{now}.")
+        return ZeroDelta(None, aside, f"Zero delta is not proven: {found}{now}. {_HOW_TO_PROVE}")
     besides = ", ".join(f"{count:,} {state.replace('_', ' ')}" for state, count in sorted(aside.items()))
     return ZeroDelta(
         last.started_at,
         aside,
-        f"Zero delta proven at {last.started_at:%Y-%m-%d %H:%M:%S} UTC: a whole pass found nothing new, "
+        f"Zero delta proven at {last.started_at:%Y-%m-%d %H:%M:%S} UTC: a whole inventory found nothing new, "
         "changed, gone or open" + (f" (set aside: {besides})." if besides else "."),
     )
 

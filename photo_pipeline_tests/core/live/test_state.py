@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from photo_pipeline.core import audit
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.tables import (
     BatchState,
@@ -107,6 +108,21 @@ def _set_state(database: Database, batch: str, state: PhotoState) -> None:
     with database.write() as connection:
         mine = photo_table.c.batch == batch
         connection.execute(sa.update(photo_table).where(mine).values(state=state))
+
+
+def test_backups_do_not_crowd_the_events_out(database: Database, config: PipelineConfig) -> None:
+    half_done(database)
+    with database.write() as connection:
+        for number in range(20):
+            audit.record(
+                connection,
+                action="backup",
+                subject=f"{number} rows",
+                details={},
+                run="r1",
+                actor="anna@web-1",
+            )
+    assert [event.action for event in LiveReader(database, config).read().events] == ["inventory"]
 
 
 def test_nothing_but_the_clock_is_no_change(database: Database, config: PipelineConfig) -> None:
