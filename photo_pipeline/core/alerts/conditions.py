@@ -89,18 +89,19 @@ def failed_validations(situation: Situation) -> Iterator[Alert]:
     wrong = (checked.ok.is_(False), photo.id == checked.photo_id, photo.state == PhotoState.MIGRATED)
     with situation.database.read() as connection:
         count = connection.execute(sa.select(sa.func.count()).where(*wrong)).scalar_one()
+        if not count:
+            return
         sample = connection.execute(
             sa.select(photo.path, checked.problems).where(*wrong).order_by(photo.id).limit(_SHOWN)
         ).all()
-    if count:
-        shown = "\n".join(f"{row.path}: {'; '.join(row.problems)}" for row in sample)
-        yield Alert(
-            AlertKind.VALIDATION,
-            "migrated photos",
-            f"{count:,} migrated photos are not as they should be",
-            f"{shown}\nAll of them: photo-pipeline report. Look again with: photo-pipeline validate",
-            level=count,
-        )
+    shown = "\n".join(f"{row.path}: {'; '.join(row.problems)}" for row in sample)
+    yield Alert(
+        AlertKind.VALIDATION,
+        "migrated photos",
+        f"{count:,} migrated photos are not as they should be",
+        f"{shown}\nAll of them: photo-pipeline report. Look again with: photo-pipeline validate",
+        level=count,
+    )
 
 
 def paths_outside_roots(situation: Situation) -> Iterator[Alert]:

@@ -161,9 +161,13 @@ class CostGuard:
 
     def status(self) -> CostStatus:
         """Return where spending stands; changes nothing."""
-        now = self._clock()
         with self._database.read() as connection:
-            standing, row = read_standing(connection, now), read_breaker(connection)
+            return self.status_of(connection)
+
+    def status_of(self, connection: Connection, *, stored: int | None = None) -> CostStatus:
+        """Return the same in the caller's transaction; `stored` as in `read_used`."""
+        now = self._clock()
+        standing, row = read_standing(connection, now, stored=stored), read_breaker(connection)
         budget, used, overridden = self._budget, standing.used, row.is_overridden(now)
         later = projected(used, standing.reserved, now)
         about = budget.prices
