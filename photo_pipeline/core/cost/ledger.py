@@ -1,5 +1,6 @@
 """The request ledger: what was used, by UTC month. Queries only; when to write is the `meter`'s to know."""
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -8,7 +9,13 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog.database import insert_or_update
-from photo_pipeline.core.catalog.tables import object_table, reservation_table, usage_table, utc_now
+from photo_pipeline.core.catalog.tables import (
+    breaker_table,
+    object_table,
+    reservation_table,
+    usage_table,
+    utc_now,
+)
 from photo_pipeline.core.cost.units import Amounts, Unit
 
 # Spelled once: each block of requests that is counted asks it (`meter`).
@@ -41,6 +48,25 @@ def is_there(connection: Connection) -> bool:
     An earlier version's `pp_usage` has other columns; the reservations' table came with the present ones.
     """
     return sa.inspect(connection).has_table(reservation_table.name)
+
+
+def identity(connection: Connection) -> str | None:
+    """Return the name of this very ledger: that of an earlier database at the same place had another.
+
+    None where an earlier version's state tables have no room for it.
+
+    Args:
+        connection: In a write transaction; the first call makes the name up.
+    """
+    mine = breaker_table.c.ledger_id
+    columns = sa.inspect(connection).get_columns(breaker_table.name)
+    if mine.name not in {each["name"] for each in columns}:
+        return None
+    known = connection.execute(sa.select(mine)).scalar()
+    if known is None:
+        connection.execute(sa.update(breaker_table).where(mine.is_(None)).values(ledger_id=uuid.uuid4().hex))
+        known = connection.execute(sa.select(mine)).scalar_one()
+    return str(known)
 
 
 def used_in(connection: Connection, month: str) -> dict[Unit, int]:

@@ -1,4 +1,7 @@
-"""What is stored is summed up from an index: the table's rows are ten times as many bytes.
+"""What is stored is summed up from an index; the request ledger has a name of its own.
+
+The table's rows are ten times as many bytes as the index. By the name, what a killed process had counted
+ahead is given back to this ledger, and not to that of an earlier database at the same place.
 
 Revision ID: 0023
 """
@@ -15,7 +18,7 @@ _IS_STORED = sa.text("uploaded_at IS NOT NULL AND deleted_at IS NULL")
 
 
 def upgrade() -> None:
-    """Create it; with a million objects that takes some seconds."""
+    """Create both; with a million objects the index takes some seconds."""
     op.create_index(
         op.f("ix_pp_object_format_bytes"),
         "pp_object",
@@ -23,8 +26,10 @@ def upgrade() -> None:
         sqlite_where=_IS_STORED,
         postgresql_where=_IS_STORED,
     )
+    op.add_column("pp_breaker", sa.Column("ledger_id", sa.String(length=32), nullable=True))
 
 
 def downgrade() -> None:
-    """Drop it."""
+    """Drop both."""
+    op.execute("ALTER TABLE pp_breaker DROP COLUMN ledger_id")
     op.drop_index(op.f("ix_pp_object_format_bytes"), table_name="pp_object")
