@@ -20,6 +20,7 @@ from photo_pipeline.core.cleanup.drift import Drift, look_for_drift
 from photo_pipeline.core.cleanup.listing import Listing
 from photo_pipeline.core.cleanup.listing_inventory import InventoryListing
 from photo_pipeline.core.cleanup.orphans_bucket import LiveListing, StoreBucket
+from photo_pipeline.core.cleanup.orphans_budget import within_limits
 from photo_pipeline.core.cleanup.orphans_delete import delete_orphans
 from photo_pipeline.core.cleanup.orphans_guards import require_state
 from photo_pipeline.core.cleanup.orphans_marks import mark
@@ -83,16 +84,17 @@ def compare_bucket_and_rows(
     progress = log_progress(context)
     with _parts(database, settings, photo_store) as (workspace, opened, loaded, bucket):
         listing = _listing(bucket, config.inventory)
-        found = scan(workspace, opened, loaded, bucket, listing, progress=progress)
-        drift = look_for_drift(
-            workspace,
-            opened,
-            loaded,
-            bucket,
-            checksums=config.checksums,
-            remember=config.do != "report",
-            progress=progress,
-        )
+        with within_limits(opened, loaded, bucket, checksums=config.checksums):
+            found = scan(workspace, opened, loaded, bucket, listing, progress=progress)
+            drift = look_for_drift(
+                workspace,
+                opened,
+                loaded,
+                bucket,
+                checksums=config.checksums,
+                remember=True,
+                progress=progress,
+            )
     context.add_output_metadata(_scan_metadata(found) | _drift_metadata(drift))
     if drift.total:
         context.log.error(

@@ -14,6 +14,7 @@ from photo_pipeline.core.alerts import cost_conditions
 from photo_pipeline.core.alerts.alert import Alert, AlertKind
 from photo_pipeline.core.alerts.recent import ENOUGH
 from photo_pipeline.core.alerts.situation import Situation
+from photo_pipeline.core.alerts.slow_checks import AUDIT, DRIFT, found_by
 from photo_pipeline.core.catalog.fence import MIGRATION
 from photo_pipeline.core.catalog.tables import (
     BatchState,
@@ -135,6 +136,31 @@ def paths_outside_roots(situation: Situation) -> Iterator[Alert]:
     )
 
 
+def broken_audit_log(situation: Situation) -> Iterator[Alert]:
+    """The audit log, or the ledger that it vouches for, is not what was recorded."""
+    found = found_by(situation.database, AUDIT)
+    if found.findings and situation.config.alerts.audit_hours is not None:
+        yield Alert(
+            AlertKind.AUDIT_LOG,
+            "the audit log",
+            "The audit log is broken: somebody or something has changed what was recorded",
+            f"{found.detail} Look yourself: photo-pipeline audit verify",
+        )
+
+
+def provisioning_drift(situation: Situation) -> Iterator[Alert]:
+    """Bucket, CDN, alarms or budget are not as configured."""
+    found = found_by(situation.database, DRIFT)
+    if found.findings and situation.config.alerts.drift_hours is not None:
+        yield Alert(
+            AlertKind.PROVISIONING_DRIFT,
+            "the infrastructure",
+            f"The infrastructure is not as configured: {found.findings:,} differences",
+            f"{found.detail}\nEach value: photo-pipeline provision drift",
+            level=found.findings,
+        )
+
+
 CONDITIONS: Final[tuple[Callable[[Situation], Iterator[Alert]], ...]] = (
     cost_conditions.near_limits,
     cost_conditions.suspended_uploads,
@@ -145,6 +171,8 @@ CONDITIONS: Final[tuple[Callable[[Situation], Iterator[Alert]], ...]] = (
     slow_photos,
     failed_validations,
     paths_outside_roots,
+    broken_audit_log,
+    provisioning_drift,
 )
 
 

@@ -553,6 +553,17 @@ reservation_table = sa.Table(
     sa.Column("expires_at", UtcDateTime, nullable=False),
 )
 
+# Written by core.alerts only: what the looks found that take too long for each minute.
+check_table = sa.Table(
+    "pp_check",
+    metadata,
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("checked_at", UtcDateTime, nullable=False),
+    sa.Column("findings", sa.BigInteger, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),  # the first of them, for people
+    sa.Column("error", sa.Text),  # why the last look could not be made; what was found before stays
+)
+
 # One row, which every reservation locks: that is what makes them take turns.
 breaker_table = sa.Table(
     "pp_breaker",

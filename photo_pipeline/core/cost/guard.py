@@ -28,6 +28,11 @@ from photo_pipeline.core.errors import BudgetError, ConfigurationError, Database
 # As often as work looks whether somebody has paused it.
 _LOOK_EVERY_S = 0.2
 
+_LOOK_FIX = (
+    "look at less (a smaller sample, or no checksums), or in the next month (UTC); or raise `limits`, or "
+    'spend more on purpose with: photo-pipeline cost override --reason "…"'
+)
+
 
 class Spending:
     """What one batch may spend; asked between two photos whether it may go on."""
@@ -152,6 +157,37 @@ class CostGuard:
                 yield Spending(self._breaker, reservation)
         finally:
             # If the database is away it expires by itself; what failed before that is the one to hear of.
+            with suppress(DatabaseError):
+                reservation.release()
+
+    @contextmanager
+    def reading(self, meter: RequestMeter, amounts: Amounts, *, what: str) -> Iterator[None]:
+        """Reserve the amounts for a look at what is stored, let `meter` draw upon them, and return the rest.
+
+        For looks that can wait for another month. They do not ask the breaker: uploads may be suspended
+        for a limit that a look does not touch.
+
+        Args:
+            meter: Counts what the body asks for.
+            amounts: As foreseen; what it needs beyond them is granted as long as no limit is exceeded.
+            what: The look, as people call it.
+
+        Raises:
+            BudgetError: the amounts do not fit, nothing has been asked for; or a limit is reached on the way.
+        """
+        if not self._budget.has_limits or not isinstance(meter, Meter) or self._is_overridden():
+            yield
+            return
+        try:
+            reservation = Reservation.make(
+                self._database, self._budget, amounts, owner=what, clock=self._clock
+            )
+        except BudgetError as error:
+            raise type(error)(what, cause=error.cause, fix=_LOOK_FIX) from error
+        try:
+            with meter.under(reservation):
+                yield
+        finally:
             with suppress(DatabaseError):
                 reservation.release()
 

@@ -86,7 +86,7 @@ class Reservation:
         standing = read_standing(connection, now, history=self._budget.needs_history)
         self._stored = standing.used.month[Unit.STORED_BYTES]
         granted = dict(amounts)
-        over = _over(self._budget, standing.used, _sum(standing.reserved, amounts), share)
+        over = _over(self._budget, standing.used.plus(standing.reserved), amounts, share)
         if over is not None:
             month = Used({Unit.STORED_BYTES: self._stored}, standing.used.earlier)
             if _over(self._budget, month, amounts, share) is None:
@@ -116,7 +116,7 @@ class Reservation:
         beyond = {unit: granted[unit] - drawn[unit] for unit in granted if granted[unit] > drawn[unit]}
         limited = {unit: amount for unit, amount in beyond.items() if unit not in _NEVER_LIMITED}
         if limited:
-            over = _over(self._budget, standing.used, _sum(standing.reserved, limited), 1.0)
+            over = _over(self._budget, standing.used.plus(standing.reserved), limited, 1.0)
             if over is not None:
                 raise _refusal("the upload", over, 1.0)
         self._take(connection, left, drawn, now)
@@ -146,13 +146,9 @@ class Reservation:
 _NEVER_LIMITED = frozenset({Unit.DELETES, Unit.BYTES_IN, Unit.BYTES_OUT})
 
 
-def _sum(one: Amounts, other: Amounts) -> dict[Unit, int]:
-    return {unit: one.get(unit, 0) + other.get(unit, 0) for unit in one.keys() | other.keys()}
-
-
 def _over(budget: Budget, used: Used, more: Amounts, share: float) -> LimitState | None:
-    """Return the limit that the amounts would exceed most, if any."""
-    states = budget.states(used, more)
+    """Return the limit that the amounts would exceed most, of those that they touch, if any."""
+    states = [state for state in budget.states(used, more) if state.reserved > 0]
     worst = max(states, key=lambda state: state.promised_share, default=None)
     return worst if worst is not None and worst.promised_share > share + 1e-9 else None
 
