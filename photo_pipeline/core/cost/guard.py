@@ -34,6 +34,15 @@ _LOOK_FIX = (
 )
 
 
+class _Boundless:
+    """Grants everything, where there are no limits."""
+
+    is_ample = True
+
+    def draw(self, _connection: Connection, _needed: Amounts, wanted: Amounts) -> Amounts:
+        return wanted
+
+
 class Spending:
     """What one batch may spend; asked between two photos whether it may go on."""
 
@@ -144,8 +153,12 @@ class CostGuard:
         Raises:
             BudgetError: the breaker is open, or the amounts do not fit; nothing has been spent.
         """
-        if not self._budget.has_limits or not isinstance(meter, Meter):
+        if not isinstance(meter, Meter):
             yield Spending()
+            return
+        if not self._budget.has_limits:
+            with meter.under(_Boundless()):
+                yield Spending()
             return
         self._breaker.ask()
         if self._is_overridden():
