@@ -122,6 +122,8 @@ class Meter:
         self._dry: set[Unit] = set()
         self._has_ledger = False
         self._grant: Grant | None = None
+        # Claimed without a grant since the last give-back: who needs little holds little back from others.
+        self._claimed: dict[Unit, int] = {}
 
     def count(self, unit: Unit, amount: int = 1) -> None:
         """Count so much of the unit, before the request is sent.
@@ -183,7 +185,7 @@ class Meter:
         with self._lock:
             self._begin_month()
             stale, self._stale = [*self._stale, (self._month, self._rest)], []
-            self._rest = {}
+            self._rest, self._claimed = {}, {}
             if self._till is not None:
                 self._till.begin(self._month)
         if any(amount for _, rest in stale for amount in rest.values()) and self._is_written():
@@ -217,7 +219,13 @@ class Meter:
             return True
 
     def _is_low(self, unit: Unit) -> bool:
-        return unit not in self._dry and self._rest.get(unit, 0) < BLOCKS[unit] // 4
+        return unit not in self._dry and self._rest.get(unit, 0) < min(BLOCKS[unit], self._block(unit)) // 4
+
+    def _block(self, unit: Unit) -> int:
+        """Return how much is counted ahead now; without a grant as much as was needed so far."""
+        if self._grant is None:
+            return min(BLOCKS[unit], self._claimed.get(unit, 0))
+        return BLOCKS[unit] * (AMPLY if self._grant.is_ample else 1)
 
     def _claim(self, unit: Unit, amount: int) -> None:
         """Use `amount`, and fill up the blocks of all units that are used here: one transaction for all."""
@@ -230,10 +238,7 @@ class Meter:
             return
         if self._till is None and self._tills is not None:
             self._open_till(self._tills)
-        blocks = AMPLY if self._grant is not None and self._grant.is_ample else 1
-        wanted = {
-            each: max(blocks * BLOCKS[each] - rest.get(each, 0), 0) for each in {unit, *rest} - self._dry
-        }
+        wanted = {each: max(self._block(each) - rest.get(each, 0), 0) for each in {unit, *rest} - self._dry}
         wanted[unit] = max(amount, wanted.get(unit, 0))
         needed = {unit: amount} if amount else {}
         try:
@@ -245,6 +250,9 @@ class Meter:
                 self._stale += stale
             raise
         self._owed = {}
+        if self._grant is None:
+            for each, more in granted.items():
+                self._claimed[each] = self._claimed.get(each, 0) + more
         self._keep(month, {each: more - needed.get(each, 0) for each, more in granted.items()})
         self._dry |= {each for each, more in granted.items() if more < wanted[each]}
 

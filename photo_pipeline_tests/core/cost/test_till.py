@@ -53,7 +53,7 @@ def test_the_next_process_gives_back_what_a_killed_one_had_left_and_nobody_does_
     url, tills = new_url(database), tmp_path / "tills"
     with closing(Database.open(url)) as opened:
         let_die(url, tills, 5)
-        assert used(opened) == BLOCKS[Unit.PUTS]
+        assert 5 < used(opened) <= BLOCKS[Unit.PUTS]
         count_one_delete(opened, tills)
         assert used(opened) == 5
         count_one_delete(opened, tills)
@@ -68,12 +68,15 @@ def test_the_living_keep_theirs_and_a_month_that_has_ended_gets_its_own(
     with closing(Database.open(url)) as opened:
         living = Meter(opened, clock=lambda: NOW, tills=tills)
         living.count(Unit.PUTS)
-        let_die(url, tills, 3)
+        for _ in range(4):
+            living.count(Unit.PUTS)
+        held = used(opened)
+        let_die(url, tills, 5)
         count_one_delete(opened, tills, later)
-        assert (used(opened), used(opened, later)) == (BLOCKS[Unit.PUTS] + 3, 0)
-        living.count(Unit.PUTS)
+        assert held > 5
+        assert (used(opened), used(opened, later)) == (held + 5, 0)
         living.close()
-        assert used(opened) == 2 + 3
+        assert used(opened) == 5 + 5
 
 
 def test_nothing_is_given_back_to_another_ledger_or_after_the_machine_has_started_again(
@@ -93,7 +96,7 @@ def test_nothing_is_given_back_to_another_ledger_or_after_the_machine_has_starte
         monkeypatch.setattr(till, "_this_boot", lambda: f"{till._machine()}-{'0' * 16}")
         count_one_delete(opened, tills)
         # What the machine's crash may have forgotten is thrown away, and stays counted.
-        assert used(opened) == BLOCKS[Unit.PUTS]
+        assert used(opened) > 7
         assert list(tills.rglob("*.till1")) == [kept]
 
 
@@ -109,7 +112,9 @@ def test_a_fork_leaves_its_parents_file_alone(tmp_path: Path, new_url: Callable[
     url, tills = new_url("sqlite"), tmp_path / "tills"
     with closing(Database.open(url)) as opened:
         parent = Meter(opened, clock=lambda: NOW, tills=tills)
-        parent.count(Unit.PUTS)
+        for _ in range(5):
+            parent.count(Unit.PUTS)
+        held = used(opened)
         forked = os.fork()
         if forked == 0:
             try:
@@ -118,6 +123,6 @@ def test_a_fork_leaves_its_parents_file_alone(tmp_path: Path, new_url: Callable[
                 os._exit(0 if parent._till is None else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(forked, 0)[1]) == 0
         count_one_delete(opened, tills)
-        assert used(opened) == BLOCKS[Unit.PUTS]
+        assert used(opened) == held > 5
         parent.close()
-        assert used(opened) == 1
+        assert used(opened) == 5
