@@ -1,6 +1,7 @@
 """How many photos there are of each kind: one look at `pp_photo` for all who count all of them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -32,7 +33,12 @@ class PhotoCount:
 def count_photos(connection: Connection, *, validations: bool = False) -> list[PhotoCount]:
     """Return all photos in groups: 0.15 s with 100,000; with their validations 0.2 s."""
     photo = photo_table.c
-    columns = [photo["class"], photo.state, photo.error_type, photo.source.is_not(None)]
+    columns: list[sa.ColumnElement[Any]] = [
+        photo["class"],
+        photo.state,
+        photo.error_type,
+        photo.source.is_not(None),
+    ]
     table: sa.FromClause = photo_table
     if validations:
         columns.append(validation_table.c.ok)

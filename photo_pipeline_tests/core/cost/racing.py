@@ -38,6 +38,11 @@ def compete(url: str, number: int, races: int, start: Barrier, result: Connectio
 
 def _race(database: Database, race: int, number: int, chance: random.Random) -> int:
     spent: list[int] = []
+
+    def spend(meter: Meter) -> None:
+        meter.count(Unit.PUTS)
+        spent.append(1)
+
     spend_until_refused(
         database,
         puts(LIMIT),
@@ -45,7 +50,7 @@ def _race(database: Database, race: int, number: int, chance: random.Random) -> 
         owner=f"batch-{number}",
         largest=30,
         chance=chance,
-        spend=lambda meter: (meter.count(Unit.PUTS), spent.append(1)),
+        spend=spend,
     )
     return len(spent)
 

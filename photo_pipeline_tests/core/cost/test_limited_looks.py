@@ -62,7 +62,8 @@ def test_a_look_that_needs_more_than_was_foreseen_stops_at_the_limit_and_not_bey
 ) -> None:
     opened = new_database()
     use(opened, Unit.GETS, 18_950)
-    meter, asked = Meter(opened, clock=clock), []
+    meter = Meter(opened, clock=clock)
+    asked: list[int] = []
 
     def ask_without_end() -> None:
         with guard(opened).reading(meter, {Unit.GETS: 10}, what="a look"):

@@ -309,7 +309,8 @@ def test_who_needs_little_counts_little_ahead_and_nobody_more_than_a_block(
     new_database: OpenDatabase,
 ) -> None:
     opened = new_database()
-    meter, ahead = Meter(opened), []
+    meter = Meter(opened)
+    ahead: list[int] = []
     for number in range(1, 200):
         meter.count(Unit.PUTS)
         ahead.append(counted(opened)[Unit.PUTS] - number)
