@@ -21,11 +21,20 @@ _LOG_EVERY_S = 5.0
 
 
 @contextmanager
-def explained_failures() -> Iterator[None]:
-    """Turn our errors into Dagster failures whose description is the one clear sentence."""
+def explained_failures(retried: dg.OpExecutionContext | None = None) -> Iterator[None]:
+    """Turn our errors into Dagster failures whose description is the one clear sentence.
+
+    Args:
+        retried: The op, where Dagster shall try it again by the rule of its error (`core.retry_rules`): work
+            that is safe to repeat and that no driver launches again, as it does batches.
+    """
     try:
         yield
     except PhotoPipelineError as error:
+        if retried is not None and rule_of(error).retries > retried.retry_number:
+            wait_s = rule_of(error).wait_s(retried.retry_number + 1)
+            retried.log.warning(f"Tried again in {wait_s:g} s. {error}")
+            raise dg.RetryRequested(rule_of(error).retries, wait_s) from error
         raise dg.Failure(
             description=str(error),
             metadata={

@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Annotated
+
+import typer
 
 from photo_pipeline.cli.command import DONE, FINDINGS, AsJson, CommandGroup
 from photo_pipeline.cli.project import open_config, open_project, require_state
@@ -33,7 +36,13 @@ def list_(json_: AsJson = False) -> int:
     return FINDINGS if errors or any(each.is_open for each in states) else DONE
 
 
-def check(json_: AsJson = False) -> int:
+def check(
+    thorough: Annotated[
+        bool,
+        typer.Option(help="Also prove the audit log and look for drift, where that is switched on, now."),
+    ] = False,
+    json_: AsJson = False,
+) -> int:
     """Look now, as the sensor `alerts` does each minute, and tell the channels what is new.
 
     For cron, where Dagster does not run. Ends with exit code 1 if anything is wrong, 4 if a message could not
@@ -44,7 +53,7 @@ def check(json_: AsJson = False) -> int:
     terminal = Terminal(as_json=json_)
     with open_project() as project:
         require_state(project)
-        looked = look(project.database, project.config)
+        looked = look(project.database, project.config, thoroughly=thorough)
     for alert in looked.holds:
         terminal.say(f"{alert.title}\n  {alert.detail}")
     if not looked.holds:

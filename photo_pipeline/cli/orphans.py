@@ -12,6 +12,7 @@ from photo_pipeline.core.cleanup.drift import Drift, look_for_drift
 from photo_pipeline.core.cleanup.listing import Listing
 from photo_pipeline.core.cleanup.listing_inventory import InventoryListing
 from photo_pipeline.core.cleanup.orphans_bucket import LiveListing, StoreBucket
+from photo_pipeline.core.cleanup.orphans_budget import within_limits
 from photo_pipeline.core.cleanup.orphans_delete import delete_orphans
 from photo_pipeline.core.cleanup.orphans_guards import require_state
 from photo_pipeline.core.cleanup.orphans_marks import mark as mark_orphans
@@ -45,7 +46,9 @@ def scan(
     ] = True,
     json_: AsJson = False,
 ) -> int:
-    """List orphans, and rows whose object is missing or wrong. Changes no object and no row.
+    """List orphans, and rows whose object is missing or wrong. Changes no object and no row of yours.
+
+    Objects that were right are asked for once: the next scan knows them by their ETag.
 
     Example: photo-pipeline orphans scan
     """
@@ -53,8 +56,9 @@ def scan(
     with open_project() as project, Workspace() as workspace, terminal.progress("orphans") as progress:
         bucket = _bucket(project)
         parts = (project.database, project.config, bucket)
-        found = scan_bucket(workspace, *parts, _listing(bucket, inventory), progress=progress)
-        drift = look_for_drift(workspace, *parts, checksums=checksums, progress=progress)
+        with within_limits(*parts, checksums=checksums):
+            found = scan_bucket(workspace, *parts, _listing(bucket, inventory), progress=progress)
+            drift = look_for_drift(workspace, *parts, checksums=checksums, remember=True, progress=progress)
     _show_scan(terminal, found)
     _show_drift(terminal, drift)
     if found.census.orphans:

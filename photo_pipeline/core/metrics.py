@@ -5,6 +5,7 @@ queries.
 `metrics_emf` has the same for CloudWatch; docs/metrics.md lists them.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from importlib.metadata import version
@@ -19,6 +20,7 @@ from photo_pipeline.core.alerts.recent import RecentPhotos
 from photo_pipeline.core.alerts.register import alert_states
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.fence import MIGRATION
+from photo_pipeline.core.catalog.photo_counts import PhotoCount, count_photos
 from photo_pipeline.core.catalog.schema import expected_version, stored_version
 from photo_pipeline.core.catalog.tables import (
     BatchState,
@@ -27,16 +29,14 @@ from photo_pipeline.core.catalog.tables import (
     batch_table,
     lease_table,
     migration_table,
-    object_table,
     pass_table,
-    photo_table,
     utc_now,
-    validation_table,
 )
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.cost.guard import CostGuard, CostStatus
+from photo_pipeline.core.cost.ledger import Stored, stored_by_format
 from photo_pipeline.core.cost.reconciliation import last_comparisons
-from photo_pipeline.core.migration.delta import zero_delta
+from photo_pipeline.core.migration.delta import zero_delta_of
 from photo_pipeline.core.migration.watch import read_wish
 
 PREFIX = "photo_pipeline_"
@@ -74,39 +74,42 @@ class StateCollector(Collector):
             yield _one("up", "Whether the state tables are there, and of this version.", float(known))
             yield _gauge("build_info", "This version.", ("version",), [((version("photo-pipeline"),), 1)])
             if known:
-                yield from _photos(connection)
-                yield from _work(connection)
-                yield from _objects(connection)
-                yield from _recent(connection, self._config)
-                yield from _trouble(connection, self._config)
-        if known:
-            yield from _spending(CostGuard.of(self._database, self._config).status())
-            proven_at = zero_delta(self._database).proven_at
-            yield _at(
-                "zero_delta_proven", "When the pass began that found nothing left to migrate.", proven_at
-            )
+                yield from self._everything(connection)
+
+    def _everything(self, connection: Connection) -> Iterator[Metric]:
+        # The two large tables are looked at once each, for all who need something of them.
+        photos, stored = count_photos(connection, validations=True), stored_by_format(connection)
+        yield from _photos(photos)
+        yield from _work(connection)
+        yield from _objects(stored)
+        yield from _recent(connection, self._config)
+        yield from _trouble(connection, self._config)
+        guard = CostGuard.of(self._database, self._config)
+        total = sum(each.size_bytes for each in stored.values())
+        yield from _spending(guard.status_of(connection, stored=total))
+        proven_at = zero_delta_of(connection, photos).proven_at
+        yield _at("zero_delta_proven", "When the pass began that found nothing left to migrate.", proven_at)
 
 
-def _photos(connection: Connection) -> Iterator[Metric]:
-    """Photos by class and state, and the failed ones by reason: one look at the table."""
-    photo = photo_table.c
-    grouped = connection.execute(
-        sa.select(photo["class"], photo.state, photo.error_type, sa.func.count()).group_by(
-            photo["class"], photo.state, photo.error_type
-        )
-    ).all()
-    counts: dict[tuple[str, ...], float] = {}
-    failed: dict[tuple[str, ...], float] = {}
+def _photos(photos: list[PhotoCount]) -> Iterator[Metric]:
+    """Photos by class and state, the failed ones by reason, and the migrated ones by their validation."""
+    counts: Counter[tuple[str, ...]] = Counter()
+    failed: Counter[tuple[str, ...]] = Counter()
+    validated = Counter({("passed",): 0, ("failed",): 0})
     quarantined = 0
-    for kind, state, error, count in grouped:
-        counts[kind, state] = counts.get((kind, state), 0) + count
-        if state in (PhotoState.QUARANTINED, PhotoState.CONFLICT):
-            name = (error or state,)
-            failed[name] = failed.get(name, 0) + count
-        quarantined += count if state == PhotoState.QUARANTINED else 0
+    for each in photos:
+        counts[each.photo_class, each.state] += each.photos
+        if each.state in (PhotoState.QUARANTINED, PhotoState.CONFLICT):
+            failed[(each.error_type or each.state,)] += each.photos
+        if each.state == PhotoState.QUARANTINED:
+            quarantined += each.photos
+        if each.state == PhotoState.MIGRATED and each.is_valid is not None:
+            validated["passed" if each.is_valid else "failed",] += each.photos
     yield _gauge("photos", "Photo references and unreferenced files.", ("class", "state"), counts.items())
     yield _gauge("photo_failures", "Photos quarantined or in conflict.", ("error_type",), failed.items())
     yield _one("photos_quarantined", "Photos set aside with their reason.", quarantined)
+    title = "Migrated photos by their last validation."
+    yield _gauge("validated_photos", title, ("outcome",), validated.items())
 
 
 def _work(connection: Connection) -> Iterator[Metric]:
@@ -141,16 +144,12 @@ def _work(connection: Connection) -> Iterator[Metric]:
     yield _gauge("last_pass_seconds", "How long the last inventory with its checksums took.", (), took)
 
 
-def _objects(connection: Connection) -> Iterator[Metric]:
-    stored = object_table.c
-    rows = connection.execute(
-        sa.select(stored.format, sa.func.count(), sa.func.sum(stored.bytes))
-        .where(stored.uploaded_at.is_not(None), stored.deleted_at.is_(None))
-        .group_by(stored.format)
-    ).all()
+def _objects(stored: dict[str, Stored]) -> Iterator[Metric]:
     formats = ("format",)
-    yield _gauge("objects", "Objects in the store.", formats, (((row[0],), row[1]) for row in rows))
-    yield _gauge("object_bytes", "Their bytes.", formats, (((row[0],), float(row[2])) for row in rows))
+    objects = (((name,), each.objects) for name, each in stored.items())
+    yield _gauge("objects", "Objects in the store.", formats, objects)
+    sizes = (((name,), each.size_bytes) for name, each in stored.items())
+    yield _gauge("object_bytes", "Their bytes.", formats, sizes)
 
 
 def _recent(connection: Connection, config: PipelineConfig) -> Iterator[Metric]:
@@ -165,18 +164,7 @@ def _recent(connection: Connection, config: PipelineConfig) -> Iterator[Metric]:
 
 
 def _trouble(connection: Connection, config: PipelineConfig) -> Iterator[Metric]:
-    """Validations, alerts and their channels, and AWS's numbers beside ours."""
-    photo, checked = photo_table.c, validation_table.c
-    outcomes = {"passed": 0, "failed": 0}
-    for ok, count in connection.execute(
-        sa.select(checked.ok, sa.func.count())
-        .join(photo_table, photo.id == checked.photo_id)
-        .where(photo.state == PhotoState.MIGRATED)
-        .group_by(checked.ok)
-    ):
-        outcomes["passed" if ok else "failed"] = count
-    validated = (((name,), count) for name, count in outcomes.items())
-    yield _gauge("validated_photos", "Migrated photos by their last validation.", ("outcome",), validated)
+    """Alerts and their channels, and AWS's numbers beside ours."""
     states = alert_states(connection, config.alerts.channels)
     kinds: dict[tuple[str, ...], float] = {}
     unsent: dict[tuple[str, ...], float] = {(name,): 0 for name in config.alerts.channels}

@@ -68,7 +68,7 @@ class Project:
         Raises:
             ConfigurationError, DatabaseError: as `database`.
         """
-        return Meter(self.database)
+        return Meter(self.database, tills=self.config.state.counted_dir)
 
     def workers(self) -> "ImageWorkers":
         """Return a new pool of image workers, to be used as a context manager."""

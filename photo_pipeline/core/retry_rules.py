@@ -1,4 +1,4 @@
-"""When a failed piece of work is tried again, by the class of its error: one table for photos and batches.
+"""When a failed piece of work is tried again, by the class of its error: one table for all.
 
 The rules hold for whole pieces of work. One request has a budget of its own below them, which follows from
 the transport and not from the error: `storage.retries` (ten tries within 28 s), `delivery.cdn` (three),
@@ -6,6 +6,9 @@ the transport and not from the error: `storage.retries` (ten tries within 28 s),
 
 - A photo in a worker process (`migration.process`): tried again at once, in the same run.
 - A batch that failed as a whole (`migration.driver`): launched again after the rule's wait.
+- What no driver launches again, in Dagster: repeated validation, provisioning, orphans, reconciliation
+  (`assets.running.explained_failures`). On the command line these end with exit code 4, and a person, or
+  cron, tries them again. So does an invalidation everywhere: CloudFront may have done the first.
 """
 
 from collections.abc import Iterator

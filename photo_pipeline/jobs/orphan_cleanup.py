@@ -20,6 +20,7 @@ from photo_pipeline.core.cleanup.drift import Drift, look_for_drift
 from photo_pipeline.core.cleanup.listing import Listing
 from photo_pipeline.core.cleanup.listing_inventory import InventoryListing
 from photo_pipeline.core.cleanup.orphans_bucket import LiveListing, StoreBucket
+from photo_pipeline.core.cleanup.orphans_budget import within_limits
 from photo_pipeline.core.cleanup.orphans_delete import delete_orphans
 from photo_pipeline.core.cleanup.orphans_guards import require_state
 from photo_pipeline.core.cleanup.orphans_marks import mark
@@ -58,9 +59,12 @@ class OrphanConfig(dg.Config):
 
 @contextmanager
 def _parts(
-    database: ApplicationDatabase, settings: PipelineSettings, photo_store: PhotoStoreResource
+    context: dg.OpExecutionContext,
+    database: ApplicationDatabase,
+    settings: PipelineSettings,
+    photo_store: PhotoStoreResource,
 ) -> Iterator[tuple[Workspace, Database, PipelineConfig, StoreBucket]]:
-    with explained_failures(), database.open() as opened, Workspace() as workspace:
+    with explained_failures(context), database.open() as opened, Workspace() as workspace:
         require_state(opened)
         yield workspace, opened, settings.load(), StoreBucket(opened, photo_store.open())
 
@@ -81,18 +85,19 @@ def compare_bucket_and_rows(
 ) -> dict[str, Any]:
     """List the bucket, and compare it with everything that refers to objects, in both directions."""
     progress = log_progress(context)
-    with _parts(database, settings, photo_store) as (workspace, opened, loaded, bucket):
+    with _parts(context, database, settings, photo_store) as (workspace, opened, loaded, bucket):
         listing = _listing(bucket, config.inventory)
-        found = scan(workspace, opened, loaded, bucket, listing, progress=progress)
-        drift = look_for_drift(
-            workspace,
-            opened,
-            loaded,
-            bucket,
-            checksums=config.checksums,
-            remember=config.do != "report",
-            progress=progress,
-        )
+        with within_limits(opened, loaded, bucket, checksums=config.checksums):
+            found = scan(workspace, opened, loaded, bucket, listing, progress=progress)
+            drift = look_for_drift(
+                workspace,
+                opened,
+                loaded,
+                bucket,
+                checksums=config.checksums,
+                remember=True,
+                progress=progress,
+            )
     context.add_output_metadata(_scan_metadata(found) | _drift_metadata(drift))
     if drift.total:
         context.log.error(
@@ -111,7 +116,7 @@ def mark_orphans(
     photo_store: PhotoStoreResource,
 ) -> dict[str, Any]:
     """Mark orphans, and take back the marks of what is none any more."""
-    with _parts(database, settings, photo_store) as (workspace, opened, loaded, bucket):
+    with _parts(context, database, settings, photo_store) as (workspace, opened, loaded, bucket):
         _, done = mark(
             workspace,
             opened,
@@ -156,7 +161,7 @@ def _delete(
     database: ApplicationDatabase,
     photo_store: PhotoStoreResource,
 ) -> None:
-    with _parts(database, settings, photo_store) as (workspace, opened, loaded, bucket):
+    with _parts(context, database, settings, photo_store) as (workspace, opened, loaded, bucket):
         _, done = delete_orphans(
             workspace,
             opened,

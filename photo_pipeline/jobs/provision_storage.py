@@ -35,7 +35,7 @@ class ProvisionConfig(dg.Config):
 @dg.op
 def provision(context: dg.OpExecutionContext, config: ProvisionConfig, settings: PipelineSettings) -> None:
     """Compare bucket, CDN, alarms and budget with the configuration; change them if asked to."""
-    with explained_failures():
+    with explained_failures(context):
         loaded = settings.load_before_delivery()
         with closing(LenientMeter(lambda: open_database(loaded))) as meter:
             world = World(loaded, Aws(loaded.store, meter=meter))

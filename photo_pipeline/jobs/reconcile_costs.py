@@ -14,7 +14,7 @@ def compare_with_cloudwatch(
     context: dg.OpExecutionContext, settings: PipelineSettings, database: ApplicationDatabase
 ) -> None:
     """Ask CloudWatch for storage and requests, and show them beside the ledger, which stays as it is."""
-    with explained_failures(), database.open() as opened:
+    with explained_failures(context), database.open() as opened:
         ensure_schema(opened)
         found = reconcile(opened, settings.load())
     context.add_output_metadata({"comparison": _table(found)})

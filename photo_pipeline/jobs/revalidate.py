@@ -33,7 +33,7 @@ def look_again(
     cdn: CdnResource,
 ) -> None:
     """Check a random sample of all migrated photos: row, URL, delivered bytes, objects in the store."""
-    with explained_failures(), database.open() as opened, cdn.open() as delivery:
+    with explained_failures(context), database.open() as opened, cdn.open() as delivery:
         ensure_schema(opened)
         loaded = settings.load()
         found = validate_sample(

@@ -22,7 +22,7 @@ class CdnResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         config = self.settings.load()
         with (
             closing(open_database(config)) as database,
-            closing(Meter(database)) as meter,
+            closing(Meter(database, tills=config.state.counted_dir)) as meter,
             closing(Cdn(config.cdn.base_url, meter=meter)) as cdn,
         ):
             yield cdn

@@ -27,7 +27,7 @@ class PhotoStoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         config = self.settings.load()
         database = open_database(config)
-        meter = Meter(database)
+        meter = Meter(database, tills=config.state.counted_dir)
         self._opened.append((meter, database))
         return PhotoStore.open(config.store, meter=meter)
 

@@ -11,10 +11,11 @@ from photo_pipeline.core.alerts.alert import Alert, AlertKind
 from photo_pipeline.core.alerts.delivery import Sent
 from photo_pipeline.core.alerts.watch import look, report_event
 from photo_pipeline.core.catalog.schema import schema_exists
-from photo_pipeline.core.errors import BudgetError, ConfigurationError, PausedError
+from photo_pipeline.core.errors import BudgetError, PausedError
 from photo_pipeline.core.project import open_database
 from photo_pipeline.resources.database import ApplicationDatabase
 from photo_pipeline.resources.settings import PipelineSettings
+from photo_pipeline.sensors.configured import configured
 
 # Runs that a person or the cost guard has stopped: the alert about that says more.
 _STOPPED = (PausedError.__name__, BudgetError.__name__)
@@ -25,16 +26,16 @@ _STOPPED = (PausedError.__name__, BudgetError.__name__)
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Looks each minute whether something is wrong, and tells the channels of `alerts` in the "
     "configuration file: costs near a limit, uploads suspended, failing or slow photos, validation findings, "
-    "paths outside of the roots. Its last tick says what is wrong now.",
+    "paths outside of the roots, a broken audit log, infrastructure that is not as configured. "
+    "Its last tick says what is wrong now.",
 )
 def alerts(
     context: dg.SensorEvaluationContext, settings: PipelineSettings, database: ApplicationDatabase
 ) -> dg.SkipReason:
     """Tell what is wrong, once."""
-    try:
-        config = settings.load()
-    except ConfigurationError as error:  # a fresh installation, before its file is written
-        return dg.SkipReason(str(error))
+    config = configured(settings)
+    if isinstance(config, dg.SkipReason):
+        return config
     with database.open() as opened:
         if not schema_exists(opened):
             return dg.SkipReason("nothing has been migrated yet")
@@ -56,7 +57,9 @@ def run_failures(context: dg.RunFailureSensorContext, settings: PipelineSettings
     alert = _alert(context)
     if alert is None:
         return dg.SkipReason("it is tried again by itself, or was stopped on purpose")
-    config = settings.load()
+    config = configured(settings, else_say=f"Nobody is told that {alert.title}. ")
+    if isinstance(config, dg.SkipReason):
+        return config
     _log(context, report_event(lambda: open_database(config), config, alert))
     return None
 

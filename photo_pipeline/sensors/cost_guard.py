@@ -14,10 +14,11 @@ from photo_pipeline.core.catalog.tables import Control
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.cost import ledger
 from photo_pipeline.core.cost.guard import CostGuard
-from photo_pipeline.core.errors import BudgetError, ConfigurationError
+from photo_pipeline.core.errors import BudgetError
 from photo_pipeline.core.migration.watch import wish
 from photo_pipeline.resources.database import ApplicationDatabase
 from photo_pipeline.resources.settings import PipelineSettings
+from photo_pipeline.sensors.configured import configured
 
 
 @dg.sensor(
@@ -31,10 +32,9 @@ def cost_guard(
     context: dg.SensorEvaluationContext, settings: PipelineSettings, database: ApplicationDatabase
 ) -> dg.SensorResult | dg.SkipReason:
     """Carry the verdict over to the pool."""
-    try:
-        config = settings.load()
-    except ConfigurationError as error:  # a fresh installation, before its file is written
-        return dg.SkipReason(str(error))
+    config = configured(settings)
+    if isinstance(config, dg.SkipReason):
+        return config
     with database.open() as opened:
         with opened.read() as connection:
             begun = ledger.is_there(connection)

@@ -20,6 +20,7 @@ from photo_pipeline.partitions import register_batches
 from photo_pipeline.resources.database import ApplicationDatabase
 from photo_pipeline.resources.settings import PipelineSettings
 from photo_pipeline.sensors.batch_runs import BatchRuns
+from photo_pipeline.sensors.configured import configured
 
 LAUNCHED_BY_TAG = "photo_pipeline/launched_by"
 
@@ -37,8 +38,10 @@ def migration_driver(
     context: dg.SensorEvaluationContext, settings: PipelineSettings, database: ApplicationDatabase
 ) -> dg.SensorResult | dg.SkipReason:
     """Launch what is next."""
+    config = configured(settings, else_say="Nothing is launched. ")
+    if isinstance(config, dg.SkipReason):
+        return config
     try:
-        config = settings.load()
         with database.open() as opened:
             decision = _decide(context.instance, opened, config)
     except PhotoPipelineError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 
 from photo_pipeline.core.alerts.watch import look
@@ -90,6 +91,20 @@ def test_before_the_first_migration_and_of_another_version_it_says_so(empty: Dat
         connection.exec_driver_sql("UPDATE pp_alembic_version SET version_num = '0001'")
     samples = read(metrics_text(empty, config))
     assert samples.keys() == {"photo_pipeline_up", next(name for name in samples if "build_info" in name)}
+
+
+def test_a_look_reads_each_of_the_large_tables_once_and_objects_from_their_index(empty: Database) -> None:
+    ensure_schema(empty)
+    config = PipelineConfig.model_validate(document("shop-photos", limits={"plan": "aws-legacy-free-tier"}))
+    asked: list[str] = []
+    sa.event.listen(empty.engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    metrics_text(empty, config)
+    (of_objects,) = [each for each in asked if "FROM pp_object" in each]
+    # Photos by batch are answered by an index; the other look is the one at all of them.
+    assert len([each for each in asked if "FROM pp_photo" in each and "batch" not in each]) == 1
+    with empty.read() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {of_objects}").all()
+    assert [row.detail for row in plan] == ["SCAN pp_object USING INDEX ix_pp_object_format_bytes"]
 
 
 def queries() -> list[str]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from photo_pipeline.core.alerts.alert import ALERT_RUNBOOKS
 from photo_pipeline.core.errors import (
     BudgetError,
     ConfigurationError,
@@ -33,5 +34,9 @@ def test_an_error_leads_to_the_page_of_its_closest_kind(kind: type[PhotoPipeline
     assert runbook(kind("thing", cause="cause")) == page
 
 
-def test_every_page_that_errors_lead_to_exists() -> None:
-    assert [page for page in {*RUNBOOKS.values(), FALLBACK} if not (ROOT / page).is_file()] == []
+def test_every_page_that_errors_and_alerts_lead_to_exists() -> None:
+    assert [
+        page
+        for page in {*RUNBOOKS.values(), *ALERT_RUNBOOKS.values(), FALLBACK}
+        if not (ROOT / page).is_file()
+    ] == []

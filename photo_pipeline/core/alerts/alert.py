@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 _TITLE = 200
 _SUBJECT = 255
@@ -20,9 +21,22 @@ class AlertKind(StrEnum):
     SLOW_PHOTOS = "slow_photos"
     VALIDATION = "validation"
     OUTSIDE_ROOTS = "outside_roots"
+    AUDIT_LOG = "audit_log"
+    PROVISIONING_DRIFT = "provisioning_drift"
     RUN_FAILED = "run_failed"
     TEST = "test"
 
+
+ALERT_RUNBOOKS: Final = {
+    AlertKind.COST_NEAR_LIMIT: "docs/runbooks/budget-exhausted.md",
+    AlertKind.UPLOADS_SUSPENDED: "docs/runbooks/budget-exhausted.md",
+    AlertKind.COST_PROJECTION: "docs/runbooks/budget-exhausted.md",
+    AlertKind.ACCOUNT_NEAR_LIMIT: "docs/runbooks/budget-exhausted.md",
+    AlertKind.MIGRATION_HELD_BACK: "docs/runbooks/budget-exhausted.md",
+    AlertKind.AUDIT_LOG: "docs/runbooks/audit-log-broken.md",
+    AlertKind.PROVISIONING_DRIFT: "docs/runbooks/provisioning-drift.md",
+}
+"""The page that says what to do, by kind; of other kinds the alert itself says it."""
 
 EVENTS = frozenset({AlertKind.RUN_FAILED})
 """Kinds that happened once, where all others last until they are seen no more."""
@@ -80,8 +94,10 @@ class Message:
         """Everything, as plain text."""
         often = f", {self.times} times" if self.times > 1 else ""
         over = "It is over. It was:\n" if self.resolved else ""
+        page = ALERT_RUNBOOKS.get(self.alert.kind)
+        what_to_do = f"\nWhat to do: {page}" if page else ""
         return (
-            f"{over}{self.alert.detail}\n\n"
+            f"{over}{self.alert.detail}{what_to_do}\n\n"
             f"photo_pipeline of {self.installation}; {self.alert.kind}, seen since "
             f"{self.since:%Y-%m-%d %H:%M} UTC{often}. All alerts: photo-pipeline alerts list"
         )

@@ -14,6 +14,7 @@ from photo_pipeline.core.alerts import cost_conditions
 from photo_pipeline.core.alerts.alert import Alert, AlertKind
 from photo_pipeline.core.alerts.recent import ENOUGH
 from photo_pipeline.core.alerts.situation import Situation
+from photo_pipeline.core.alerts.slow_checks import AUDIT, DRIFT, found_by
 from photo_pipeline.core.catalog.fence import MIGRATION
 from photo_pipeline.core.catalog.tables import (
     BatchState,
@@ -89,18 +90,19 @@ def failed_validations(situation: Situation) -> Iterator[Alert]:
     wrong = (checked.ok.is_(False), photo.id == checked.photo_id, photo.state == PhotoState.MIGRATED)
     with situation.database.read() as connection:
         count = connection.execute(sa.select(sa.func.count()).where(*wrong)).scalar_one()
+        if not count:
+            return
         sample = connection.execute(
             sa.select(photo.path, checked.problems).where(*wrong).order_by(photo.id).limit(_SHOWN)
         ).all()
-    if count:
-        shown = "\n".join(f"{row.path}: {'; '.join(row.problems)}" for row in sample)
-        yield Alert(
-            AlertKind.VALIDATION,
-            "migrated photos",
-            f"{count:,} migrated photos are not as they should be",
-            f"{shown}\nAll of them: photo-pipeline report. Look again with: photo-pipeline validate",
-            level=count,
-        )
+    shown = "\n".join(f"{row.path}: {'; '.join(row.problems)}" for row in sample)
+    yield Alert(
+        AlertKind.VALIDATION,
+        "migrated photos",
+        f"{count:,} migrated photos are not as they should be",
+        f"{shown}\nAll of them: photo-pipeline report. Look again with: photo-pipeline validate",
+        level=count,
+    )
 
 
 def paths_outside_roots(situation: Situation) -> Iterator[Alert]:
@@ -134,6 +136,31 @@ def paths_outside_roots(situation: Situation) -> Iterator[Alert]:
     )
 
 
+def broken_audit_log(situation: Situation) -> Iterator[Alert]:
+    """The audit log, or the ledger that it vouches for, is not what was recorded."""
+    found = found_by(situation.database, AUDIT)
+    if found.findings and situation.config.alerts.audit_hours is not None:
+        yield Alert(
+            AlertKind.AUDIT_LOG,
+            "the audit log",
+            "The audit log is broken: somebody or something has changed what was recorded",
+            f"{found.detail} Look yourself: photo-pipeline audit verify",
+        )
+
+
+def provisioning_drift(situation: Situation) -> Iterator[Alert]:
+    """Bucket, CDN, alarms or budget are not as configured."""
+    found = found_by(situation.database, DRIFT)
+    if found.findings and situation.config.alerts.drift_hours is not None:
+        yield Alert(
+            AlertKind.PROVISIONING_DRIFT,
+            "the infrastructure",
+            f"The infrastructure is not as configured: {found.findings:,} differences",
+            f"{found.detail}\nEach value: photo-pipeline provision drift",
+            level=found.findings,
+        )
+
+
 CONDITIONS: Final[tuple[Callable[[Situation], Iterator[Alert]], ...]] = (
     cost_conditions.near_limits,
     cost_conditions.suspended_uploads,
@@ -144,6 +171,8 @@ CONDITIONS: Final[tuple[Callable[[Situation], Iterator[Alert]], ...]] = (
     slow_photos,
     failed_validations,
     paths_outside_roots,
+    broken_audit_log,
+    provisioning_drift,
 )
 
 

@@ -12,6 +12,7 @@ from photo_pipeline.core.alerts.conditions import find_conditions
 from photo_pipeline.core.alerts.delivery import Delivery, Sent
 from photo_pipeline.core.alerts.register import close_quiet_events, observe, record_event
 from photo_pipeline.core.alerts.situation import Situation
+from photo_pipeline.core.alerts.slow_checks import run_due
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.schema import ensure_schema
 from photo_pipeline.core.catalog.tables import utc_now
@@ -37,15 +38,29 @@ class Looked:
         return [each for each in self.sent if each.error]
 
 
-def look(database: Database, config: PipelineConfig, *, clock: Callable[[], datetime] = utc_now) -> Looked:
+def look(
+    database: Database,
+    config: PipelineConfig,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+    thoroughly: bool = False,
+) -> Looked:
     """Find what is wrong, write it down, and tell what is new, worse, over, or due again.
+
+    Args:
+        database: The application's database.
+        config: What is looked for, and who is told.
+        clock: Tells the time in UTC.
+        thoroughly: Also what takes too long for each minute, and is not due yet (`slow_checks`).
 
     Raises:
         DatabaseError: the database does not answer: nothing is told.
     """
     ensure_schema(database)
     now = clock()
-    holds = find_conditions(Situation(database, config, now))
+    situation = Situation(database, config, now)
+    run_due(situation, now_all=thoroughly)
+    holds = find_conditions(situation)
     delivery = _delivery(config)
 
     def write(connection: Connection) -> None:

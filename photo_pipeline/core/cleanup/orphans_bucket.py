@@ -61,6 +61,7 @@ class StoreBucket:
         self._store = store
         self._probe: StoreProbe | None = None
         self.name = store.bucket
+        self.meter = store.meter
         self.prefixes = Prefixes(store.settings.prefix, store.settings.originals_prefix)
 
     def now(self) -> datetime:

@@ -64,6 +64,17 @@ class AlertingSettings(Settings):
         le=10_000,
         description="How many photos the two look at, of those of the last 24 hours.",
     )
+    audit_hours: float | None = Field(
+        default=24,
+        gt=0,
+        description="Hours after which the audit log and the ledger are proven again (audit verify).",
+    )
+    drift_hours: float | None = Field(
+        default=None,
+        gt=0,
+        description="Hours after which bucket, CDN and alarms are compared with the configuration again "
+        "(provision drift). For what `provision apply` has set up; null: never.",
+    )
 
     @model_validator(mode="after")
     def _channels_are_set_up(self) -> Self:

@@ -129,6 +129,7 @@ def _with_absolute_paths(config: PipelineConfig, *, base: Path) -> PipelineConfi
             },
             "state": state.model_copy(
                 update={
+                    "counted_dir": _absolute(base, state.counted_dir),
                     "staging_dir": _absolute(base, state.staging_dir),
                     "report_dir": _absolute(base, state.report_dir),
                     "backup_dir": _absolute(base, state.backup_dir),

@@ -28,6 +28,20 @@ from photo_pipeline.core.errors import BudgetError, ConfigurationError, Database
 # As often as work looks whether somebody has paused it.
 _LOOK_EVERY_S = 0.2
 
+_LOOK_FIX = (
+    "look at less (a smaller sample, or no checksums), or in the next month (UTC); or raise `limits`, or "
+    'spend more on purpose with: photo-pipeline cost override --reason "…"'
+)
+
+
+class _Boundless:
+    """Grants everything, where there are no limits."""
+
+    is_ample = True
+
+    def draw(self, _connection: Connection, _needed: Amounts, wanted: Amounts) -> Amounts:
+        return wanted
+
 
 class Spending:
     """What one batch may spend; asked between two photos whether it may go on."""
@@ -139,8 +153,12 @@ class CostGuard:
         Raises:
             BudgetError: the breaker is open, or the amounts do not fit; nothing has been spent.
         """
-        if not self._budget.has_limits or not isinstance(meter, Meter):
+        if not isinstance(meter, Meter):
             yield Spending()
+            return
+        if not self._budget.has_limits:
+            with meter.under(_Boundless()):
+                yield Spending()
             return
         self._breaker.ask()
         if self._is_overridden():
@@ -155,15 +173,50 @@ class CostGuard:
             with suppress(DatabaseError):
                 reservation.release()
 
+    @contextmanager
+    def reading(self, meter: RequestMeter, amounts: Amounts, *, what: str) -> Iterator[None]:
+        """Reserve the amounts for a look at what is stored, let `meter` draw upon them, and return the rest.
+
+        For looks that can wait for another month. They do not ask the breaker: uploads may be suspended
+        for a limit that a look does not touch.
+
+        Args:
+            meter: Counts what the body asks for.
+            amounts: As foreseen; what it needs beyond them is granted as long as no limit is exceeded.
+            what: The look, as people call it.
+
+        Raises:
+            BudgetError: the amounts do not fit, nothing has been asked for; or a limit is reached on the way.
+        """
+        if not self._budget.has_limits or not isinstance(meter, Meter) or self._is_overridden():
+            yield
+            return
+        try:
+            reservation = Reservation.make(
+                self._database, self._budget, amounts, owner=what, clock=self._clock
+            )
+        except BudgetError as error:
+            raise type(error)(what, cause=error.cause, fix=_LOOK_FIX) from error
+        try:
+            with meter.under(reservation):
+                yield
+        finally:
+            with suppress(DatabaseError):
+                reservation.release()
+
     def _is_overridden(self) -> bool:
         with self._database.read() as connection:
             return read_breaker(connection).is_overridden(self._clock())
 
     def status(self) -> CostStatus:
         """Return where spending stands; changes nothing."""
-        now = self._clock()
         with self._database.read() as connection:
-            standing, row = read_standing(connection, now), read_breaker(connection)
+            return self.status_of(connection)
+
+    def status_of(self, connection: Connection, *, stored: int | None = None) -> CostStatus:
+        """Return the same in the caller's transaction; `stored` as in `read_used`."""
+        now = self._clock()
+        standing, row = read_standing(connection, now, stored=stored), read_breaker(connection)
         budget, used, overridden = self._budget, standing.used, row.is_overridden(now)
         later = projected(used, standing.reserved, now)
         about = budget.prices

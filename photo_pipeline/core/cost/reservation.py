@@ -14,13 +14,18 @@ from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.tables import reservation_table, utc_now
-from photo_pipeline.core.cost.budget import REFUSE_OVER, Budget, LimitState, Used
+from photo_pipeline.core.cost.budget import ALERT_AT, REFUSE_OVER, Budget, LimitState, Used
+from photo_pipeline.core.cost.meter import AMPLY, BLOCKS
 from photo_pipeline.core.cost.standing import read_standing, take_turns
 from photo_pipeline.core.cost.units import Amounts, Unit
 from photo_pipeline.core.errors import BudgetError, ForecastRefusedError
 
 LIFETIME: Final = timedelta(minutes=10)
 """How long a reservation lives without being drawn upon. A later draw asks the limits again."""
+
+# Of a limit: a thousandth, so that many processes together do not open the breaker early.
+_NEXT_TO_NOTHING: Final = 0.001
+_AMPLE: Final = {unit: AMPLY * amount for unit, amount in BLOCKS.items()}
 
 # Spelled once: each block of requests that is counted sends them (`meter`).
 _LEFT: Final = sa.select(reservation_table.c.unit, reservation_table.c.amount).where(
@@ -45,6 +50,8 @@ class Reservation:
         self._stored = 0
         self.nearest: LimitState | None = None
         """The limit that is used most, as of the last draw."""
+        self.is_ample = False
+        """Whether a few blocks counted ahead are next to nothing of every limit, as of the last draw."""
 
     @classmethod
     def make(
@@ -86,10 +93,10 @@ class Reservation:
         standing = read_standing(connection, now, history=self._budget.needs_history)
         self._stored = standing.used.month[Unit.STORED_BYTES]
         granted = dict(amounts)
-        over = _over(self._budget, standing.used, _sum(standing.reserved, amounts), share)
+        over = _over(self._budget, standing.used, standing.reserved, amounts, share)
         if over is not None:
             month = Used({Unit.STORED_BYTES: self._stored}, standing.used.earlier)
-            if _over(self._budget, month, amounts, share) is None:
+            if _over(self._budget, month, {}, amounts, share) is None:
                 raise _refusal(owner, over, share)
             granted = _what_fits(self._budget, standing.used.plus(standing.reserved), amounts, share)
             if not granted.get(Unit.PUTS):
@@ -116,12 +123,17 @@ class Reservation:
         beyond = {unit: granted[unit] - drawn[unit] for unit in granted if granted[unit] > drawn[unit]}
         limited = {unit: amount for unit, amount in beyond.items() if unit not in _NEVER_LIMITED}
         if limited:
-            over = _over(self._budget, standing.used, _sum(standing.reserved, limited), 1.0)
+            over = _over(self._budget, standing.used, standing.reserved, limited, 1.0)
             if over is not None:
                 raise _refusal("the upload", over, 1.0)
         self._take(connection, left, drawn, now)
         states = self._budget.states(standing.used.plus(granted))
         self.nearest = max(states, key=lambda state: state.share, default=None)
+        later = self._budget.states(standing.used.plus(granted).plus(_AMPLE))
+        self.is_ample = all(
+            after.share < ALERT_AT and after.share - now_used.share <= _NEXT_TO_NOTHING
+            for now_used, after in zip(states, later, strict=True)
+        )
         return {unit: wanted[unit] if unit in _NEVER_LIMITED else granted[unit] for unit in granted}
 
     def _left(self, connection: Connection, now: datetime) -> dict[Unit, int]:
@@ -146,13 +158,14 @@ class Reservation:
 _NEVER_LIMITED = frozenset({Unit.DELETES, Unit.BYTES_IN, Unit.BYTES_OUT})
 
 
-def _sum(one: Amounts, other: Amounts) -> dict[Unit, int]:
-    return {unit: one.get(unit, 0) + other.get(unit, 0) for unit in one.keys() | other.keys()}
-
-
-def _over(budget: Budget, used: Used, more: Amounts, share: float) -> LimitState | None:
-    """Return the limit that the amounts would exceed most, if any."""
-    states = budget.states(used, more)
+def _over(budget: Budget, used: Used, reserved: Amounts, more: Amounts, share: float) -> LimitState | None:
+    """Return the limit that more would exceed most, of those that it touches, if any."""
+    together = {unit: reserved.get(unit, 0) + more.get(unit, 0) for unit in reserved.keys() | more.keys()}
+    states = [
+        after
+        for before, after in zip(budget.states(used, reserved), budget.states(used, together), strict=True)
+        if after.reserved > before.reserved
+    ]
     worst = max(states, key=lambda state: state.promised_share, default=None)
     return worst if worst is not None and worst.promised_share > share + 1e-9 else None
 
@@ -162,7 +175,7 @@ def _what_fits(budget: Budget, used: Used, amounts: Amounts, share: float) -> di
     low, high = 0, 1000
     while low < high:
         middle = (low + high + 1) // 2
-        fits = _over(budget, used, _part(amounts, middle), share) is None
+        fits = _over(budget, used, {}, _part(amounts, middle), share) is None
         low, high = (middle, high) if fits else (low, middle - 1)
     return _part(amounts, low)
 

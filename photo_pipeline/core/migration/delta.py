@@ -4,6 +4,7 @@ A pass is inventory, checksums and batches. What was there when a pass began tha
 or listed with the reason why not; what came later, the next pass finds.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +13,7 @@ from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.inventory import Inventory, take_inventory
+from photo_pipeline.core.catalog.photo_counts import PhotoCount, count_photos
 from photo_pipeline.core.catalog.schema import schema_exists
 from photo_pipeline.core.catalog.tables import PhotoClass, PhotoState, pass_table, photo_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
@@ -21,6 +23,7 @@ MAX_PASSES = 10
 """After so many the application is faster than we are; a person has to say when it rests."""
 
 _OPEN = (PhotoState.PENDING, PhotoState.PROCESSED, PhotoState.UPLOADED)
+_KNOWN = (PhotoClass.MATCHED, PhotoClass.ALREADY_MIGRATED)
 _SET_ASIDE = (PhotoState.QUARANTINED, PhotoState.CONFLICT, PhotoState.ROLLED_BACK)
 
 _HOW_TO_PROVE = "One more that finds nothing new, changed, gone or open is the proof."
@@ -131,16 +134,21 @@ def finish_pass(database: Database) -> DeltaPass | None:
 
 def zero_delta(database: Database) -> ZeroDelta:
     """Return whether nothing is left to migrate, by the last pass and by what is open now."""
-    photo = photo_table.c
     with database.read() as connection:
-        last = _last_pass(connection)
-        left = _count(connection, *_is_open())
-        grouped = (
-            sa.select(photo.state, sa.func.count())
-            .where(photo.state.in_(_SET_ASIDE), photo.source.is_not(None))
-            .group_by(photo.state)
-        )
-        aside = {str(row[0]): int(row[1]) for row in connection.execute(grouped)}
+        return zero_delta_of(connection, count_photos(connection))
+
+
+def zero_delta_of(connection: Connection, counts: Iterable[PhotoCount]) -> ZeroDelta:
+    """Return the same for a caller that has counted the photos already."""
+    last, left = _last_pass(connection), 0
+    aside: dict[str, int] = {}
+    for each in counts:
+        if not each.is_referenced:
+            continue
+        if each.state in _OPEN and each.photo_class in _KNOWN:
+            left += each.photos
+        if each.state in _SET_ASIDE:
+            aside[each.state] = aside.get(each.state, 0) + each.photos
     if last is None:
         return ZeroDelta(None, aside, "Zero delta is not proven: no inventory has been made yet.")
     if not last.still or left:
@@ -180,8 +188,7 @@ class _Before:
 
 def _is_open() -> tuple[sa.ColumnElement[bool], ...]:
     photo = photo_table.c
-    known = photo["class"].in_([PhotoClass.MATCHED, PhotoClass.ALREADY_MIGRATED])
-    return (photo.state.in_(_OPEN), photo.source.is_not(None), known)
+    return (photo.state.in_(_OPEN), photo.source.is_not(None), photo["class"].in_(_KNOWN))
 
 
 def _count(connection: Connection, *conditions: sa.ColumnElement[bool]) -> int:

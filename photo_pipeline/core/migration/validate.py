@@ -5,6 +5,7 @@ claims except the checksums that were computed when the variants were made.
 """
 
 import io
+import math
 import random
 from collections import defaultdict
 from collections.abc import Collection, Sequence
@@ -22,6 +23,9 @@ from photo_pipeline.core.catalog.raw import RawValue
 from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.tables import PhotoState, photo_table, utc_now, validation_table
 from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.cost.guard import CostGuard
+from photo_pipeline.core.cost.ledger import stored_by_format
+from photo_pipeline.core.cost.units import Unit
 from photo_pipeline.core.delivery.canary import Expected, delivery_problems
 from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.delivery.routing import AUTO_SUFFIX
@@ -128,6 +132,7 @@ def validate_sample(
     Raises:
         DeliveryError: the CDN cannot be reached at all.
         StoreError: the store cannot be asked.
+        BudgetError: the limits have no room for so many questions to the store.
     """
     columns, total = photo_table.c, Validated()
     migrated = [columns.state == PhotoState.MIGRATED, columns.batch.is_not(None)]
@@ -138,9 +143,14 @@ def validate_sample(
         chosen: dict[str, set[int]] = defaultdict(set)
         for batch, photo_id in connection.execute(query):
             chosen[batch].add(photo_id)
-    for batch, photos in sorted(chosen.items()):
-        validator = _BatchValidator(database, config, cdn, batch, run, store)
-        total.add(validator.run(1.0, progress, only=photos))
+        objects = sum(each.objects for each in stored_by_format(connection).values())
+    # As many as its share of the photos; copies share theirs.
+    questions = math.ceil(objects * min(size, total.photos) / max(total.photos, 1))
+    guard = CostGuard.of(database, config)
+    with guard.reading(store.meter, {Unit.GETS: questions}, what="validation of a sample"):
+        for batch, photos in sorted(chosen.items()):
+            validator = _BatchValidator(database, config, cdn, batch, run, store)
+            total.add(validator.run(1.0, progress, only=photos))
     return total
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from photo_pipeline.core.cleanup.drift import look_for_drift
 from photo_pipeline.core.cleanup.orphans_bucket import LiveListing, StoreBucket
+from photo_pipeline.core.cleanup.orphans_budget import within_limits
 from photo_pipeline.core.cleanup.orphans_scan import scan
 from photo_pipeline.core.cleanup.orphans_workspace import Workspace
 from photo_pipeline.core.cost.budget import Budget
@@ -54,7 +55,8 @@ def work(config_path: Path, environment: Mapping[str, str], seconds: Any, tasks:
     os.environ.update(environment)
     clock = _by_the_clock(seconds)
     with Project.load(config_path) as project:
-        project.__dict__["meter"] = Meter(project.database, clock=clock)
+        tills = project.config.state.counted_dir
+        project.__dict__["meter"] = Meter(project.database, clock=clock, tills=tills)
         while (task := tasks.recv()) is not None:
             try:
                 _DO[task.kind](project, task.batch)
@@ -90,8 +92,10 @@ def _validate(project: Project, batch: str) -> None:
 def _orphans(project: Project, _batch: str) -> None:
     with Workspace() as workspace:
         bucket = StoreBucket(project.database, project.store)
-        scan(workspace, project.database, project.config, bucket, LiveListing(bucket))
-        look_for_drift(workspace, project.database, project.config, bucket, checksums=False)
+        parts = (project.database, project.config, bucket)
+        with within_limits(*parts, checksums=True):
+            scan(workspace, *parts, LiveListing(bucket))
+            look_for_drift(workspace, *parts, remember=True)
 
 
 def _roll_back(project: Project, batch: str) -> None:

@@ -4,12 +4,14 @@ A month is a race: each has the same limit, of which a part is used already.
 """
 
 import random
+from collections.abc import Callable
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 
 from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.cost.budget import Budget
 from photo_pipeline.core.cost.meter import Meter
 from photo_pipeline.core.cost.reservation import Reservation
 from photo_pipeline.core.cost.units import Unit
@@ -35,30 +37,61 @@ def compete(url: str, number: int, races: int, start: Barrier, result: Connectio
 
 
 def _race(database: Database, race: int, number: int, chance: random.Random) -> int:
-    """Reserve and spend, at times less or more than was reserved, until not even one more is allowed."""
-    meter = Meter(database, clock=lambda: month_number(race))
-    budget, spent, wanted = puts(LIMIT), 0, chance.randint(1, 30)
+    spent: list[int] = []
+
+    def spend(meter: Meter) -> None:
+        meter.count(Unit.PUTS)
+        spent.append(1)
+
+    spend_until_refused(
+        database,
+        puts(LIMIT),
+        lambda: month_number(race),
+        owner=f"batch-{number}",
+        largest=30,
+        chance=chance,
+        spend=spend,
+    )
+    return len(spent)
+
+
+def spend_until_refused(
+    database: Database,
+    budget: Budget,
+    clock: Callable[[], datetime],
+    *,
+    owner: str,
+    largest: int,
+    chance: random.Random,
+    spend: Callable[[Meter], object],
+) -> None:
+    """Reserve and spend, at times less or more than was reserved, until not even one PUT more is allowed.
+
+    Args:
+        database: With the ledger.
+        budget: The limit.
+        clock: Tells the time in UTC.
+        owner: Of the reservations.
+        largest: How many PUTs are reserved at most.
+        chance: Draws how many are reserved, and spent.
+        spend: Counts one PUT.
+    """
+    meter, wanted = Meter(database, clock=clock), chance.randint(1, largest)
     while True:
         try:
             reservation = Reservation.make(
-                database,
-                budget,
-                {Unit.PUTS: wanted},
-                owner=f"batch-{number}",
-                share=1.0,
-                clock=lambda: month_number(race),
+                database, budget, {Unit.PUTS: wanted}, owner=owner, share=1.0, clock=clock
             )
         except BudgetError:
             if wanted == 1:
-                return spent
+                return
             wanted = 1
             continue
         with meter.under(reservation), suppress(BudgetError):
             for _ in range(chance.randint(0, wanted + 2) if wanted > 1 else 1):
-                meter.count(Unit.PUTS)
-                spent += 1
+                spend(meter)
         reservation.release()
-        wanted = chance.randint(1, 30)
+        wanted = chance.randint(1, largest)
 
 
 def compete_without_turns(url: str, number: int, races: int, start: Barrier, result: Connection) -> None:

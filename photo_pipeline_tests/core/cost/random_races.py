@@ -6,7 +6,7 @@ What was allowed is added up in shared memory, so that it is known of the dead a
 import os
 import random
 import signal
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from multiprocessing.connection import Connection
@@ -16,11 +16,10 @@ from sqlalchemy import event
 
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.cost.meter import Meter
-from photo_pipeline.core.cost.reservation import LIFETIME, Reservation
+from photo_pipeline.core.cost.reservation import LIFETIME
 from photo_pipeline.core.cost.units import Unit
-from photo_pipeline.core.errors import BudgetError
 from photo_pipeline_tests.core.cost.budgets import puts
-from photo_pipeline_tests.core.cost.racing import month_number
+from photo_pipeline_tests.core.cost.racing import month_number, spend_until_refused
 
 
 @dataclass(frozen=True)
@@ -77,29 +76,19 @@ def _take_part(database: Database, race: Race, jumped: Any, spent: Any) -> None:
         jumps: int = jumped.value
         return month_number(race.number) + jumps * (LIFETIME + timedelta(seconds=1))
 
-    meter = Meter(database, clock=clock)
-    wanted = chance.randint(1, race.largest)
-    while True:
-        try:
-            reservation = Reservation.make(
-                database,
-                budget,
-                {Unit.PUTS: wanted},
-                owner=f"batch-{race.seed}",
-                share=1.0,
-                clock=clock,
-            )
-        except BudgetError:
-            if wanted == 1:
-                return
-            wanted = 1
-            continue
-        with meter.under(reservation), suppress(BudgetError):
-            for _ in range(chance.randint(0, wanted + 2) if wanted > 1 else 1):
-                if chance.random() < race.jumps:
-                    # Not atomic, and it need not be: the clock may jump once less.
-                    jumped.value += 1
-                meter.count(Unit.PUTS)
-                spent.value += 1
-        reservation.release()
-        wanted = chance.randint(1, race.largest)
+    def spend(meter: Meter) -> None:
+        if chance.random() < race.jumps:
+            # Not atomic, and it need not be: the clock may jump once less.
+            jumped.value += 1
+        meter.count(Unit.PUTS)
+        spent.value += 1
+
+    spend_until_refused(
+        database,
+        budget,
+        clock,
+        owner=f"batch-{race.seed}",
+        largest=race.largest,
+        chance=chance,
+        spend=spend,
+    )

@@ -301,11 +301,24 @@ def test_without_counting_ahead_a_killed_process_would_have_counted_too_few(
     opened = new_database()
     meter = Meter(opened)
     meter.count(Unit.PUTS)
-    assert counted(opened) == {Unit.PUTS: BLOCKS[Unit.PUTS]}
     monkeypatch.setattr(meter, "_is_written", lambda: False)
     for _ in range(BLOCKS[Unit.PUTS]):
         meter.count(Unit.PUTS)
     assert counted(opened)[Unit.PUTS] < BLOCKS[Unit.PUTS] + 1
+
+
+def test_who_needs_little_counts_little_ahead_and_nobody_more_than_a_block(
+    new_database: OpenDatabase,
+) -> None:
+    opened = new_database()
+    meter = Meter(opened)
+    ahead: list[int] = []
+    for number in range(1, 200):
+        meter.count(Unit.PUTS)
+        ahead.append(counted(opened)[Unit.PUTS] - number)
+    assert ahead[0] == 0
+    assert max(ahead[:10]) <= 10
+    assert BLOCKS[Unit.PUTS] // 2 < max(ahead) <= BLOCKS[Unit.PUTS]
 
 
 def test_what_is_counted_before_there_are_state_tables_is_written_with_the_next_count(
@@ -358,12 +371,15 @@ def test_a_forked_process_does_not_use_up_what_its_parent_has_counted_ahead(
 ) -> None:
     opened = new_database()
     meter = Meter(opened)
-    meter.count(Unit.PUTS)
+    for _ in range(5):
+        meter.count(Unit.PUTS)
+    held = counted(opened)
+    assert held[Unit.PUTS] > 5
     process = multiprocessing.get_context("fork").Process(target=meter.close)
     process.start()
     process.join()
     # The child gave nothing back that is not its own.
     assert process.exitcode == 0
-    assert counted(opened) == {Unit.PUTS: BLOCKS[Unit.PUTS]}
+    assert counted(opened) == held
     meter.close()
-    assert counted(opened) == {Unit.PUTS: 1}
+    assert counted(opened) == {Unit.PUTS: 5}

@@ -40,12 +40,13 @@ S3_UNITS = (Unit.PUTS, Unit.GETS, Unit.DELETES)
 MONTHS = ("2026-11", "2026-12")
 
 
-def allowance(unit: Unit) -> int:
-    """How much of the unit a killed process may have counted and not sent.
+def allowance(unit: Unit, kills: int) -> int:
+    """How much of the unit so many killed processes may have counted and not sent.
 
-    A block that was counted ahead, and a request in each of its threads that was counted but not sent yet.
+    A request in each of their threads that was counted but not sent yet. What was counted ahead is given
+    back by the next process; but for a few that died between counting it and writing down what is left.
     """
-    return BLOCKS[unit] + CONCURRENCY
+    return kills * CONCURRENCY + max(1, kills // 10) * BLOCKS[unit]
 
 
 @dataclass
@@ -275,7 +276,7 @@ def test_a_month_of_six_processes_is_counted_exactly_and_stays_within_the_free_t
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @DATABASES
-def test_a_month_with_kills_counts_at_most_a_block_too_many_for_each_and_never_too_few(
+def test_a_month_with_kills_counts_hardly_anything_too_many_and_never_too_few(
     database: str, make_site: MakeSite, servers: RunningServers, s3_access_log: Path
 ) -> None:
     site = make_site(
@@ -284,6 +285,6 @@ def test_a_month_with_kills_counts_at_most_a_block_too_many_for_each_and_never_t
     month = live_a_month(site, servers, s3_access_log, tasks=360, processes=6, kills=60)
     assert month.kills >= 30
     for unit in (*S3_UNITS, Unit.CDN_REQUESTS, Unit.INVALIDATION_PATHS):
-        assert 0 <= month.over(unit) <= month.kills * allowance(unit), unit
+        assert 0 <= month.over(unit) <= allowance(unit, month.kills), unit
     for name in MONTHS:
-        assert month.sent[name][Unit.PUTS] <= FREE_PUTS
+        assert month.sent[name][Unit.PUTS] <= month.counted[name][Unit.PUTS] <= FREE_PUTS

@@ -4,7 +4,7 @@ There, so that a rewrite and its ledger row commit in one transaction. Structure
 the code that asks them, and changes to the structure are Alembic migrations under `migrations/`.
 """
 
-from photo_pipeline.core.catalog.tables.alerting import alert_delivery_table, alert_table
+from photo_pipeline.core.catalog.tables.alerting import alert_delivery_table, alert_table, check_table
 from photo_pipeline.core.catalog.tables.audit import audit_head_table, audit_table
 from photo_pipeline.core.catalog.tables.base import UtcDateTime, metadata, utc_now
 from photo_pipeline.core.catalog.tables.catalog import (
@@ -66,6 +66,7 @@ __all__ = [
     "backup_table",
     "batch_table",
     "breaker_table",
+    "check_table",
     "deleted_object_table",
     "deleted_row_table",
     "deletion_table",

@@ -36,3 +36,14 @@ alert_delivery_table = sa.Table(
     sa.Column("failed_at", UtcDateTime),
     sa.Column("claimed_until", UtcDateTime),  # somebody is sending it
 )
+
+# What the looks found that take too long for each minute.
+check_table = sa.Table(
+    "pp_check",
+    metadata,
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("checked_at", UtcDateTime, nullable=False),
+    sa.Column("findings", sa.BigInteger, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),  # the first of them, for people
+    sa.Column("error", sa.Text),  # why the last look could not be made; what was found before stays
+)

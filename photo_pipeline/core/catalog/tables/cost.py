@@ -40,6 +40,8 @@ breaker_table = sa.Table(
     sa.Column("override_reason", sa.Text),
     sa.Column("override_by", sa.String(255)),
     sa.Column("updated_at", UtcDateTime, nullable=False),
+    # Stands for the ledger of this database; null until it is asked for.
+    sa.Column("ledger_id", sa.String(32)),
 )
 
 # What AWS counted beside our own ledger, as of the last look. Changes nothing of the ledger.
