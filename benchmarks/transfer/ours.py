@@ -8,12 +8,16 @@ import sys
 import time
 from pathlib import Path
 
-from photo_pipeline.core.migration.lease import BatchLease
-from photo_pipeline.core.migration.upload import upload_batch
-from photo_pipeline.core.project import Project
+from photo_pipeline.core.garbage import collect_rarely
 
 
 def main() -> None:
+    # As the command begins.
+    collect_rarely()
+    from photo_pipeline.core.migration.lease import BatchLease
+    from photo_pipeline.core.migration.upload import upload_batch
+    from photo_pipeline.core.project import Project
+
     with Project.load(Path(sys.argv[1])) as project:
         started = time.perf_counter()
         with BatchLease(project.database, sys.argv[2], run="bench") as lease:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -70,6 +71,10 @@ class Brought:
     md5: str | None = None
 
 
+Proofs = tuple[list[Brought], list[Brought]]
+"""What is proven of what was sent together, and what has to be proven singly."""
+
+
 class Bringer:
     """Thread-safe; one for a batch.
 
@@ -129,9 +134,16 @@ class Bringer:
         """
         if not self._probe.honours_if_none_match and (how := self._how_it_is_there(job)):
             return Brought(job, created=False, size=job.size, proven_by=how)
+        try:
+            return self._send(job)
+        except PhotoChangedError:
+            # Asked only now: a look at each file before it is read takes as long as reading it.
+            if how := self._how_it_was_proven_meanwhile(job):
+                return Brought(job, created=False, size=job.size, proven_by=how)
+            raise
+
+    def _send(self, job: Job) -> Brought:
         path = self._path(job)
-        if how := self._how_it_was_proven_meanwhile(job, path):
-            return Brought(job, created=False, size=job.size, proven_by=how)
         in_parts = job.size > self._config.upload.multipart_above
         if in_parts:
             created, how = self._put_parts(job, path)
@@ -143,7 +155,7 @@ class Bringer:
         """Prove one object that was sent; as `bring`."""
         return self._believed(replace(sent, proven_by=self._proven_by(sent.job, md5=sent.md5)))
 
-    def prove_together(self, sent: Sequence[Brought]) -> tuple[list[Brought], list[Brought]]:
+    def prove_together(self, sent: Sequence[Brought]) -> Proofs:
         """Return which of them a listing shows with the right size and MD5, and which must be proven singly.
 
         Raises:
@@ -175,9 +187,9 @@ class Bringer:
             return ""
         return self._proven_by(job)
 
-    def _how_it_was_proven_meanwhile(self, job: Job, path: Path) -> str:
+    def _how_it_was_proven_meanwhile(self, job: Job) -> str:
         """Return how another batch with an equal photo has proven the object, and cleared staging."""
-        if not job.wanted.recipe or path.is_file():
+        if not job.wanted.recipe or self._path(job).is_file():
             return ""
         with self._database.read() as connection:
             row = object_rows(connection, self._store.bucket, [job.wanted.key]).get(job.wanted.key)
@@ -230,7 +242,8 @@ class Bringer:
             PhotoChangedError: the file is gone or is no longer what was catalogued.
         """
         try:
-            data = path.read_bytes()
+            with path.open("rb", buffering=0) as file:
+                data = file.read()
         except OSError as error:
             raise _unreadable(path, error) from error
         if sha256_hex(data) != job.checksum:
@@ -299,7 +312,11 @@ def object_metadata(
         "variant": wanted.variant,
         "photo-id": str(photo.id),
         **{name: str(size[name]) for name in ("width", "height", "quality") if size.get(name) is not None},
-        "entity": quote(f"{photo.entity_type or ''}/{photo.entity_id or ''}")[:200],
-        "path": quote(f"{photo.root}/{photo.path}")[:1000],
+        "entity": _quoted(f"{photo.entity_type or ''}/{photo.entity_id or ''}")[:200],
+        "path": _quoted(f"{photo.root}/{photo.path}")[:1000],
     }
     return {name: value for name, value in facts.items() if value}
+
+
+# A photo's objects say the same of it, one after the other.
+_quoted = lru_cache(maxsize=256)(quote)

@@ -29,7 +29,7 @@ from photo_pipeline.core.errors import (
     StoreRefusedError,
 )
 from photo_pipeline.core.migration.lease import BatchLease
-from photo_pipeline.core.migration.one_object import Bringer, Brought, Job
+from photo_pipeline.core.migration.one_object import Bringer, Brought, Job, Proofs
 from photo_pipeline.core.migration.photos import (
     ObjectNaming,
     Photo,
@@ -56,6 +56,13 @@ from photo_pipeline.core.storage.store import PhotoStore
 
 # Proven objects are recorded this many at a time; what a crash loses of it is adopted on the next run.
 _RECORD_EVERY = 50
+# So many sent objects may wait for the proof of others before they are proven themselves; then sending waits.
+_MOST_WAITING = 2 * PROVEN_AT_ONCE
+# What is asked of `pp_object`; each column more takes 2 us an object.
+_ABOUT_OBJECTS = (
+    *("bucket", "bytes", "checksum", "mime", "width", "height", "quality"),
+    *("verified_at", "deleted_at"),
+)
 # Photos in a row, without one success between, that make it the store's fault although it still answers.
 _PHOTOS_IN_A_ROW = 3
 
@@ -174,7 +181,7 @@ class _BatchUploader:
             for each in (*own, *self._naming.untouched(photo)):
                 wanted.setdefault(each.key, (each, photo))
         with self._database.read() as connection:
-            rows = object_rows(connection, self._store.bucket, wanted)
+            rows = object_rows(connection, self._store.bucket, wanted, columns=_ABOUT_OBJECTS)
             refuse_while_deleted(connection, rows.values())
         jobs = []
         for key, (each, photo) in wanted.items():
@@ -197,20 +204,21 @@ class _BatchUploader:
                 for job in some:
                     flight.start(job, partial(bringer.bring, job))
 
-            bring(self._next(queue))
+            bring(self._next(queue, flight))
             while flight.running:
-                brought = self._collect(*flight.wait())
-                if brought is not None:
+                ended = flight.wait()
+                if isinstance(ended, Future):
+                    self._take_proofs(ended, proven, bringer, flight)
+                elif (brought := self._collect(*ended)) is not None:
                     (proven if brought.proven_by else waiting).append(brought)
-                if len(waiting) >= PROVEN_AT_ONCE or not flight.running:
-                    self._prove(waiting, proven, bringer, flight)
+                waiting = flight.prove(waiting, bringer.prove_together)
                 progress("objects", flight.ended, len(jobs))
                 progress(BYTES_SENT, self._outcome.bytes, None)
                 if len(proven) >= _RECORD_EVERY:
                     self._record(proven)
                 self._failure = self._failure or self._watch.stopped() or self._spending.stopped()
-                if self._failure is None:
-                    bring(islice(self._worthwhile(queue), 1))
+                if self._failure is None and len(waiting) < _MOST_WAITING:
+                    bring(self._next(self._worthwhile(queue), flight))
         self._record(proven)
         if self._failure is None and self._failed and not self._any_proven:
             self._failure = next(iter(self._failed.values()))
@@ -218,28 +226,26 @@ class _BatchUploader:
             raise self._failure
         self._give_up_failed()
 
-    def _prove(
-        self, waiting: list[Brought], proven: list[Brought], bringer: Bringer, flight: "_Flight"
+    def _take_proofs(
+        self, ended: "Future[Proofs]", proven: list[Brought], bringer: Bringer, flight: "_Flight"
     ) -> None:
-        """Prove what waits for it by one listing; what that does not show is asked for singly.
+        """Take what a listing has proven; what it does not show is asked for singly.
 
-        After a failure only by the listing: what is left is adopted by the next run.
+        After a failure only the listing counts: what is left is adopted by the next run.
         """
-        if not waiting:
-            return
         try:
-            shown, doubtful = bringer.prove_together(waiting)
+            shown, doubtful = ended.result()
         except BudgetError as error:
             self._failure = self._failure or error
-            shown, doubtful = [], []
-        waiting.clear()
+            return
         proven += shown
         if self._failure is None:
             for each in doubtful:
                 flight.start(each.job, partial(bringer.prove, each), again=True)
 
-    def _next(self, queue: Iterable[Job]) -> Iterable[Job]:
-        return islice(queue, self._config.upload.concurrency * 2)
+    def _next(self, queue: Iterable[Job], flight: "_Flight") -> Iterable[Job]:
+        """Return so many jobs that each thread has one in hand and another one waiting."""
+        return islice(queue, max(self._config.upload.concurrency * 2 - flight.running, 0))
 
     def _worthwhile(self, queue: Iterable[Job]) -> Iterable[Job]:
         """Leave out the objects of photos that cannot be completed any more."""
@@ -346,13 +352,16 @@ class _BatchUploader:
 
 
 class _Flight:
-    """Threads that work on single objects, and a queue of what has ended."""
+    """Threads that work on single objects, one that proves many together, and a queue of what has ended."""
 
     def __init__(self, threads: int, failure: Callable[[], Exception | None]) -> None:
         self._failure = failure
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="upload")
+        # Of its own, so that the others go on sending while a busy server makes a listing.
+        self._prover = ThreadPoolExecutor(1, thread_name_prefix="prove")
         # Not by `wait`, which looks at each running future for each that ends: a tenth of all our time.
-        self._finished: SimpleQueue[tuple[Job, Future[Brought]]] = SimpleQueue()
+        self._finished: SimpleQueue[tuple[Job, Future[Brought]] | Future[Proofs]] = SimpleQueue()
+        self._proving = False
         self.running = 0
         self.ended = 0
         """How many objects have ended; one that is worked on again counts once."""
@@ -362,6 +371,7 @@ class _Flight:
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
+        self._prover.shutdown()
 
     def start(self, job: Job, work: Callable[[], Brought], *, again: bool = False) -> None:
         """Let a thread do the work, unless a store failure or a person stopped the rest before it begins."""
@@ -370,11 +380,28 @@ class _Flight:
         self.ended -= again
         future.add_done_callback(lambda done: self._finished.put((job, done)))
 
-    def wait(self) -> tuple[Job, "Future[Brought]"]:
+    def prove(self, waiting: list[Brought], work: Callable[[list[Brought]], Proofs]) -> list[Brought]:
+        """Let the other thread prove what waits, if that is enough or nothing else is under way.
+
+        Returns:
+            What waits now: nothing, or the same as before.
+        """
+        is_time = len(waiting) >= PROVEN_AT_ONCE or not self.running
+        if not waiting or self._proving or not is_time:
+            return waiting
+        self._proving = True
+        self.running += 1
+        self._prover.submit(work, waiting).add_done_callback(self._finished.put)
+        return []
+
+    def wait(self) -> "tuple[Job, Future[Brought]] | Future[Proofs]":
         """Return the next that has ended."""
         ended = self._finished.get()
         self.running -= 1
-        self.ended += 1
+        if isinstance(ended, Future):
+            self._proving = False
+        else:
+            self.ended += 1
         return ended
 
     def _try(self, work: Callable[[], Brought]) -> Brought:
