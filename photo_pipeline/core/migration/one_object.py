@@ -1,5 +1,6 @@
 """Brings one object into the store and proves it there. Which objects, how many at once: `upload`."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -22,7 +23,6 @@ from photo_pipeline.core.migration.photos import (
     Photo,
     WantedObject,
     object_rows,
-    staged_path,
 )
 from photo_pipeline.core.migration.proof import is_proven_row
 from photo_pipeline.core.storage.checksum import md5_hex, sha256_hex
@@ -143,12 +143,11 @@ class Bringer:
             raise
 
     def _send(self, job: Job) -> Brought:
-        path = self._path(job)
         in_parts = job.size > self._config.upload.multipart_above
         if in_parts:
-            created, how = self._put_parts(job, path)
+            created, how = self._put_parts(job, self._path(job))
             return self._believed(Brought(job, created=created, size=job.size, proven_by=how))
-        sent = self._put(job, path)
+        sent = self._put(job)
         return sent if sent.created and self.proves_together else self.prove(sent)
 
     def prove(self, sent: Brought) -> Brought:
@@ -195,8 +194,8 @@ class Bringer:
             row = object_rows(connection, self._store.bucket, [job.wanted.key]).get(job.wanted.key)
         return str(row.verified_by or "earlier run") if row is not None and is_proven_row(row) else ""
 
-    def _put(self, job: Job, path: Path) -> Brought:
-        data = self._data(job, path)
+    def _put(self, job: Job) -> Brought:
+        data = self._data(job)
         self._count("PUT")
         created = self._store.put_new(job.wanted.key, data, **self._attributes(job))
         md5 = md5_hex(data) if self._probe.verification == "etag" else None
@@ -231,23 +230,26 @@ class Bringer:
         }
 
     def _path(self, job: Job) -> Path:
-        if job.wanted.recipe:
-            return staged_path(self._config, job.wanted.key)
-        return job.photo.location(self._config)
+        return Path(self._where(job))
 
-    def _data(self, job: Job, path: Path) -> bytes:
+    def _where(self, job: Job) -> str:
+        """Return the path of the file, as text: pathlib takes as long to join it as the system to open it."""
+        if job.wanted.recipe:
+            return f"{self._config.state.staging_dir}/{job.wanted.key}"
+        return f"{self._config.root(job.photo.root).dir}/{job.photo.path}"
+
+    def _data(self, job: Job) -> bytes:
         """Return the bytes to upload.
 
         Raises:
             PhotoChangedError: the file is gone or is no longer what was catalogued.
         """
         try:
-            with path.open("rb", buffering=0) as file:
-                data = file.read()
+            data = _whole_file(self._where(job), job.size)
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise _unreadable(self._path(job), error) from error
         if sha256_hex(data) != job.checksum:
-            raise _changed(job, path)
+            raise _changed(job, self._path(job))
         return data
 
     def _proven_by(self, job: Job, *, md5: str | None = None, parts_sha256: str | None = None) -> str:
@@ -272,6 +274,21 @@ class Bringer:
         cause = "the store holds other bytes under this content-addressed key"
         fix = "find out who else writes into this bucket; delete the foreign object, then retry"
         return StorageConflictError(thing, cause=cause, fix=fix)
+
+
+def _whole_file(path: str, size: int) -> bytes:
+    """Return the file's bytes; of a size that is known it takes half as many system calls as `read_bytes`.
+
+    Each of them gives way to another thread, which costs more than the call.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(file, size + 1)
+        while len(data) != size and (more := os.read(file, size + 1)):
+            data += more
+        return data
+    finally:
+        os.close(file)
 
 
 def _unreadable(path: Path, error: OSError) -> PhotoChangedError:

@@ -58,6 +58,7 @@ from photo_pipeline.core.storage.store import PhotoStore
 _RECORD_EVERY = 50
 # So many sent objects may wait for the proof of others before they are proven themselves; then sending waits.
 _MOST_WAITING = 2 * PROVEN_AT_ONCE
+_TO_UPLOAD = (PhotoState.PROCESSED, PhotoState.UPLOADED)
 # What is asked of `pp_object`; each column more takes 2 us an object.
 _ABOUT_OBJECTS = (
     *("bucket", "bytes", "checksum", "mime", "width", "height", "quality"),
@@ -112,24 +113,43 @@ def upload_batch(
         BudgetError: the cost guard did; the same.
         LeaseLostError: another run has taken the batch over.
     """
-    if _staging_has_gaps(database, config, lease.batch):
+    needs = _Needs.of(database, config, lease.batch)
+    if needs.has_gaps(config):
         process_batch(database, config, lease, workers)
+        needs = _Needs.of(database, config, lease.batch)
     # Once per process: what is loaded by now stays, and each collection would look through all of it (0.4 s
     # of processor time for 2,000 objects).
     if not gc.get_freeze_count():
         gc.freeze()
-    return _BatchUploader(database, config, lease, store).run(progress)
+    return _BatchUploader(database, config, lease, store).run(needs, progress)
 
 
-def _staging_has_gaps(database: Database, config: PipelineConfig, batch: str) -> bool:
-    naming = ObjectNaming(config, database)
-    photos = batch_photos(database, batch, (PhotoState.PROCESSED, PhotoState.UPLOADED))
-    keys = [each.key for photo in photos if not photo.is_copy for each in naming.variants(photo)]
-    with database.read() as connection:
-        rows = object_rows(
-            connection, config.store.bucket, keys, columns=("bytes", "verified_at", "deleted_at")
-        )
-    return any(not is_at_hand(config, rows.get(key)) for key in keys)
+@dataclass(frozen=True)
+class _Needs:
+    """The photos, the objects that they need, by key with one photo of each, and what is known of these."""
+
+    photos: list[Photo]
+    wanted: dict[str, tuple[WantedObject, Photo]]
+    rows: dict[str, Any]
+
+    @classmethod
+    def of(cls, database: Database, config: PipelineConfig, batch: str) -> "_Needs":
+        photos = batch_photos(database, batch, _TO_UPLOAD)
+        naming = ObjectNaming(config, database)
+        wanted: dict[str, tuple[WantedObject, Photo]] = {}
+        for photo in photos:
+            own = [] if photo.is_copy else naming.variants(photo)
+            for each in (*own, *naming.untouched(photo)):
+                wanted.setdefault(each.key, (each, photo))
+        with database.read() as connection:
+            rows = object_rows(connection, config.store.bucket, wanted, columns=_ABOUT_OBJECTS)
+            refuse_while_deleted(connection, rows.values())
+        return cls(photos, wanted, rows)
+
+    def has_gaps(self, config: PipelineConfig) -> bool:
+        """Return whether variants are missing that are neither proven nor in staging."""
+        keys = [key for key, (each, _) in self.wanted.items() if each.recipe]
+        return any(not is_at_hand(config, self.rows.get(key)) for key in keys)
 
 
 class _BatchUploader:
@@ -140,7 +160,6 @@ class _BatchUploader:
         self._config = config
         self._lease = lease
         self._store = store
-        self._naming = ObjectNaming(config, database)
         self._outcome = Uploaded()
         self._by_content: dict[str, list[Photo]] = defaultdict(list)
         self._watch = ControlWatch(database)
@@ -151,9 +170,8 @@ class _BatchUploader:
         self._in_a_row: set[str] = set()
         self._any_proven = False
 
-    def run(self, progress: Progress) -> Uploaded:
-        photos = batch_photos(self._database, self._lease.batch, (PhotoState.PROCESSED, PhotoState.UPLOADED))
-        jobs = self._jobs(photos)
+    def run(self, needs: _Needs, progress: Progress) -> Uploaded:
+        photos, jobs = needs.photos, self._jobs(needs)
         self._outcome.photos = len(photos)
         for photo in photos:
             self._by_content[photo.sha256].append(photo)
@@ -173,23 +191,15 @@ class _BatchUploader:
         self._advance(photos)
         return self._outcome
 
-    def _jobs(self, photos: list[Photo]) -> list[Job]:
+    def _jobs(self, needs: _Needs) -> list[Job]:
         """Return the objects that are not proven yet, each once."""
-        wanted: dict[str, tuple[WantedObject, Photo]] = {}
-        for photo in photos:
-            own = [] if photo.is_copy else self._naming.variants(photo)
-            for each in (*own, *self._naming.untouched(photo)):
-                wanted.setdefault(each.key, (each, photo))
-        with self._database.read() as connection:
-            rows = object_rows(connection, self._store.bucket, wanted, columns=_ABOUT_OBJECTS)
-            refuse_while_deleted(connection, rows.values())
         jobs = []
-        for key, (each, photo) in wanted.items():
-            if is_proven_row(rows.get(key)):
+        for key, (each, photo) in needs.wanted.items():
+            if is_proven_row(needs.rows.get(key)):
                 self._outcome.reused += 1
             else:
-                jobs.append(Job.of(each, photo, rows.get(key)))
-        self._outcome.objects = len(wanted)
+                jobs.append(Job.of(each, photo, needs.rows.get(key)))
+        self._outcome.objects = len(needs.wanted)
         return jobs
 
     def _transfer(self, jobs: list[Job], bringer: Bringer, progress: Progress) -> None:
@@ -205,7 +215,7 @@ class _BatchUploader:
                     flight.start(job, partial(bringer.bring, job))
 
             bring(self._next(queue, flight))
-            while flight.running:
+            while not flight.is_over:
                 ended = flight.wait()
                 if isinstance(ended, Future):
                     self._take_proofs(ended, proven, bringer, flight)
@@ -245,7 +255,7 @@ class _BatchUploader:
 
     def _next(self, queue: Iterable[Job], flight: "_Flight") -> Iterable[Job]:
         """Return so many jobs that each thread has one in hand and another one waiting."""
-        return islice(queue, max(self._config.upload.concurrency * 2 - flight.running, 0))
+        return islice(queue, max(self._config.upload.concurrency * 2 - flight.sending, 0))
 
     def _worthwhile(self, queue: Iterable[Job]) -> Iterable[Job]:
         """Leave out the objects of photos that cannot be completed any more."""
@@ -339,7 +349,7 @@ class _BatchUploader:
 
     def _advance(self, photos: list[Photo]) -> None:
         """Move on the photos whose every object is proven."""
-        current = batch_photos(self._database, self._lease.batch, (PhotoState.PROCESSED, PhotoState.UPLOADED))
+        current = batch_photos(self._database, self._lease.batch, _TO_UPLOAD)
         ready = ready_photos(self._database, self._config, current)
         leading = row_primaries(self._database, self._config, [p for p in current if p.is_copy])
         stranded = [p for p in current if p.is_copy and p.row_id not in leading]
@@ -362,9 +372,15 @@ class _Flight:
         # Not by `wait`, which looks at each running future for each that ends: a tenth of all our time.
         self._finished: SimpleQueue[tuple[Job, Future[Brought]] | Future[Proofs]] = SimpleQueue()
         self._proving = False
-        self.running = 0
+        self.sending = 0
+        """How many objects are under way."""
         self.ended = 0
         """How many objects have ended; one that is worked on again counts once."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is under way any more."""
+        return not self.sending and not self._proving
 
     def __enter__(self) -> "_Flight":
         return self
@@ -376,7 +392,7 @@ class _Flight:
     def start(self, job: Job, work: Callable[[], Brought], *, again: bool = False) -> None:
         """Let a thread do the work, unless a store failure or a person stopped the rest before it begins."""
         future = self._pool.submit(self._try, work)
-        self.running += 1
+        self.sending += 1
         self.ended -= again
         future.add_done_callback(lambda done: self._finished.put((job, done)))
 
@@ -386,21 +402,20 @@ class _Flight:
         Returns:
             What waits now: nothing, or the same as before.
         """
-        is_time = len(waiting) >= PROVEN_AT_ONCE or not self.running
+        is_time = len(waiting) >= PROVEN_AT_ONCE or not self.sending
         if not waiting or self._proving or not is_time:
             return waiting
         self._proving = True
-        self.running += 1
         self._prover.submit(work, waiting).add_done_callback(self._finished.put)
         return []
 
     def wait(self) -> "tuple[Job, Future[Brought]] | Future[Proofs]":
         """Return the next that has ended."""
         ended = self._finished.get()
-        self.running -= 1
         if isinstance(ended, Future):
             self._proving = False
         else:
+            self.sending -= 1
             self.ended += 1
         return ended
 
