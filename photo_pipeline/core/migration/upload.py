@@ -57,7 +57,7 @@ from photo_pipeline.core.storage.store import PhotoStore
 # Proven objects are recorded this many at a time; what a crash loses of it is adopted on the next run.
 _RECORD_EVERY = 50
 # So many sent objects may wait for the proof of others before they are proven themselves; then sending waits.
-_MOST_WAITING = 2 * PROVEN_AT_ONCE
+_MOST_WAITING = PROVEN_AT_ONCE
 _TO_UPLOAD = (PhotoState.PROCESSED, PhotoState.UPLOADED)
 # What is asked of `pp_object`; each column more takes 2 us an object.
 _ABOUT_OBJECTS = (
