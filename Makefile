@@ -67,7 +67,7 @@ bench-imaging: $(DEV_STAMP)  ## The image engine beside sharp, pyvips and ImageM
 bench-rewrites: $(DEV_STAMP)  ## Rewritten rows per second beside a bare executemany UPDATE; ARGS="--rows 1000000" for memory.
 	$(BIN)/python -m benchmarks.rewrites $(ARGS)
 
-bench-transfer: $(DEV_STAMP)  ## The whole upload path beside rclone copy and rclone check, on one server; 4 minutes.
+bench-transfer: $(DEV_STAMP)  ## The whole upload path beside rclone copy and rclone check, on one server; 5 minutes.
 	$(BIN)/python -m benchmarks.transfer $(ARGS)
 
 bench-cost: $(DEV_STAMP)  ## What counting and limiting requests costs an upload; a minute.

@@ -5,6 +5,8 @@ put with its checksum, proven in the store, and recorded in the state database u
 The rival: `rclone copy --transfers 32`, which reads back nothing, and then `rclone check`, which compares
 sizes and MD5 by a listing. Both as whole processes, by the wall clock; for ours also without Python's start
 and imports, since a run does not stop after one batch (`…_without_start`).
+Between them the limit (`benchmarks.transfer.floor`): a Python process that only reads, hashes and puts.
+At the end, once, many batches in one process of ours (`long_run`), as a migration has them.
 
 Ratios are rclone's seconds divided by ours: above 1, ours is faster.
 """
@@ -14,6 +16,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -28,10 +31,12 @@ import yaml
 
 from benchmarks.transfer import scene, servers
 from photo_pipeline.core.catalog.database import Database
-from photo_pipeline.core.config import PipelineConfig
+from photo_pipeline.core.config import PipelineConfig, UploadSettings
 
 RESULT = Path("benchmarks/results/transfer.json")
 _SQLITE_FOLDER = "/dev/shm"
+# What an installation has that says nothing of it.
+_CONCURRENCY = UploadSettings().concurrency
 
 
 @dataclass(frozen=True)
@@ -60,27 +65,31 @@ def server_cpu_s(server: servers.Server) -> float:
     return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
 
 
-def ours(server: servers.Server, files: scene.Files, home: Path, concurrency: int) -> dict[str, Any]:
+def ours(
+    server: servers.Server, files: scene.Files, home: Path, concurrency: int, batch: int
+) -> dict[str, Any]:
     prefix = f"{home.name}/photos"
     database_file = home / "app.db"
     home.mkdir()
     database_file.touch()
-    document = scene.configuration(home, prefix, server.url, concurrency)
+    document = scene.configuration(home, prefix, server.url, concurrency, batch)
     config_file = home / "photo_pipeline.yaml"
     config_file.write_text(yaml.safe_dump(document), encoding="utf-8")
     database = Database.open(f"sqlite:///{database_file}")
     scene.prepare(database, PipelineConfig.model_validate(document), files, home)
+    batches = scene.batches(database)
     database.close()
     environment = servers.environment(server, APP_DATABASE_URL=f"sqlite:///{database_file}")
     before = server_cpu_s(server)
-    taken = timed(
-        [sys.executable, "-m", "benchmarks.transfer.ours", str(config_file), scene.BATCH], environment
-    )
+    command = [sys.executable, "-m", "benchmarks.transfer.ours", str(config_file), *batches]
+    taken = timed(command, environment)
     answer = json.loads(taken.output)
     if answer["uploaded"] < files.count:
         raise SystemExit(f"only {answer['uploaded']} of {files.count} were sent")
     server.forget(home.name)
+    shutil.rmtree(home)
     return answer | {
+        "batches": len(batches),
         "wall_s": taken.wall_s,
         "cpu_s": taken.cpu_s,
         "server_cpu_s": server_cpu_s(server) - before,
@@ -106,23 +115,67 @@ def rclone(server: servers.Server, files: scene.Files, name: str, transfers: int
     }
 
 
+def floor(server: servers.Server, files: scene.Files, name: str, threads: int) -> dict[str, Any]:
+    environment = servers.environment(server)
+    before = server_cpu_s(server)
+    arguments = [server.url, scene.BUCKET, name, str(files.folder), str(threads)]
+    taken = timed([sys.executable, "-m", "benchmarks.transfer.floor", *arguments], environment)
+    after = server_cpu_s(server)
+    server.forget(name)
+    return {"limit_s": taken.wall_s, "limit_cpu_s": taken.cpu_s, "limit_server_cpu_s": after - before}
+
+
+def long_run(server_name: str, work: Path, options: argparse.Namespace) -> dict[str, Any]:
+    files = scene.Files.make(work / "many-files", options.many)
+    with servers.running(server_name, work / f"many-{server_name}") as server:
+        own = ours(server, files, work / "many-ours", options.concurrency, options.files)
+        rival = rclone(server, files, "many-rclone", options.transfers)
+    shutil.rmtree(files.folder)
+    both_s = rival["copy_s"] + rival["check_s"]
+    return {
+        "server": server_name,
+        "files": files.count,
+        "batches": own["batches"],
+        "ratio_to_rclone_copy": round(rival["copy_s"] / own["wall_s"], 3),
+        "ratio_to_rclone_copy_and_check": round(both_s / own["wall_s"], 3),
+        "ratio_to_rclone_copy_without_start": round(rival["copy_s"] / own["seconds"], 3),
+        "ratio_to_rclone_copy_and_check_without_start": round(both_s / own["seconds"], 3),
+        "ours_wall_s": round(own["wall_s"], 3),
+        "ours_without_start_s": round(own["seconds"], 3),
+        **{name: round(value, 3) for name, value in rival.items()},
+    }
+
+
 def rounds(server_name: str, files: scene.Files, work: Path, options: argparse.Namespace) -> dict[str, Any]:
-    mine, theirs = [], []
+    mine, theirs, limits = [], [], []
     with servers.running(server_name, work / f"server-{server_name}") as server:
         for number in range(-options.warmup, options.rounds):
             label = f"{server_name}-{number + options.warmup}"
             steps = [
-                lambda name=label: ours(server, files, work / f"ours-{name}", options.concurrency),
+                lambda name=label: ours(
+                    server, files, work / f"ours-{name}", options.concurrency, options.files
+                ),
+                lambda name=label: floor(server, files, f"floor-{name}", options.concurrency),
                 lambda name=label: rclone(server, files, f"rclone-{name}", options.transfers),
             ]
             # In turn first, so that a machine that grows slower or faster meets both.
             found = [step() for step in (steps if number % 2 == 0 else steps[::-1])]
-            own, rival = found if number % 2 == 0 else found[::-1]
-            print(json.dumps({"round": number, **own, **rival}), flush=True)
+            own, limit, rival = found if number % 2 == 0 else found[::-1]
+            print(json.dumps({"round": number, **own, **rival, **limit}), flush=True)
             if number >= 0:
                 mine.append(own)
                 theirs.append(rival)
-    return summary(server_name, files, mine, theirs)
+                limits.append(limit)
+    return summary(server_name, files, mine, theirs) | limit_summary(limits, theirs)
+
+
+def limit_summary(limits: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[str, Any]:
+    pairs = list(zip(limits, theirs, strict=True))
+    ratio = statistics.median(rival["copy_s"] / limit["limit_s"] for limit, rival in pairs)
+    found = {name: statistics.median(limit[name] for limit in limits) for name in limits[0]}
+    return {"limit_ratio_to_rclone_copy": round(ratio, 3)} | {
+        name: round(value, 3) for name, value in found.items()
+    }
 
 
 def summary(
@@ -177,7 +230,8 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=1, help="rounds that are not counted")
     parser.add_argument("--servers", nargs="+", default=["rclone", "ceph"], help="or embedded")
     parser.add_argument("--transfers", type=int, default=32, help="rclone's --transfers and --checkers")
-    parser.add_argument("--concurrency", type=int, default=32, help="our upload.concurrency")
+    parser.add_argument("--concurrency", type=int, default=_CONCURRENCY, help="our upload.concurrency")
+    parser.add_argument("--many", type=int, default=10_000, help="files of the long run; 0: none")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
     folder = _SQLITE_FOLDER if Path(_SQLITE_FOLDER).is_dir() else None
@@ -189,6 +243,8 @@ def main() -> None:
                 print(f"skipped: {servers.why_not(name)}", flush=True)
         there = [name for name in options.servers if not servers.why_not(name)]
         results = [rounds(name, files, work, options) for name in there]
+        shutil.rmtree(files.folder)
+        many = long_run(there[0], work, options) if options.many and there else None
     document = {
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
@@ -200,7 +256,9 @@ def main() -> None:
             ).stdout.split()[1],
         },
         "what": __doc__,
+        "transfers": {"ours": options.concurrency, "rclone": options.transfers},
         "results": results,
+        "long_run": many,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

@@ -14,11 +14,10 @@ from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.fence import ScanFence
 from photo_pipeline.core.catalog.rows import row_id
 from photo_pipeline.core.catalog.schema import ensure_schema
-from photo_pipeline.core.catalog.tables import object_table, photo_table, utc_now
+from photo_pipeline.core.catalog.tables import batch_table, object_table, photo_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.migration.photos import ObjectNaming, batch_photos, staged_path
 
-BATCH = "batch-000001"
 BUCKET = "bench"
 # The default preset: two variants in three formats each.
 _VARIANTS_OF_A_PHOTO = 6
@@ -46,8 +45,8 @@ class Files:
         return cls(folder, count, total)
 
 
-def configuration(home: Path, prefix: str, endpoint: str, concurrency: int) -> dict[str, Any]:
-    """Return the configuration document of one round."""
+def configuration(home: Path, prefix: str, endpoint: str, concurrency: int, batch: int) -> dict[str, Any]:
+    """Return the configuration document of one round; `batch`: how many of the files make one batch."""
     field = {"kind": "url", "column": "url", "root": "uploads", "role": "primary", "variant": "full"}
     return {
         "version": 1,
@@ -72,14 +71,14 @@ def configuration(home: Path, prefix: str, endpoint: str, concurrency: int) -> d
             "encryption": None,
         },
         "cdn": {"base_url": "https://cdn.example.com"},
-        "batches": {"size": 10_000},
+        "batches": {"size": -(-batch // _VARIANTS_OF_A_PHOTO)},
         "upload": {"concurrency": concurrency},
         "state": {"staging_dir": str(home / "staging")},
     }
 
 
 def prepare(database: Database, config: PipelineConfig, files: Files, home: Path) -> None:
-    """Let the files be the variants of one batch of processed photos, waiting in staging for their upload."""
+    """Let the files be the variants of processed photos, in batches, waiting in staging for their upload."""
     (home / "uploads").mkdir()
     ensure_schema(database)
     ScanFence.begin(database)
@@ -90,7 +89,12 @@ def prepare(database: Database, config: PipelineConfig, files: Files, home: Path
     with database.write() as connection:
         connection.execute(sa.update(photo_table).values(state="processed"))
     naming = ObjectNaming(config, database)
-    wanted = [each for photo in batch_photos(database, BATCH) for each in naming.variants(photo)]
+    wanted = [
+        each
+        for batch in batches(database)
+        for photo in batch_photos(database, batch)
+        for each in naming.variants(photo)
+    ]
     rows = []
     for number, each in enumerate(wanted):
         # The last photo may have more variants than there are files left; it shares the first ones' bytes.
@@ -101,6 +105,12 @@ def prepare(database: Database, config: PipelineConfig, files: Files, home: Path
         rows.append(_object(each, source.read_bytes()))
     with database.write() as connection:
         connection.execute(sa.insert(object_table), rows)
+
+
+def batches(database: Database) -> list[str]:
+    """Return the batches in their order."""
+    with database.read() as connection:
+        return list(connection.scalars(sa.select(batch_table.c.key).order_by(batch_table.c.key)))
 
 
 def _photo(number: int) -> dict[str, Any]:

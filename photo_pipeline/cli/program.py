@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from photo_pipeline.cli.lazy import Listed, lazy_group
+from photo_pipeline.core.garbage import collect_rarely
 
 COMMANDS = (
     Listed("demo", "demo", "Migrate sample photos with an embedded S3, CDN and SQLite database."),
@@ -147,6 +148,7 @@ def options(
 
 def main() -> None:
     """Run the command line."""
+    collect_rarely()
     for stream in (sys.stdout, sys.stderr):
         # A file's name may be anything, and a locale may lack most letters: shown as \xNN, never a crash.
         if isinstance(stream, io.TextIOWrapper):

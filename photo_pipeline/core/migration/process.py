@@ -4,6 +4,7 @@ Idempotent: a variant that is proven in the store, or whole in staging, is not m
 are made once. How a variant is made belongs to `core.imaging`.
 """
 
+import os
 import stat
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
@@ -405,7 +406,8 @@ def is_at_hand(config: PipelineConfig, row: Any | None) -> bool:
     if row.verified_at is not None:
         return True
     try:
-        found = staged_path(config, row.key).stat()
+        # Not by pathlib, which takes four times as long as the question itself.
+        found = os.stat(f"{config.state.staging_dir}/{row.key}")  # noqa: PTH116
     except (FileNotFoundError, NotADirectoryError):
         return False
     return stat.S_ISREG(found.st_mode) and found.st_size == row.bytes

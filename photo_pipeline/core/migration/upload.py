@@ -29,7 +29,7 @@ from photo_pipeline.core.errors import (
     StoreRefusedError,
 )
 from photo_pipeline.core.migration.lease import BatchLease
-from photo_pipeline.core.migration.one_object import Bringer, Brought, Job
+from photo_pipeline.core.migration.one_object import Bringer, Brought, Job, Proofs
 from photo_pipeline.core.migration.photos import (
     ObjectNaming,
     Photo,
@@ -56,6 +56,14 @@ from photo_pipeline.core.storage.store import PhotoStore
 
 # Proven objects are recorded this many at a time; what a crash loses of it is adopted on the next run.
 _RECORD_EVERY = 50
+# So many sent objects may wait for the proof of others before they are proven themselves; then sending waits.
+_MOST_WAITING = PROVEN_AT_ONCE
+_TO_UPLOAD = (PhotoState.PROCESSED, PhotoState.UPLOADED)
+# What is asked of `pp_object`; each column more takes 2 us an object.
+_ABOUT_OBJECTS = (
+    *("bucket", "bytes", "checksum", "mime", "width", "height", "quality"),
+    *("verified_at", "deleted_at"),
+)
 # Photos in a row, without one success between, that make it the store's fault although it still answers.
 _PHOTOS_IN_A_ROW = 3
 
@@ -105,24 +113,43 @@ def upload_batch(
         BudgetError: the cost guard did; the same.
         LeaseLostError: another run has taken the batch over.
     """
-    if _staging_has_gaps(database, config, lease.batch):
+    needs = _Needs.of(database, config, lease.batch)
+    if needs.has_gaps(config):
         process_batch(database, config, lease, workers)
+        needs = _Needs.of(database, config, lease.batch)
     # Once per process: what is loaded by now stays, and each collection would look through all of it (0.4 s
     # of processor time for 2,000 objects).
     if not gc.get_freeze_count():
         gc.freeze()
-    return _BatchUploader(database, config, lease, store).run(progress)
+    return _BatchUploader(database, config, lease, store).run(needs, progress)
 
 
-def _staging_has_gaps(database: Database, config: PipelineConfig, batch: str) -> bool:
-    naming = ObjectNaming(config, database)
-    photos = batch_photos(database, batch, (PhotoState.PROCESSED, PhotoState.UPLOADED))
-    keys = [each.key for photo in photos if not photo.is_copy for each in naming.variants(photo)]
-    with database.read() as connection:
-        rows = object_rows(
-            connection, config.store.bucket, keys, columns=("bytes", "verified_at", "deleted_at")
-        )
-    return any(not is_at_hand(config, rows.get(key)) for key in keys)
+@dataclass(frozen=True)
+class _Needs:
+    """The photos, the objects that they need, by key with one photo of each, and what is known of these."""
+
+    photos: list[Photo]
+    wanted: dict[str, tuple[WantedObject, Photo]]
+    rows: dict[str, Any]
+
+    @classmethod
+    def of(cls, database: Database, config: PipelineConfig, batch: str) -> "_Needs":
+        photos = batch_photos(database, batch, _TO_UPLOAD)
+        naming = ObjectNaming(config, database)
+        wanted: dict[str, tuple[WantedObject, Photo]] = {}
+        for photo in photos:
+            own = [] if photo.is_copy else naming.variants(photo)
+            for each in (*own, *naming.untouched(photo)):
+                wanted.setdefault(each.key, (each, photo))
+        with database.read() as connection:
+            rows = object_rows(connection, config.store.bucket, wanted, columns=_ABOUT_OBJECTS)
+            refuse_while_deleted(connection, rows.values())
+        return cls(photos, wanted, rows)
+
+    def has_gaps(self, config: PipelineConfig) -> bool:
+        """Return whether variants are missing that are neither proven nor in staging."""
+        keys = [key for key, (each, _) in self.wanted.items() if each.recipe]
+        return any(not is_at_hand(config, self.rows.get(key)) for key in keys)
 
 
 class _BatchUploader:
@@ -133,7 +160,6 @@ class _BatchUploader:
         self._config = config
         self._lease = lease
         self._store = store
-        self._naming = ObjectNaming(config, database)
         self._outcome = Uploaded()
         self._by_content: dict[str, list[Photo]] = defaultdict(list)
         self._watch = ControlWatch(database)
@@ -144,9 +170,8 @@ class _BatchUploader:
         self._in_a_row: set[str] = set()
         self._any_proven = False
 
-    def run(self, progress: Progress) -> Uploaded:
-        photos = batch_photos(self._database, self._lease.batch, (PhotoState.PROCESSED, PhotoState.UPLOADED))
-        jobs = self._jobs(photos)
+    def run(self, needs: _Needs, progress: Progress) -> Uploaded:
+        photos, jobs = needs.photos, self._jobs(needs)
         self._outcome.photos = len(photos)
         for photo in photos:
             self._by_content[photo.sha256].append(photo)
@@ -166,23 +191,15 @@ class _BatchUploader:
         self._advance(photos)
         return self._outcome
 
-    def _jobs(self, photos: list[Photo]) -> list[Job]:
+    def _jobs(self, needs: _Needs) -> list[Job]:
         """Return the objects that are not proven yet, each once."""
-        wanted: dict[str, tuple[WantedObject, Photo]] = {}
-        for photo in photos:
-            own = [] if photo.is_copy else self._naming.variants(photo)
-            for each in (*own, *self._naming.untouched(photo)):
-                wanted.setdefault(each.key, (each, photo))
-        with self._database.read() as connection:
-            rows = object_rows(connection, self._store.bucket, wanted)
-            refuse_while_deleted(connection, rows.values())
         jobs = []
-        for key, (each, photo) in wanted.items():
-            if is_proven_row(rows.get(key)):
+        for key, (each, photo) in needs.wanted.items():
+            if is_proven_row(needs.rows.get(key)):
                 self._outcome.reused += 1
             else:
-                jobs.append(Job.of(each, photo, rows.get(key)))
-        self._outcome.objects = len(wanted)
+                jobs.append(Job.of(each, photo, needs.rows.get(key)))
+        self._outcome.objects = len(needs.wanted)
         return jobs
 
     def _transfer(self, jobs: list[Job], bringer: Bringer, progress: Progress) -> None:
@@ -197,20 +214,21 @@ class _BatchUploader:
                 for job in some:
                     flight.start(job, partial(bringer.bring, job))
 
-            bring(self._next(queue))
-            while flight.running:
-                brought = self._collect(*flight.wait())
-                if brought is not None:
+            bring(self._next(queue, flight))
+            while not flight.is_over:
+                ended = flight.wait()
+                if isinstance(ended, Future):
+                    self._take_proofs(ended, proven, bringer, flight)
+                elif (brought := self._collect(*ended)) is not None:
                     (proven if brought.proven_by else waiting).append(brought)
-                if len(waiting) >= PROVEN_AT_ONCE or not flight.running:
-                    self._prove(waiting, proven, bringer, flight)
+                waiting = flight.prove(waiting, bringer.prove_together)
                 progress("objects", flight.ended, len(jobs))
                 progress(BYTES_SENT, self._outcome.bytes, None)
                 if len(proven) >= _RECORD_EVERY:
                     self._record(proven)
                 self._failure = self._failure or self._watch.stopped() or self._spending.stopped()
-                if self._failure is None:
-                    bring(islice(self._worthwhile(queue), 1))
+                if self._failure is None and len(waiting) < _MOST_WAITING:
+                    bring(self._next(self._worthwhile(queue), flight))
         self._record(proven)
         if self._failure is None and self._failed and not self._any_proven:
             self._failure = next(iter(self._failed.values()))
@@ -218,28 +236,26 @@ class _BatchUploader:
             raise self._failure
         self._give_up_failed()
 
-    def _prove(
-        self, waiting: list[Brought], proven: list[Brought], bringer: Bringer, flight: "_Flight"
+    def _take_proofs(
+        self, ended: "Future[Proofs]", proven: list[Brought], bringer: Bringer, flight: "_Flight"
     ) -> None:
-        """Prove what waits for it by one listing; what that does not show is asked for singly.
+        """Take what a listing has proven; what it does not show is asked for singly.
 
-        After a failure only by the listing: what is left is adopted by the next run.
+        After a failure only the listing counts: what is left is adopted by the next run.
         """
-        if not waiting:
-            return
         try:
-            shown, doubtful = bringer.prove_together(waiting)
+            shown, doubtful = ended.result()
         except BudgetError as error:
             self._failure = self._failure or error
-            shown, doubtful = [], []
-        waiting.clear()
+            return
         proven += shown
         if self._failure is None:
             for each in doubtful:
                 flight.start(each.job, partial(bringer.prove, each), again=True)
 
-    def _next(self, queue: Iterable[Job]) -> Iterable[Job]:
-        return islice(queue, self._config.upload.concurrency * 2)
+    def _next(self, queue: Iterable[Job], flight: "_Flight") -> Iterable[Job]:
+        """Return so many jobs that each thread has one in hand and another one waiting."""
+        return islice(queue, max(self._config.upload.concurrency * 2 - flight.sending, 0))
 
     def _worthwhile(self, queue: Iterable[Job]) -> Iterable[Job]:
         """Leave out the objects of photos that cannot be completed any more."""
@@ -333,7 +349,7 @@ class _BatchUploader:
 
     def _advance(self, photos: list[Photo]) -> None:
         """Move on the photos whose every object is proven."""
-        current = batch_photos(self._database, self._lease.batch, (PhotoState.PROCESSED, PhotoState.UPLOADED))
+        current = batch_photos(self._database, self._lease.batch, _TO_UPLOAD)
         ready = ready_photos(self._database, self._config, current)
         leading = row_primaries(self._database, self._config, [p for p in current if p.is_copy])
         stranded = [p for p in current if p.is_copy and p.row_id not in leading]
@@ -346,35 +362,61 @@ class _BatchUploader:
 
 
 class _Flight:
-    """Threads that work on single objects, and a queue of what has ended."""
+    """Threads that work on single objects, one that proves many together, and a queue of what has ended."""
 
     def __init__(self, threads: int, failure: Callable[[], Exception | None]) -> None:
         self._failure = failure
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="upload")
+        # Of its own, so that the others go on sending while a busy server makes a listing.
+        self._prover = ThreadPoolExecutor(1, thread_name_prefix="prove")
         # Not by `wait`, which looks at each running future for each that ends: a tenth of all our time.
-        self._finished: SimpleQueue[tuple[Job, Future[Brought]]] = SimpleQueue()
-        self.running = 0
+        self._finished: SimpleQueue[tuple[Job, Future[Brought]] | Future[Proofs]] = SimpleQueue()
+        self._proving = False
+        self.sending = 0
+        """How many objects are under way."""
         self.ended = 0
         """How many objects have ended; one that is worked on again counts once."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is under way any more."""
+        return not self.sending and not self._proving
 
     def __enter__(self) -> "_Flight":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
+        self._prover.shutdown()
 
     def start(self, job: Job, work: Callable[[], Brought], *, again: bool = False) -> None:
         """Let a thread do the work, unless a store failure or a person stopped the rest before it begins."""
         future = self._pool.submit(self._try, work)
-        self.running += 1
+        self.sending += 1
         self.ended -= again
         future.add_done_callback(lambda done: self._finished.put((job, done)))
 
-    def wait(self) -> tuple[Job, "Future[Brought]"]:
+    def prove(self, waiting: list[Brought], work: Callable[[list[Brought]], Proofs]) -> list[Brought]:
+        """Let the other thread prove what waits, if that is enough or nothing else is under way.
+
+        Returns:
+            What waits now: nothing, or the same as before.
+        """
+        is_time = len(waiting) >= PROVEN_AT_ONCE or not self.sending
+        if not waiting or self._proving or not is_time:
+            return waiting
+        self._proving = True
+        self._prover.submit(work, waiting).add_done_callback(self._finished.put)
+        return []
+
+    def wait(self) -> "tuple[Job, Future[Brought]] | Future[Proofs]":
         """Return the next that has ended."""
         ended = self._finished.get()
-        self.running -= 1
-        self.ended += 1
+        if isinstance(ended, Future):
+            self._proving = False
+        else:
+            self.sending -= 1
+            self.ended += 1
         return ended
 
     def _try(self, work: Callable[[], Brought]) -> Brought:

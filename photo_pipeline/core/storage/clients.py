@@ -15,6 +15,7 @@ from obstore.store import S3Store
 from photo_pipeline.core.config import StoreSettings
 from photo_pipeline.core.cost.hooks import count_boto3
 from photo_pipeline.core.cost.meter import RequestMeter
+from photo_pipeline.core.storage.listing_answer import read_quickly
 from photo_pipeline.core.storage.retries import CONTROL_TIMEOUTS_S
 
 _CONNECT_TIMEOUT_S = 5
@@ -51,6 +52,7 @@ def control_client(
     )
     client = session.client("s3", endpoint_url=settings.endpoint_url, config=config)
     count_boto3(client, meter)
+    read_quickly(client)
     return client
 
 

@@ -17,8 +17,8 @@ from photo_pipeline.core.storage.store import PhotoStore
 _PAGE = 1_000
 WORTH_LISTING = 100
 """From so many keys on a listing may stand for looks: a page of it takes as long as some fifty of them."""
-PROVEN_AT_ONCE = 250
-"""So many new objects are proven by one listing: it takes 20 ms, and a crash loses the proofs of so many."""
+PROVEN_AT_ONCE = 500
+"""So many new objects are proven by one listing; what a crash loses of them is in docs/storage.md."""
 
 
 def pages_for(keys: int) -> int:

@@ -7,9 +7,10 @@ errors are worth another try is decided in `faults`.
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential, wait_random
+if TYPE_CHECKING:  # 10 ms, for what hardly ever happens
+    from tenacity import RetryCallState
 
 # A black-holed item must fail over in under 30 s (FACTS). A small body is given up quickly twice, since one
 # lost connection is the usual reason, and then gets the time that sixteen of them need to share 1 Mbit/s.
@@ -64,6 +65,8 @@ class Patience:
                 raise
             failed = [error]
 
+        from tenacity import Retrying, retry_if_exception, wait_exponential, wait_random
+
         def once_more() -> _T:
             if failed:
                 raise failed.pop()
@@ -76,7 +79,7 @@ class Patience:
             reraise=True,
         )(once_more)
 
-    def _is_over(self, state: RetryCallState) -> bool:
+    def _is_over(self, state: "RetryCallState") -> bool:
         error = state.outcome.exception() if state.outcome else None
         if error is not None and self._timed_out(error):
             self._left.pop(0)

@@ -1,9 +1,11 @@
 """Uploads where a few listings stand for the looks before and after each PUT, on `rclone serve s3`."""
 
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from photo_pipeline.core.errors import PausedError, StoreError
 from photo_pipeline.core.migration import one_object, upload
 from photo_pipeline.core.migration.control import pause, resume
 from photo_pipeline.core.migration.lease import BatchLease
+from photo_pipeline.core.migration.one_object import Bringer, Brought, Proofs
 from photo_pipeline.core.migration.process import process_batch
 from photo_pipeline.core.migration.upload import Uploaded, upload_batch
 from photo_pipeline.core.project import Project
@@ -99,13 +102,48 @@ def test_each_object_is_put_once_and_proven_without_a_look_at_it(
     puts = site.execute("SELECT amount FROM pp_usage WHERE unit = 'puts'")[0][0]
     sent, asked = send(site, proxy)
     assert sent.uploaded == OBJECTS
-    # One listing before, and one for each eight objects (the last one for what is left of them).
-    assert sent.requests == {"LIST": 4, "PUT": OBJECTS}
+    # One listing before, then one at a time for eight objects or more, and the last one for what is left.
+    assert sent.requests == {"LIST": asked["LIST"], "PUT": OBJECTS}
+    assert 2 <= asked["LIST"] <= 4
     assert set(asked) == {"LIST", "PUT"}
     assert site.execute("SELECT DISTINCT verified_by FROM pp_object") == [("etag",)]
     assert site.execute("SELECT DISTINCT state FROM pp_photo") == [("uploaded",)]
     # A listing is charged like a PUT, and counted as one; each try counts, as the server saw it.
     assert site.execute("SELECT amount FROM pp_usage WHERE unit = 'puts'")[0][0] == puts + asked.total()
+
+
+@pytest.mark.parametrize(("most_waiting", "most_sent"), [(1000, OBJECTS), (8, 8 + 8 + 2)])
+def test_sending_goes_on_while_a_listing_proves_what_was_sent_until_too_much_waits_for_it(
+    site: Site, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, most_waiting: int, most_sent: int
+) -> None:
+    """The first proof is held up until nothing but itself is under way."""
+    site.configure(upload={"concurrency": 1})
+    monkeypatch.setattr(upload, "_MOST_WAITING", most_waiting)
+
+    def puts() -> int:
+        return sum(each.method == "PUT" for each in proxy.exchanges)
+
+    before, alone = puts(), threading.Event()
+    sent_meanwhile: list[int] = []
+    wait, prove_together = upload._Flight.wait, Bringer.prove_together
+
+    def look_then_wait(flight: upload._Flight) -> Any:
+        if flight._proving and not flight.sending:
+            alone.set()
+        return wait(flight)
+
+    def prove_when_alone(bringer: Bringer, sent: Sequence[Brought]) -> Proofs:
+        assert alone.wait(timeout=30)
+        sent_meanwhile.append(puts() - before)
+        return prove_together(bringer, sent)
+
+    monkeypatch.setattr(upload._Flight, "wait", look_then_wait)
+    monkeypatch.setattr(Bringer, "prove_together", prove_when_alone)
+    sent, _ = send(site, proxy)
+    assert sent.uploaded == OBJECTS
+    # All of them; or the first eight, as many again, and two that were on their way.
+    assert most_sent - 2 <= sent_meanwhile[0] <= most_sent
+    assert site.execute("SELECT DISTINCT verified_by FROM pp_object") == [("etag",)]
 
 
 def test_what_is_there_is_adopted_and_only_what_is_wrong_or_missing_is_sent(
