@@ -24,7 +24,7 @@ from photo_pipeline.core.migration.ledger_audit import verify_ledger
 _SOON: Final = timedelta(hours=1)
 """What was wrong, or could not be looked at, is looked at again after this time at the latest."""
 _MOST_LEDGER_ROWS: Final = 200_000
-"""A larger ledger takes longer than a sensor may (3 s for 100,000 rows): then only the log is proven here."""
+"""A larger ledger would keep the sensor from the other alerts: then only the log is proven here."""
 _SHOWN = 5
 
 
