@@ -131,9 +131,11 @@ def test_an_asset_shows_its_pictures_plots_and_what_to_do_next(shown: Shown, pag
     seen(page.locator("canvas").first)
 
 
-def test_an_asset_links_to_the_dashboard(shown: Shown, page: Page) -> None:
+def test_an_asset_links_to_the_dashboard_and_to_its_report(shown: Shown, page: Page) -> None:
     page.goto(f"{shown.url}/assets/local_inventory")
-    expect(page.get_by_role("link", name=DASHBOARD)).to_have_attribute("href", f"{DASHBOARD}/")
+    for address in (f"{DASHBOARD}/", f"{DASHBOARD}/report"):
+        link = page.get_by_role("link", name=address, exact=True)
+        expect(link).to_have_attribute("href", address, timeout=PATIENCE_MS)
 
 
 def test_a_job_opens_with_a_configuration_that_can_be_launched(shown: Shown, page: Page) -> None:
