@@ -121,10 +121,10 @@ class _BatchRollback:
         self._outcome.photos = len(frozenset[int]().union(*(part.photos for part in rows)))
         size = self._config.rewrite.rows_per_transaction
         for start in range(0, len(rows), size):
+            self._watch.check()
             chunk = [row for row in rows[start : start + size] if self._files_are_there(row)]
             self._roll_back_chunk(chunk)
             progress("rows", min(start + size, len(rows)), len(rows))
-            self._watch.check()
         self._bring_back_shown_files(only_photos)
         return self._outcome
 

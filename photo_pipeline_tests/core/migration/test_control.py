@@ -155,6 +155,18 @@ def test_a_batch_between_two_steps_is_paused_when_the_next_begins(make_site: Mak
     assert batch_row(site)[0] == "paused"
 
 
+def test_a_pause_between_two_batches_of_a_rollback_leaves_the_second_as_it_is(make_site: MakeSite) -> None:
+    site = make_site(photos=3)
+    migrated(site)
+    before = site.dump()
+    with site.project() as project:
+        begun = watch.wish(project.database)
+        control.pause(project.database, reason="the shop is slow", run="someone", by="anna@desk")
+        with pytest.raises(PausedError, match="anna@desk"):
+            roll_back_batch(project, BATCH, run="r", wish_before=begun)
+    assert site.dump() == before
+
+
 def test_a_pause_stops_a_rollback_that_runs_and_not_one_that_is_begun_under_it(make_site: MakeSite) -> None:
     site = make_site(photos=4, rewrite={"rows_per_transaction": 1})
     before = site.dump()
