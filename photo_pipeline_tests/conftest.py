@@ -31,6 +31,7 @@ TESTS = Path(__file__).parent
 TOGETHER = ("core/cleanup", "core/report", "core/doctor")
 # The longest of them come first: begun last, one would keep a worker busy while the other has nothing left.
 LONGEST_FIRST = (
+    "faults/test_model.py",
     "core/cleanup",
     "test_cli.py",
     "browser/test_dagster_ui.py",
@@ -50,7 +51,6 @@ LONGEST_FIRST = (
     "core/imaging/test_variants.py",
     "core/imaging/test_treatments.py",
     "core/imaging/test_pool.py",
-    "faults/test_model.py",
     "demo/test_servers.py",
     "browser/test_dashboard.py",
     "e2e/test_migration.py",

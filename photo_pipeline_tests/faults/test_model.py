@@ -587,26 +587,22 @@ def check(machine: type[Application], chosen: settings) -> int:
     return machine.done.total()
 
 
-def test_random_sequences_of_everything_agree_with_the_model() -> None:
-    assert check(Application, settings(DEFAULT, max_examples=2)) > 300
-
-
-@pytest.mark.slow
-def test_a_thousand_operations_agree_with_the_model() -> None:
-    assert check(Application, DEFAULT) > 1_000
+@pytest.mark.timeout(900)
+def test_ten_thousand_operations_agree_with_the_model() -> None:
+    """The same ones each time; an example has about 270 operations."""
+    assert check(Application, settings(DEFAULT, max_examples=50)) >= 10_000
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
-def test_ten_thousand_operations_agree_with_the_model(
+def test_ten_thousand_other_operations_agree_with_the_model(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, database: str
 ) -> None:
     """Others in each run; what fails is printed with the code that repeats it."""
     if database == "postgres":
         server: PostgresServer = request.getfixturevalue("postgres")
         monkeypatch.setattr(Application, "database_url", staticmethod(server.new_database))
-    # An example has about 290 operations; the fewest seen over 12 examples were 3,000.
     assert check(Application, settings(DEFAULT, max_examples=50, derandomize=False)) >= 10_000
 
 
