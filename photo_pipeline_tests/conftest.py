@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
+from photo_pipeline.core.garbage import keep_what_is_loaded
 from photo_pipeline.core.storage import retries
 from photo_pipeline.demo.servers import EmbeddedServers, RunningServers
 from photo_pipeline_tests import examples, quicker
@@ -93,7 +94,7 @@ def pay_once() -> Iterator[None]:
         quicker.wait_for_no_disk(patch)
         quicker.share_compiled_statements(patch)
         quicker.remember_event_names(patch)
-        quicker.freeze_what_is_loaded(patch)
+        keep_what_is_loaded()
         quicker.share_service_models(patch)
         quicker.look_at_pools_often(patch)
         quicker.end_servers_at_once(patch)

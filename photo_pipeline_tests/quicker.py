@@ -4,7 +4,6 @@ Nothing of this stands between a test and the real thing: the state tables are t
 made a moment ago in this very process, and the disk is the disk, only nobody waits for its platters.
 """
 
-import gc
 import inspect
 import os
 import re
@@ -27,7 +26,6 @@ from sqlalchemy.util import LRUCache
 
 from photo_pipeline.core.catalog import schema
 from photo_pipeline.core.delivery import cdn
-from photo_pipeline.core.migration import upload
 
 _READS = re.compile(r"\s*(SELECT|PRAGMA|WITH|SHOW)\b", re.IGNORECASE)
 _STATE_TABLES = "pp_"
@@ -126,15 +124,6 @@ def share_compiled_statements(patch: pytest.MonkeyPatch) -> None:
     for dialect in (PGDialect_psycopg, SQLiteDialect_pysqlite):
         patch.setattr(dialect, "__eq__", lambda one, other: type(one) is type(other))
         patch.setattr(dialect, "__hash__", lambda one: hash(type(one)))
-
-
-def freeze_what_is_loaded(patch: pytest.MonkeyPatch) -> None:
-    """Let the garbage collector leave alone what is loaded by now, which each upload would ask it about.
-
-    To count what is frozen it looks through all of it: 0.03 s with all tests loaded.
-    """
-    gc.freeze()
-    patch.setattr(upload, "gc", SimpleNamespace(get_freeze_count=lambda: 1))
 
 
 class _Paths(list[str]):

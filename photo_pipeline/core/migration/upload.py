@@ -3,15 +3,13 @@
 Nothing counts as uploaded because a request succeeded; how one object is brought and proven is `one_object`.
 """
 
-import gc
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from queue import SimpleQueue
 from typing import Any
 
 import sqlalchemy as sa
@@ -28,6 +26,8 @@ from photo_pipeline.core.errors import (
     StoreError,
     StoreRefusedError,
 )
+from photo_pipeline.core.garbage import keep_what_is_loaded
+from photo_pipeline.core.migration.flight import Flight
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.one_object import Bringer, Brought, Job, Proofs
 from photo_pipeline.core.migration.photos import (
@@ -117,10 +117,7 @@ def upload_batch(
     if needs.has_gaps(config):
         process_batch(database, config, lease, workers)
         needs = _Needs.of(database, config, lease.batch)
-    # Once per process: what is loaded by now stays, and each collection would look through all of it (0.4 s
-    # of processor time for 2,000 objects).
-    if not gc.get_freeze_count():
-        gc.freeze()
+    keep_what_is_loaded()
     return _BatchUploader(database, config, lease, store).run(needs, progress)
 
 
@@ -208,7 +205,7 @@ class _BatchUploader:
         waiting: list[Brought] = []
         # Side by side in the store, where they are proven by listings.
         queue = iter(sorted(jobs, key=lambda job: job.wanted.key) if bringer.proves_together else jobs)
-        with _Flight(self._config.upload.concurrency, lambda: self._failure) as flight:
+        with Flight(self._config.upload.concurrency, lambda: self._failure) as flight:
 
             def bring(some: Iterable[Job]) -> None:
                 for job in some:
@@ -237,7 +234,7 @@ class _BatchUploader:
         self._give_up_failed()
 
     def _take_proofs(
-        self, ended: "Future[Proofs]", proven: list[Brought], bringer: Bringer, flight: "_Flight"
+        self, ended: "Future[Proofs]", proven: list[Brought], bringer: Bringer, flight: Flight
     ) -> None:
         """Take what a listing has proven; what it does not show is asked for singly.
 
@@ -253,7 +250,7 @@ class _BatchUploader:
             for each in doubtful:
                 flight.start(each.job, partial(bringer.prove, each), again=True)
 
-    def _next(self, queue: Iterable[Job], flight: "_Flight") -> Iterable[Job]:
+    def _next(self, queue: Iterable[Job], flight: Flight) -> Iterable[Job]:
         """Return so many jobs that each thread has one in hand and another one waiting."""
         return islice(queue, max(self._config.upload.concurrency * 2 - flight.sending, 0))
 
@@ -275,7 +272,7 @@ class _BatchUploader:
         except BudgetError as error:
             self._failure = self._failure or error
         except PausedError:
-            pass  # `_Flight` was told to start nothing more; `_transfer` raises it when everything has ended.
+            pass  # `Flight` was told to start nothing more; `_transfer` raises it when everything has ended.
         except StoreError as error:
             try:
                 self._note_failure(job, error)
@@ -359,71 +356,6 @@ class _BatchUploader:
             for copy in stranded:
                 quarantine(connection, [copy], primary_unavailable(copy))
         self._outcome.quarantined += len(stranded)
-
-
-class _Flight:
-    """Threads that work on single objects, one that proves many together, and a queue of what has ended."""
-
-    def __init__(self, threads: int, failure: Callable[[], Exception | None]) -> None:
-        self._failure = failure
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="upload")
-        # Of its own, so that the others go on sending while a busy server makes a listing.
-        self._prover = ThreadPoolExecutor(1, thread_name_prefix="prove")
-        # Not by `wait`, which looks at each running future for each that ends: a tenth of all our time.
-        self._finished: SimpleQueue[tuple[Job, Future[Brought]] | Future[Proofs]] = SimpleQueue()
-        self._proving = False
-        self.sending = 0
-        """How many objects are under way."""
-        self.ended = 0
-        """How many objects have ended; one that is worked on again counts once."""
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing is under way any more."""
-        return not self.sending and not self._proving
-
-    def __enter__(self) -> "_Flight":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown()
-        self._prover.shutdown()
-
-    def start(self, job: Job, work: Callable[[], Brought], *, again: bool = False) -> None:
-        """Let a thread do the work, unless a store failure or a person stopped the rest before it begins."""
-        future = self._pool.submit(self._try, work)
-        self.sending += 1
-        self.ended -= again
-        future.add_done_callback(lambda done: self._finished.put((job, done)))
-
-    def prove(self, waiting: list[Brought], work: Callable[[list[Brought]], Proofs]) -> list[Brought]:
-        """Let the other thread prove what waits, if that is enough or nothing else is under way.
-
-        Returns:
-            What waits now: nothing, or the same as before.
-        """
-        is_time = len(waiting) >= PROVEN_AT_ONCE or not self.sending
-        if not waiting or self._proving or not is_time:
-            return waiting
-        self._proving = True
-        self._prover.submit(work, waiting).add_done_callback(self._finished.put)
-        return []
-
-    def wait(self) -> "tuple[Job, Future[Brought]] | Future[Proofs]":
-        """Return the next that has ended."""
-        ended = self._finished.get()
-        if isinstance(ended, Future):
-            self._proving = False
-        else:
-            self.sending -= 1
-            self.ended += 1
-        return ended
-
-    def _try(self, work: Callable[[], Brought]) -> Brought:
-        failure = self._failure()
-        if failure is not None:
-            raise failure
-        return work()
 
 
 def _original_row(bucket: str, proven: Brought) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What is looked at more rarely than each minute: the audit log, and the infrastructure (moto's AWS)."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +8,7 @@ from photo_pipeline.core.alerts import slow_checks
 from photo_pipeline.core.migration import control
 from photo_pipeline_tests.core.alerts.conftest import World
 from photo_pipeline_tests.core.provisioning import worlds
-from photo_pipeline_tests.core.provisioning.conftest import ENVIRONMENT
+from photo_pipeline_tests.core.provisioning.conftest import pretended_aws
 from photo_pipeline_tests.pretend_aws import PretendAws
 
 
@@ -77,11 +76,7 @@ def test_of_two_processes_that_look_at_once_one_does(log: World, monkeypatch: py
 
 @pytest.fixture
 def aws() -> Iterator[PretendAws]:
-    with PretendAws() as running, pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            patch.delenv(name)
-        for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": running.url}.items():
-            patch.setenv(name, value)
+    with pretended_aws() as running:
         yield running
 
 

@@ -12,6 +12,7 @@ import pytest
 from photo_pipeline.core.errors import PausedError, StoreError
 from photo_pipeline.core.migration import one_object, upload
 from photo_pipeline.core.migration.control import pause, resume
+from photo_pipeline.core.migration.flight import Flight
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.one_object import Bringer, Brought, Proofs
 from photo_pipeline.core.migration.process import process_batch
@@ -125,9 +126,9 @@ def test_sending_goes_on_while_a_listing_proves_what_was_sent_until_too_much_wai
 
     before, alone = puts(), threading.Event()
     sent_meanwhile: list[int] = []
-    wait, prove_together = upload._Flight.wait, Bringer.prove_together
+    wait, prove_together = Flight.wait, Bringer.prove_together
 
-    def look_then_wait(flight: upload._Flight) -> Any:
+    def look_then_wait(flight: Flight) -> Any:
         if flight._proving and not flight.sending:
             alone.set()
         return wait(flight)
@@ -137,7 +138,7 @@ def test_sending_goes_on_while_a_listing_proves_what_was_sent_until_too_much_wai
         sent_meanwhile.append(puts() - before)
         return prove_together(bringer, sent)
 
-    monkeypatch.setattr(upload._Flight, "wait", look_then_wait)
+    monkeypatch.setattr(Flight, "wait", look_then_wait)
     monkeypatch.setattr(Bringer, "prove_together", prove_when_alone)
     sent, _ = send(site, proxy)
     assert sent.uploaded == OBJECTS

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -14,12 +15,19 @@ ENVIRONMENT = {
 }
 
 
-@pytest.fixture(scope="module")
-def pretend_aws() -> Iterator[PretendAws]:
-    """The servers; boto3 finds them by AWS_ENDPOINT_URL."""
+@contextmanager
+def pretended_aws() -> Iterator[PretendAws]:
+    """The servers, and an environment by which boto3 finds them alone."""
     with PretendAws() as aws, pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
         for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": aws.url}.items():
             patch.setenv(name, value)
+        yield aws
+
+
+@pytest.fixture(scope="module")
+def pretend_aws() -> Iterator[PretendAws]:
+    """The servers; boto3 finds them by AWS_ENDPOINT_URL."""
+    with pretended_aws() as aws:
         yield aws
