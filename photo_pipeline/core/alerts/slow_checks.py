@@ -117,12 +117,14 @@ def found_by(database: Database, name: str) -> Found:
 
 def _claim(situation: Situation, name: str, every: timedelta, *, now_all: bool) -> bool:
     """Return whether the look is due, and ours: of two processes that look at once one makes it."""
+    mine = sa.select(check_table).where(check_table.c.name == name)
+
+    def is_due(row: Any) -> bool:
+        return row is None or now_all or situation.now >= _due_at(row, every)
 
     def claim(connection: Connection) -> bool:
-        row = connection.execute(
-            sa.select(check_table).where(check_table.c.name == name).with_for_update()
-        ).one_or_none()
-        if row is not None and not now_all and situation.now < _due_at(row, every):
+        row = connection.execute(mine.with_for_update()).one_or_none()
+        if not is_due(row):
             return False
         kept = {"findings": row.findings, "detail": row.detail} if row else {"findings": 0, "detail": ""}
         # Until it is done, an unfinished look: one that dies is tried again soon.
@@ -130,12 +132,10 @@ def _claim(situation: Situation, name: str, every: timedelta, *, now_all: bool) 
         insert_or_update(connection, check_table, [values])
         return True
 
+    # Mostly it is not, and then nothing is locked.
     with situation.database.read() as connection:
-        columns = check_table.c
-        row = connection.execute(sa.select(check_table).where(columns.name == name)).one_or_none()
-    if row is not None and not now_all and situation.now < _due_at(row, every):
-        return False
-    return situation.database.transact(claim)
+        row = connection.execute(mine).one_or_none()
+    return is_due(row) and situation.database.transact(claim)
 
 
 def _due_at(row: Any, every: timedelta) -> datetime:
