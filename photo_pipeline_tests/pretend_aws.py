@@ -20,7 +20,7 @@ from urllib.parse import parse_qs
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from moto.budgets.models import budgets_backends
-from moto.core.model_instances import reset_model_data
+from moto.core.base_backend import BackendDict
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
 from photo_pipeline.demo.http_serving import serve_in_background
@@ -208,7 +208,11 @@ class CloudFrontStub:
 
 
 class PretendAws:
-    """Moto and the stand-in behind one port; use it as a context manager."""
+    """Moto and the stand-in behind one port; use it as a context manager.
+
+    moto keeps what is stored per process, not per server: entering and leaving empty it, or a later module
+    would find an earlier one's buckets.
+    """
 
     def __init__(self) -> None:
         self.cloudfront = CloudFrontStub()
@@ -222,13 +226,13 @@ class PretendAws:
         self._server = serve_in_background(self._respond, listener)
 
     def __enter__(self) -> "PretendAws":
-        reset_model_data()
+        BackendDict.reset()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
-        reset_model_data()
+        BackendDict.reset()
 
     def _respond(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]

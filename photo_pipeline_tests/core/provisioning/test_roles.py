@@ -16,7 +16,7 @@ import boto3
 import pytest
 import requests
 from botocore.exceptions import ClientError
-from moto.core.model_instances import reset_model_data
+from moto.core.base_backend import BackendDict
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
 from photo_pipeline.core import provisioning
@@ -56,7 +56,7 @@ def _for_moto(document: dict[str, Any]) -> dict[str, Any]:
 def guarded() -> Iterator[Guarded]:
     listener = listening_socket()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    reset_model_data()
+    BackendDict.reset()
     server = serve_in_background(DomainDispatcherApplication(create_backend_app), listener)
     anybody = {"aws_access_key_id": "AKIAROOT", "aws_secret_access_key": "root"}
     root = Guarded(url, {"root": anybody}, "")
@@ -80,7 +80,7 @@ def guarded() -> Iterator[Guarded]:
     requests.post(f"{url}/moto-api/reset-auth", data=b"inf", timeout=10)
     server.shutdown()
     server.server_close()
-    reset_model_data()
+    BackendDict.reset()
 
 
 Call = Callable[[Any, str], object]
