@@ -44,7 +44,8 @@ from photo_pipeline.core.catalog.tables import batch_table, photo_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.ledger_audit import verify_ledger
-from photo_pipeline.core.migration.photos import ObjectNaming, batch_photos
+from photo_pipeline.core.migration.naming import ObjectNaming
+from photo_pipeline.core.migration.photos import batch_photos
 from photo_pipeline.core.migration.row_chunks import RowChunks
 from photo_pipeline.core.migration.watch import ControlWatch
 from photo_pipeline.core.progress import no_progress

@@ -16,7 +16,8 @@ from photo_pipeline.core.catalog.rows import row_id
 from photo_pipeline.core.catalog.schema import ensure_schema
 from photo_pipeline.core.catalog.tables import batch_table, object_table, photo_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
-from photo_pipeline.core.migration.photos import ObjectNaming, batch_photos, staged_path
+from photo_pipeline.core.migration.naming import ObjectNaming, staged_path
+from photo_pipeline.core.migration.photos import batch_photos
 
 BUCKET = "bench"
 # The default preset: two variants in three formats each.

@@ -34,7 +34,8 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.ledger import RowRefusedError
-from photo_pipeline.core.migration.photos import ObjectNaming, Photo, row_primaries
+from photo_pipeline.core.migration.naming import ObjectNaming
+from photo_pipeline.core.migration.photos import Photo, row_primaries
 from photo_pipeline.core.migration.proof import is_proven_row
 from photo_pipeline.core.storage.deletion import undelete
 from photo_pipeline.core.storage.objects import Deleted

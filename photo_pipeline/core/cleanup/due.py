@@ -37,7 +37,8 @@ from photo_pipeline.core.catalog.tables import (
 )
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.migration.lease import is_dead
-from photo_pipeline.core.migration.photos import ObjectNaming, Photo
+from photo_pipeline.core.migration.naming import ObjectNaming
+from photo_pipeline.core.migration.photos import Photo
 from photo_pipeline.core.migration.proof import ready_photos
 from photo_pipeline.core.sources.spelling import Refused
 

@@ -38,7 +38,7 @@ from photo_pipeline.core.cleanup.due import (
 from photo_pipeline.core.cleanup.trash import NotTouchedError, Trash, settle
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import GuardRefusedError
-from photo_pipeline.core.migration.photos import ObjectNaming
+from photo_pipeline.core.migration.naming import ObjectNaming
 from photo_pipeline.core.migration.watch import ControlWatch, require_running
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.probe import probe_store

@@ -37,7 +37,8 @@ from photo_pipeline.core.cleanup.orphans_workspace import Workspace
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError
 from photo_pipeline.core.imaging.recipe import ImageFormat
-from photo_pipeline.core.migration.photos import ORIGINAL_TYPES, ObjectNaming, Photo
+from photo_pipeline.core.migration.naming import ORIGINAL_TYPES, ObjectNaming
+from photo_pipeline.core.migration.photos import Photo
 from photo_pipeline.core.sources.mapping import Source
 
 # More strange names than this are not looked for one by one: then they count as referred to.

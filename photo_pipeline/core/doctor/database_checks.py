@@ -20,7 +20,7 @@ from photo_pipeline.core.delivery.urls import UrlScheme
 from photo_pipeline.core.doctor.finding import Check, Finding, ok, problem, skipped
 from photo_pipeline.core.doctor.patient import Patient
 from photo_pipeline.core.errors import ConfigurationError
-from photo_pipeline.core.migration.photos import value_format
+from photo_pipeline.core.migration.naming import value_format
 from photo_pipeline.core.sources.mapping import Source
 
 _GROUP = "database"

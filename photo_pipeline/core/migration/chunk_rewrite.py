@@ -21,7 +21,8 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.migration.chunk_cells import ChunkWriter, UnusualError
 from photo_pipeline.core.migration.ledger_audit import WrittenEntries, last_ledger_id
 from photo_pipeline.core.migration.many_rows import ManyRows, can_do_many, findable_keys
-from photo_pipeline.core.migration.photos import LocalFiles, ObjectNaming, Photo
+from photo_pipeline.core.migration.naming import ObjectNaming
+from photo_pipeline.core.migration.photos import LocalFiles, Photo
 from photo_pipeline.core.migration.plain_rows import PlainRow, PlainRows
 from photo_pipeline.core.migration.postgres_chunk import PostgresChunks
 from photo_pipeline.core.migration.row_rewrite import RowChange, RowCounts, RowRewriter

@@ -12,7 +12,8 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.delivery.caching import cache_control
 from photo_pipeline.core.delivery.canary import Expected
 from photo_pipeline.core.delivery.routing import ACCEPT_BY_FORMAT, AUTO_SUFFIX
-from photo_pipeline.core.migration.photos import ObjectNaming, Photo
+from photo_pipeline.core.migration.naming import ObjectNaming
+from photo_pipeline.core.migration.photos import Photo
 
 
 def expected_of(config: PipelineConfig, url: str, row: Any) -> Expected:

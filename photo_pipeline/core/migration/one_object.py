@@ -18,12 +18,8 @@ from photo_pipeline.core.errors import (
     StoreError,
     StoreRefusedError,
 )
-from photo_pipeline.core.migration.photos import (
-    ORIGINAL_TYPES,
-    Photo,
-    WantedObject,
-    object_rows,
-)
+from photo_pipeline.core.migration.naming import ORIGINAL_TYPES, WantedObject
+from photo_pipeline.core.migration.photos import Photo, object_rows
 from photo_pipeline.core.migration.proof import is_proven_row
 from photo_pipeline.core.storage.checksum import md5_hex, sha256_hex
 from photo_pipeline.core.storage.many import WORTH_LISTING, find_all, find_some

@@ -25,9 +25,7 @@ from photo_pipeline.core.errors import PhotoError
 from photo_pipeline.core.imaging.pool import ImageWorkers, PhotoTask
 from photo_pipeline.core.imaging.recipe import ImageFormat
 from photo_pipeline.core.imaging.variants import MadePhoto
-from photo_pipeline.core.migration.photos import (
-    ObjectNaming,
-)
+from photo_pipeline.core.migration.naming import ObjectNaming
 from photo_pipeline.core.migration.plan_preview import Outcomes, Previewer
 from photo_pipeline.core.migration.planned_work import Content, Work, WorkCollector
 from photo_pipeline.core.migration.row_rewrite import RowPreview

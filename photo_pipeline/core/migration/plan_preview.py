@@ -10,13 +10,8 @@ from photo_pipeline.core.catalog.tables import utc_now
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import PhotoError
 from photo_pipeline.core.imaging.variants import MadePhoto
-from photo_pipeline.core.migration.photos import (
-    ObjectNaming,
-    Photo,
-    batch_photos,
-    object_rows,
-    row_primaries,
-)
+from photo_pipeline.core.migration.naming import ObjectNaming
+from photo_pipeline.core.migration.photos import Photo, batch_photos, object_rows, row_primaries
 from photo_pipeline.core.migration.planned_work import MOVING, Content
 from photo_pipeline.core.migration.process import FORWARD
 from photo_pipeline.core.migration.row_rewrite import RowPreview, RowRewriter

@@ -9,14 +9,8 @@ from dataclasses import dataclass, field
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.tables import PhotoState
 from photo_pipeline.core.config import PipelineConfig
-from photo_pipeline.core.migration.photos import (
-    ObjectNaming,
-    Photo,
-    WantedObject,
-    batch_photos,
-    object_rows,
-    row_primaries,
-)
+from photo_pipeline.core.migration.naming import ObjectNaming, WantedObject
+from photo_pipeline.core.migration.photos import Photo, batch_photos, object_rows, row_primaries
 from photo_pipeline.core.migration.process import FORWARD
 from photo_pipeline.core.migration.proof import is_proven_row
 

@@ -32,17 +32,14 @@ from photo_pipeline.core.errors import PhotoChangedError, PhotoError
 from photo_pipeline.core.imaging.recipe import ImageFormat
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.measured_quality import MeasuredQuality
+from photo_pipeline.core.migration.naming import ObjectNaming, WantedObject, remember_recipe, staged_path
 from photo_pipeline.core.migration.photos import (
-    ObjectNaming,
     Photo,
-    WantedObject,
     batch_photos,
     object_rows,
     quarantine,
-    remember_recipe,
     row_primaries,
     set_state,
-    staged_path,
 )
 from photo_pipeline.core.migration.watch import ControlWatch, heeding
 from photo_pipeline.core.progress import Progress, no_progress

@@ -13,7 +13,8 @@ from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.tables import DeletionState, deleted_object_table
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import GuardRefusedError
-from photo_pipeline.core.migration.photos import ObjectNaming, Photo, object_rows, row_primaries
+from photo_pipeline.core.migration.naming import ObjectNaming
+from photo_pipeline.core.migration.photos import Photo, object_rows, row_primaries
 
 _KEYS_PER_QUERY = 500
 

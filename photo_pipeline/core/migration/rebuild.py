@@ -33,7 +33,7 @@ from photo_pipeline.core.errors import GuardRefusedError
 from photo_pipeline.core.imaging.recipe import ImageFormat
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.backup_file import BackupFile, BackupKind
-from photo_pipeline.core.migration.photos import ORIGINAL_TYPES
+from photo_pipeline.core.migration.naming import ORIGINAL_TYPES
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.keys import is_usable_key
 from photo_pipeline.core.storage.objects import StoredObject

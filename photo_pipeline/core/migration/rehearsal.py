@@ -21,7 +21,8 @@ from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.tables import PhotoState, RewriteOutcome, rewrite_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.migration import ledger
-from photo_pipeline.core.migration.photos import ObjectNaming, Photo, batch_photos, row_primaries
+from photo_pipeline.core.migration.naming import ObjectNaming
+from photo_pipeline.core.migration.photos import Photo, batch_photos, row_primaries
 from photo_pipeline.core.migration.row_parts import RowPart, whole_row
 from photo_pipeline.core.migration.row_rewrite import RowRewriter
 from photo_pipeline.core.migration.row_rollback import RowRollback

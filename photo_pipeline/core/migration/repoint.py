@@ -20,13 +20,8 @@ from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.migration.backup import back_up_ledger, back_up_rows
 from photo_pipeline.core.migration.expected_delivery import canary_urls
 from photo_pipeline.core.migration.lease import BatchLease
-from photo_pipeline.core.migration.photos import (
-    ObjectNaming,
-    Photo,
-    batch_photos,
-    object_rows,
-    row_primaries,
-)
+from photo_pipeline.core.migration.naming import ObjectNaming
+from photo_pipeline.core.migration.photos import Photo, batch_photos, object_rows, row_primaries
 from photo_pipeline.core.migration.process import Workers
 from photo_pipeline.core.migration.proof import is_proven_row
 from photo_pipeline.core.migration.row_chunks import RowChunks

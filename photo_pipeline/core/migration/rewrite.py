@@ -23,14 +23,8 @@ from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.migration.backup import back_up_ledger, back_up_rows
 from photo_pipeline.core.migration.expected_delivery import canary_urls
 from photo_pipeline.core.migration.lease import BatchLease
-from photo_pipeline.core.migration.photos import (
-    ObjectNaming,
-    Photo,
-    batch_photos,
-    object_rows,
-    row_primaries,
-    staged_path,
-)
+from photo_pipeline.core.migration.naming import ObjectNaming, staged_path
+from photo_pipeline.core.migration.photos import Photo, batch_photos, object_rows, row_primaries
 from photo_pipeline.core.migration.proof import ready_photos
 from photo_pipeline.core.migration.row_chunks import RowChunks
 from photo_pipeline.core.migration.row_rewrite import RowChange

@@ -27,7 +27,8 @@ from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError, Ph
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.ledger_audit import audit_rewritten_again, audit_rollbacks, last_ledger_id
-from photo_pipeline.core.migration.photos import ObjectNaming, Photo, batch_photos
+from photo_pipeline.core.migration.naming import ObjectNaming
+from photo_pipeline.core.migration.photos import Photo, batch_photos
 from photo_pipeline.core.migration.row_parts import RowPart, part_with, whole_row, without
 from photo_pipeline.core.migration.row_rewrite import RowChange
 from photo_pipeline.core.migration.row_rollback import RowRollback, RowRollbackCounts

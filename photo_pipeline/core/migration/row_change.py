@@ -18,7 +18,8 @@ from photo_pipeline.core.catalog.tables import PhotoState, utc_now
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.ledger import RowRefusedError
-from photo_pipeline.core.migration.photos import ObjectNaming, Photo
+from photo_pipeline.core.migration.naming import ObjectNaming
+from photo_pipeline.core.migration.photos import Photo
 from photo_pipeline.core.migration.proof import is_proven_row
 from photo_pipeline.core.migration.touch import touched
 from photo_pipeline.core.migration.values import RowValues

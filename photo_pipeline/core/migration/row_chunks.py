@@ -17,7 +17,8 @@ from photo_pipeline.core.errors import PausedError
 from photo_pipeline.core.migration.chunk_rewrite import ChunkRewriter, Rows
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.ledger_audit import audit_rewrites
-from photo_pipeline.core.migration.photos import ObjectNaming, Photo
+from photo_pipeline.core.migration.naming import ObjectNaming
+from photo_pipeline.core.migration.photos import Photo
 from photo_pipeline.core.migration.row_rewrite import RowCounts
 from photo_pipeline.core.migration.watch import ControlWatch
 from photo_pipeline.core.progress import Progress

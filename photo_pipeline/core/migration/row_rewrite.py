@@ -20,7 +20,8 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import DatabaseError, PhotoChangedError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.ledger import RowRefusedError
-from photo_pipeline.core.migration.photos import LocalFiles, ObjectNaming, Photo, quarantine
+from photo_pipeline.core.migration.naming import ObjectNaming
+from photo_pipeline.core.migration.photos import LocalFiles, Photo, quarantine
 from photo_pipeline.core.migration.row_change import NewRow, RowChanges, by_column
 
 _EDITED = "the application changed the value after the inventory read it"

@@ -20,15 +20,9 @@ from photo_pipeline.core.durable import write_durably
 from photo_pipeline.core.errors import PhotoChangedError, PhotoError, StorageConflictError
 from photo_pipeline.core.imaging.recipe import ImageFormat
 from photo_pipeline.core.migration.lease import BatchLease
+from photo_pipeline.core.migration.naming import ObjectNaming, WantedObject, remember_recipe, staged_path
 from photo_pipeline.core.migration.one_object import object_metadata
-from photo_pipeline.core.migration.photos import (
-    ObjectNaming,
-    Photo,
-    WantedObject,
-    object_rows,
-    remember_recipe,
-    staged_path,
-)
+from photo_pipeline.core.migration.photos import Photo, object_rows
 from photo_pipeline.core.migration.process import Workers, require_unchanged
 from photo_pipeline.core.migration.proof import is_proven_row, refuse_while_deleted
 from photo_pipeline.core.migration.watch import ControlWatch

@@ -29,11 +29,10 @@ from photo_pipeline.core.errors import (
 from photo_pipeline.core.garbage import keep_what_is_loaded
 from photo_pipeline.core.migration.flight import Flight
 from photo_pipeline.core.migration.lease import BatchLease
+from photo_pipeline.core.migration.naming import ObjectNaming, WantedObject
 from photo_pipeline.core.migration.one_object import Bringer, Brought, Job, Proofs
 from photo_pipeline.core.migration.photos import (
-    ObjectNaming,
     Photo,
-    WantedObject,
     batch_photos,
     object_rows,
     quarantine,

@@ -31,14 +31,8 @@ from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.delivery.routing import AUTO_SUFFIX
 from photo_pipeline.core.imaging.recipe import ImageFormat
 from photo_pipeline.core.migration.expected_delivery import expected_of, negotiated
-from photo_pipeline.core.migration.photos import (
-    ObjectNaming,
-    Photo,
-    WantedObject,
-    batch_photos,
-    object_rows,
-    row_primaries,
-)
+from photo_pipeline.core.migration.naming import ObjectNaming, WantedObject
+from photo_pipeline.core.migration.photos import Photo, batch_photos, object_rows, row_primaries
 from photo_pipeline.core.migration.proof import is_proven_row
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.probe import probe_store

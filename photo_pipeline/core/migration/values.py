@@ -7,7 +7,8 @@ from typing import Any
 
 from photo_pipeline.core.catalog import raw
 from photo_pipeline.core.catalog.raw import RawValue
-from photo_pipeline.core.migration.photos import ObjectNaming, Photo, value_format
+from photo_pipeline.core.migration.naming import ObjectNaming, value_format
+from photo_pipeline.core.migration.photos import Photo
 from photo_pipeline.core.sources.mapping import Source
 
 ObjectRows = Mapping[str, Any]

@@ -32,14 +32,8 @@ from photo_pipeline.core.imaging.quality import (
 from photo_pipeline.core.imaging.recipe import Recipe
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.measured_quality import MeasuredQuality
-from photo_pipeline.core.migration.photos import (
-    ObjectNaming,
-    Photo,
-    WantedObject,
-    batch_photos,
-    object_rows,
-    staged_path,
-)
+from photo_pipeline.core.migration.naming import ObjectNaming, WantedObject, staged_path
+from photo_pipeline.core.migration.photos import Photo, batch_photos, object_rows
 from photo_pipeline.core.progress import Progress, no_progress
 
 _Judged = tuple[QualityTask, tuple[Score, ...]]

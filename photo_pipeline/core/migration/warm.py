@@ -10,7 +10,8 @@ from photo_pipeline.core.delivery.canary import Expected
 from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.delivery.warming import DEFAULT_CONCURRENCY, Warmed, warm_urls
 from photo_pipeline.core.migration.expected_delivery import expected_of
-from photo_pipeline.core.migration.photos import ObjectNaming, batch_photos, object_rows
+from photo_pipeline.core.migration.naming import ObjectNaming
+from photo_pipeline.core.migration.photos import batch_photos, object_rows
 from photo_pipeline.core.migration.proof import is_proven_row
 from photo_pipeline.core.migration.run import batches_to_validate
 from photo_pipeline.core.migration.state import batch_statuses

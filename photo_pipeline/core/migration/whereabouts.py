@@ -13,7 +13,8 @@ from photo_pipeline.core.catalog.cells import our_url
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.tables import RewriteOutcome, rewrite_table
 from photo_pipeline.core.config import PipelineConfig
-from photo_pipeline.core.migration.photos import ObjectNaming, Photo
+from photo_pipeline.core.migration.naming import ObjectNaming
+from photo_pipeline.core.migration.photos import Photo
 from photo_pipeline.core.migration.values import RowValues
 
 _ROWS_PER_QUERY = 500

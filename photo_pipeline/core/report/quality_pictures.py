@@ -21,7 +21,8 @@ from photo_pipeline.core.delivery.cdn import Cdn
 from photo_pipeline.core.errors import ConfigurationError, PhotoError
 from photo_pipeline.core.imaging.quality import make_reference, open_variant
 from photo_pipeline.core.imaging.recipe import Recipe
-from photo_pipeline.core.migration.photos import ObjectNaming, Photo, staged_path
+from photo_pipeline.core.migration.naming import ObjectNaming, staged_path
+from photo_pipeline.core.migration.photos import Photo
 from photo_pipeline.core.report.pictures import (
     MAX_SHOWN_PIXELS,
     Deliveries,

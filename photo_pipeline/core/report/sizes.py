@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from photo_pipeline.core.catalog.tables import PhotoState, object_table, photo_table
 from photo_pipeline.core.config import PipelineConfig, VariantSettings
 from photo_pipeline.core.imaging.recipe import ImageFormat
-from photo_pipeline.core.migration.photos import value_format
+from photo_pipeline.core.migration.naming import value_format
 from photo_pipeline.core.report.measures import counted
 
 _FORMATS = [each.value for each in ImageFormat]

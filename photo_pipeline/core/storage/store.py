@@ -2,7 +2,7 @@
 
 Data goes through obstore (sync API, threads: 1.4 to 1.7 times rclone's speed, FACTS), control requests
 through boto3. Nothing is ever overwritten: every PUT is conditional. What is stored under which key
-is decided in `core.migration.photos`, and when it counts as proven in `core.migration.proof`. What is done
+is decided in `core.migration.naming`, and when it counts as proven in `core.migration.proof`. What is done
 with whole files, versions and many objects are modules of their own in this package (docs/storage.md).
 """
 

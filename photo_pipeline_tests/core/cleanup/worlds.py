@@ -31,7 +31,8 @@ from photo_pipeline.core.catalog.tables import (
     rewrite_table,
     utc_now,
 )
-from photo_pipeline.core.migration.photos import ObjectNaming, Photo
+from photo_pipeline.core.migration.naming import ObjectNaming
+from photo_pipeline.core.migration.photos import Photo
 from photo_pipeline.core.project import Project
 from photo_pipeline.core.storage.checksum import sha256_hex
 from photo_pipeline_tests.core.catalog.small_site import small_site

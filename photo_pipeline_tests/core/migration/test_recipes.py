@@ -8,7 +8,8 @@ from PIL import Image
 
 from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.imaging.recipe import Effort, Recipe
-from photo_pipeline.core.migration.photos import ObjectNaming, batch_photos
+from photo_pipeline.core.migration.naming import ObjectNaming
+from photo_pipeline.core.migration.photos import batch_photos
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.sites import ITEM_PHOTOS, Site
 

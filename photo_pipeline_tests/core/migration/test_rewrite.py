@@ -11,7 +11,8 @@ import pytest
 from photo_pipeline.core.catalog.tables import PhotoState
 from photo_pipeline.core.errors import DeliveryError
 from photo_pipeline.core.migration import row_chunks
-from photo_pipeline.core.migration.photos import ObjectNaming, batch_photos, object_rows
+from photo_pipeline.core.migration.naming import ObjectNaming
+from photo_pipeline.core.migration.photos import batch_photos, object_rows
 from photo_pipeline.core.migration.row_rewrite import RowCounts, RowRewriter
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import again, migrated, rewritten, rolled_back, uploaded
