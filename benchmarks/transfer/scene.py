@@ -155,5 +155,6 @@ def _object(wanted: Any, data: bytes) -> dict[str, Any]:
         "height": 900,
         "quality": 60,
         "checksum": hashlib.sha256(data).hexdigest(),
+        "md5": hashlib.md5(data, usedforsecurity=False).hexdigest(),
         "made_at": utc_now(),
     }

@@ -59,6 +59,7 @@ class MadeVariant:
         encodes: How many encodes the search took, all pixel sizes together; the scout's fast ones aside.
         met_target: Whether it fits its byte target, and its source's bytes at the source's own size.
         sha256: Hex digest of the file.
+        md5: The same, as many object stores name a file by it.
     """
 
     variant: str
@@ -71,6 +72,7 @@ class MadeVariant:
     encodes: int
     met_target: bool
     sha256: str
+    md5: str
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,8 @@ class _Maker:
     def make(self, spec: VariantSpec, format: ImageFormat, path: Path) -> MadeVariant:
         geometry, found = self._fitted(spec, format)
         with self.clock.timed("hash"):
-            digest = hashlib.sha256(found.data).hexdigest()
+            sha256 = hashlib.sha256(found.data).hexdigest()
+            md5 = hashlib.md5(found.data, usedforsecurity=False).hexdigest()
         with self.clock.timed("write"):
             animated = self._moving(format) is not None
             write_variant(path, found.data, format=format, size=geometry.size, animated=animated)
@@ -223,7 +226,8 @@ class _Maker:
             quality=found.quality,
             encodes=found.encodes,
             met_target=found.met,
-            sha256=digest,
+            sha256=sha256,
+            md5=md5,
         )
 
     def _fitted(self, spec: VariantSpec, format: ImageFormat) -> tuple[Geometry, SearchResult]:

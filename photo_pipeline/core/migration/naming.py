@@ -1,7 +1,7 @@
 """Which objects a photo needs in the store, and what they are called: by its recipe, preset and prefixes."""
 
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -100,17 +100,11 @@ class ObjectNaming:
 
     def variants(self, photo: Photo) -> list[WantedObject]:
         """Return the variant objects of one (primary) photo: every variant in every format."""
-        shape = self._shape(photo)
+        shape, key = self._shape(photo), self.urls.variant_key
+        sha256, digest = photo.sha256, shape.digest
         return [
-            WantedObject(
-                key=self.variant_key(photo, variant, image_format.extension),
-                source_sha256=photo.sha256,
-                recipe=shape.digest,
-                variant=variant,
-                format=image_format.value,
-            )
-            for variant in shape.variants
-            for image_format in shape.formats
+            WantedObject(key(sha256, digest, variant, extension), sha256, digest, variant, image_format)
+            for variant, image_format, extension in shape.files
         ]
 
     def variant_key(self, photo: Photo, variant: str, extension: str) -> str:
@@ -214,6 +208,11 @@ class RecipeShape:
     digest: str
     variants: tuple[str, ...]
     formats: tuple[ImageFormat, ...]
+
+    @cached_property
+    def files(self) -> tuple[tuple[str, str, str], ...]:
+        """Each variant in each format: the variant, the format's name and its extension."""
+        return tuple((name, each.value, each.extension) for name in self.variants for each in self.formats)
 
 
 def _earlier_recipe(database: Database, digest: str) -> RecipeShape:

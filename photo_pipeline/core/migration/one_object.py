@@ -52,6 +52,11 @@ class Job:
         """Bytes, by the catalog."""
         return int(self.row.bytes) if self.row is not None else self.photo.size
 
+    @property
+    def md5(self) -> str | None:
+        """Of the bytes that `checksum` is of, if the catalog has it; hex."""
+        return None if self.row is None else self.row.md5
+
 
 @dataclass(frozen=True)
 class Brought:
@@ -176,11 +181,13 @@ class Bringer:
     def _how_it_is_there(self, job: Job) -> str:
         """Look before sending, where the server would overwrite."""
         if self._found is not None:
-            return self._proven_by(job) if job.wanted.key in self._found else ""
-        self._count("HEAD")
-        if self._store.look(job.wanted.key) is None:
-            return ""
-        return self._proven_by(job)
+            there = self._found.get(job.wanted.key)
+            if there is not None and self.proves_together and (there.size, there.etag) == (job.size, job.md5):
+                return "etag"
+        else:
+            self._count("HEAD")
+            there = self._store.look(job.wanted.key)
+        return "" if there is None else self._proven_by(job, md5=job.md5)
 
     def _how_it_was_proven_meanwhile(self, job: Job) -> str:
         """Return how another batch with an equal photo has proven the object, and cleared staging."""
@@ -194,7 +201,10 @@ class Bringer:
         data = self._data(job)
         self._count("PUT")
         created = self._store.put_new(job.wanted.key, data, **self._attributes(job))
-        md5 = md5_hex(data) if self._probe.verification == "etag" else None
+        md5 = None
+        if self._probe.verification == "etag":
+            # The bytes were compared with the catalog, which has the MD5 of the same ones.
+            md5 = job.md5 or md5_hex(data)
         return Brought(job, created=created, size=job.size, proven_by="", md5=md5)
 
     def _put_parts(self, job: Job, path: Path) -> tuple[bool, str]:

@@ -314,6 +314,7 @@ class _BatchMaker:
                 "encodes": each.encodes,
                 "met_target": each.met_target,
                 "checksum": each.sha256,
+                "md5": each.md5,
                 "made_at": utc_now(),
                 "verified_at": None,
                 "deleted_at": None,

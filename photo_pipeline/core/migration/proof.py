@@ -10,7 +10,12 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from photo_pipeline.core.catalog.database import Database
-from photo_pipeline.core.catalog.tables import DeletionState, deleted_object_table
+from photo_pipeline.core.catalog.tables import (
+    DeletionState,
+    deleted_object_table,
+    object_table,
+    utc_now,
+)
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import GuardRefusedError
 from photo_pipeline.core.migration.naming import ObjectNaming
@@ -22,6 +27,29 @@ _KEYS_PER_QUERY = 500
 def is_proven_row(row: Any | None) -> bool:
     """Return whether a `pp_object` row says that its object is proven in the store and still there."""
     return row is not None and row.verified_at is not None and row.deleted_at is None
+
+
+def mark_proven(connection: Connection, bucket: str, keys: Sequence[str], how: str) -> None:
+    """Record that the objects with those keys, which have a `pp_object` row, are in the store and proven.
+
+    Args:
+        connection: In a write transaction.
+        bucket: Their bucket.
+        keys: Any number. One statement for many: one for each takes ten times as long.
+        how: What `core.storage.proof.proven_by` says.
+    """
+    now, columns = utc_now(), object_table.c
+    state = {
+        "uploaded_at": now,
+        "verified_at": now,
+        "verified_by": how,
+        "deleted_at": None,
+        "marked_at": None,
+    }
+    for start in range(0, len(keys), _KEYS_PER_QUERY):
+        chunk = keys[start : start + _KEYS_PER_QUERY]
+        of_these = sa.and_(columns.bucket == bucket, columns.key.in_(chunk))
+        connection.execute(sa.update(object_table).where(of_these).values(state))
 
 
 def refuse_while_deleted(connection: Connection, rows: Iterable[Any]) -> None:

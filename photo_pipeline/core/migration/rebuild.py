@@ -181,6 +181,7 @@ def _object_row(store: PhotoStore, probe: StoreProbe, stored: StoredObject) -> d
         "height": _number(facts.get("height")),
         "quality": _number(facts.get("quality")),
         "checksum": facts["sha256"],
+        "md5": None,
         "made_at": now,
         "uploaded_at": now,
         "verified_at": now if how else None,

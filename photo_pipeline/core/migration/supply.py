@@ -115,7 +115,8 @@ class ObjectSupply:
         Raises:
             StorageConflictError: the store holds something else under the key.
         """
-        probe, checksum = probe_store(self._database, self._store), sha256_hex(data)
+        probe = probe_store(self._database, self._store)
+        checksum, md5 = sha256_hex(data), md5_hex(data)
         self._store.put_new(
             wanted.key,
             data,
@@ -123,7 +124,7 @@ class ObjectSupply:
             cache_control=cache_control(self._config.cdn, wanted.format) if wanted.recipe else NOT_SERVED,
             metadata=object_metadata(wanted, photo, checksum, facts),
         )
-        how = proven_by(self._store, probe, wanted.key, checksum, size=len(data), md5=md5_hex(data))
+        how = proven_by(self._store, probe, wanted.key, checksum, size=len(data), md5=md5)
         if not how:
             raise StorageConflictError(
                 f"s3://{self._store.bucket}/{wanted.key}",
@@ -132,7 +133,8 @@ class ObjectSupply:
             )
         now = utc_now()
         proof = {"uploaded_at": now, "verified_at": now, "verified_by": how}
-        row = facts | proof | {"key": wanted.key, "checksum": checksum, "deleted_at": None, "marked_at": None}
+        content = {"key": wanted.key, "checksum": checksum, "md5": md5}
+        row = facts | proof | content | {"deleted_at": None, "marked_at": None}
         with self._database.write() as connection:
             self._lease.hold(connection)
             insert_or_update(connection, object_table, [row])

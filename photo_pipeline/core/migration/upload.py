@@ -12,8 +12,6 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-import sqlalchemy as sa
-
 from photo_pipeline.core.catalog.database import Database, insert_or_update
 from photo_pipeline.core.catalog.tables import PhotoState, object_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
@@ -45,7 +43,7 @@ from photo_pipeline.core.migration.process import (
     primary_unavailable,
     process_batch,
 )
-from photo_pipeline.core.migration.proof import is_proven_row, ready_photos, refuse_while_deleted
+from photo_pipeline.core.migration.proof import is_proven_row, mark_proven, ready_photos, refuse_while_deleted
 from photo_pipeline.core.migration.spending import needed_for
 from photo_pipeline.core.migration.watch import ControlWatch
 from photo_pipeline.core.progress import BYTES_SENT, Progress, no_progress
@@ -60,7 +58,7 @@ _MOST_WAITING = PROVEN_AT_ONCE
 _TO_UPLOAD = (PhotoState.PROCESSED, PhotoState.UPLOADED)
 # What is asked of `pp_object`; each column more takes 2 us an object.
 _ABOUT_OBJECTS = (
-    *("bucket", "bytes", "checksum", "mime", "width", "height", "quality"),
+    *("bucket", "bytes", "checksum", "md5", "mime", "width", "height", "quality"),
     *("verified_at", "deleted_at"),
 )
 # Photos in a row, without one success between, that make it the store's fault although it still answers.
@@ -317,25 +315,13 @@ class _BatchUploader:
         """Write down what is proven, and forget it from the list."""
         if not proven:
             return
-        now = utc_now()
         known = [each for each in proven if each.job.row is not None]
         new = [_original_row(self._store.bucket, each) for each in proven if each.job.row is None]
-        columns = object_table.c
         with self._database.write() as connection:
             self._lease.hold(connection)
-            if known:
-                connection.execute(
-                    sa.update(object_table)
-                    .where(columns.bucket == self._store.bucket, columns.key == sa.bindparam("k"))
-                    .values(
-                        uploaded_at=now,
-                        verified_at=now,
-                        verified_by=sa.bindparam("how"),
-                        deleted_at=None,
-                        marked_at=None,
-                    ),
-                    [{"k": each.job.wanted.key, "how": each.proven_by} for each in known],
-                )
+            for how in {each.proven_by for each in known}:
+                keys = [each.job.wanted.key for each in known if each.proven_by == how]
+                mark_proven(connection, self._store.bucket, keys, how)
             # Another batch with an equal photo may have been first.
             insert_or_update(connection, object_table, new)
         self._outcome.uploaded += sum(each.created for each in proven)
@@ -371,6 +357,7 @@ def _original_row(bucket: str, proven: Brought) -> dict[str, Any]:
         "width": job.photo.width,
         "height": job.photo.height,
         "checksum": job.checksum,
+        "md5": proven.md5,
         "made_at": now,
         "uploaded_at": now,
         "verified_at": now,

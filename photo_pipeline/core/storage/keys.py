@@ -36,20 +36,24 @@ def is_usable_key(key: str) -> bool:
     return not _what_is_wrong(key)
 
 
-@lru_cache(maxsize=1024)  # Each object's key is asked for by a look, a PUT and a proof.
+# Each object's key is asked about by a look, a PUT and a proof, with those of its whole batch between.
+@lru_cache(maxsize=4096)
 def _what_is_wrong(key: str) -> str:
     try:
         length = len(key.encode())
     except UnicodeEncodeError:
         return "it holds half a character (a lone surrogate) and cannot be written as UTF-8"
+    if length > MAX_KEY_BYTES:
+        return f"it has {length:,} bytes, and S3 takes {MAX_KEY_BYTES:,}"
+    if not key:
+        return "it is empty"
     segments = key.split("/")
-    found = _UNSPEAKABLE.search(key)
-    wrong = {
-        "it is empty": not key,
-        f"it has {length:,} bytes, and S3 takes {MAX_KEY_BYTES:,}": length > MAX_KEY_BYTES,
-        "it begins or ends with a slash": key.startswith("/") or key.endswith("/"),
-        "it has an empty segment (//)": "" in segments,
-        "it has a segment . or .., which HTTP clients resolve": "." in segments or ".." in segments,
-        "it holds a control character, which listings cannot spell": found is not None,
-    }
-    return next((cause for cause, holds in wrong.items() if holds), "")
+    if not segments[0] or not segments[-1]:
+        return "it begins or ends with a slash"
+    if "" in segments:
+        return "it has an empty segment (//)"
+    if "." in segments or ".." in segments:
+        return "it has a segment . or .., which HTTP clients resolve"
+    if _UNSPEAKABLE.search(key):
+        return "it holds a control character, which listings cannot spell"
+    return ""

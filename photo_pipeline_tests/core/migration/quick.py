@@ -1,6 +1,5 @@
 """Batches brought forward quickly: the real store, CDN and database, but variants that cost no encoding."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, cast
@@ -18,6 +17,7 @@ from photo_pipeline.core.migration.run import batches_to_migrate, new_run_id, ro
 from photo_pipeline.core.migration.state import settle_forward
 from photo_pipeline.core.migration.upload import upload_batch
 from photo_pipeline.core.project import Project
+from photo_pipeline.core.storage.checksum import md5_hex, sha256_hex
 from photo_pipeline_tests.sites import Site
 
 INFO = SourceInfo("JPEG", 320, 240, "RGB", 1, False, 1, "image/jpeg", CameraFacts())
@@ -38,18 +38,15 @@ class QuickWorkers:
     def process(self, tasks: Iterable[PhotoTask]) -> Iterator[tuple[PhotoTask, MadePhoto]]:
         for task in tasks:
             made = []
-            content = hashlib.sha256(task.source.read_bytes()).hexdigest()
+            content = sha256_hex(task.source.read_bytes())
             for spec, image_format in task.wanted:
                 data = f"{content} {task.recipe.digest} {spec.name} {image_format}".encode()
                 path = task.staging[spec.name, image_format]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
-                digest = hashlib.sha256(data).hexdigest()
-                made.append(
-                    MadeVariant(
-                        spec.name, image_format, path, len(data), spec.width, spec.height, 80, 1, True, digest
-                    )
-                )
+                size = (len(data), spec.width, spec.height)
+                digests = (sha256_hex(data), md5_hex(data))
+                made.append(MadeVariant(spec.name, image_format, path, *size, 80, 1, True, *digests))
             yield task, MadePhoto(INFO, tuple(made), LOOK, "0" * 16, {})
 
 

@@ -19,7 +19,7 @@ from photo_pipeline.core.migration.process import process_batch
 from photo_pipeline.core.migration.upload import Uploaded, upload_batch
 from photo_pipeline.core.project import Project
 from photo_pipeline.core.storage import many
-from photo_pipeline.core.storage.checksum import sha256_hex
+from photo_pipeline.core.storage.checksum import md5_hex, sha256_hex
 from photo_pipeline.core.storage.probe import probe_store
 from photo_pipeline.demo.servers import RunningServers
 from photo_pipeline_tests.conftest import ACCESS_KEY, SECRET_KEY, MakeSite
@@ -159,14 +159,37 @@ def test_what_is_there_is_adopted_and_only_what_is_wrong_or_missing_is_sent(
         project.store.delete(wrong)
         project.store.put_new(wrong, b"x" * len(right[wrong]), content_type="image/jpeg")
     forget(site)
+    exchanges = len(proxy.exchanges)
     sent, asked = send(site, proxy)
     assert (sent.uploaded, sent.adopted) == (2, OBJECTS - 2)
-    # Adopting reads the bytes back, the wrong ones several times.
-    assert {name: asked[name] for name in ("LIST", "PUT", "HEAD")} == {"LIST": 2, "PUT": 2, "HEAD": 0}
+    # The first listing proves whose MD5 is known; what it says is wrong is believed when its bytes were read.
+    assert (asked["LIST"], asked["PUT"]) == (2, 2)
+    read = {each.path for each in proxy.exchanges[exchanges:] if each.method == "GET"}
+    assert [path for path in read if not is_listing("GET", path)] == [f"/second/{wrong}"]
     with site.project() as project:
         assert {key: project.store.read(key) for key in right} == right
     after = of_site(site, rclone)
     assert {key for key in after if after[key] != before[key]} == {wrong, missing}
+
+
+def test_where_the_catalog_has_no_md5_or_a_wrong_one_the_bytes_decide(
+    site: Site, proxy: FaultProxy, rclone: RcloneServer
+) -> None:
+    """As in a catalog of an earlier version, and in a damaged one."""
+    known = dict(site.execute("SELECT key, md5 FROM pp_object"))
+    assert known == {key: md5_hex((site.home / "staging" / key).read_bytes()) for key in known}
+    unknown, wrong = sorted(known)[:2]
+    site.execute(f"UPDATE pp_object SET md5 = NULL WHERE key = '{unknown}'")
+    site.execute(f"UPDATE pp_object SET md5 = '{'0' * 32}' WHERE key = '{wrong}'")
+    sent, asked = send(site, proxy)
+    assert (sent.uploaded, asked["PUT"], asked["GET"]) == (OBJECTS, OBJECTS, 1)
+    proven = dict(site.execute("SELECT key, verified_by FROM pp_object"))
+    assert [key for key, how in proven.items() if how != "etag"] == [wrong]
+    assert proven[wrong] == "read_back"
+    forget(site)
+    again, asked = send(site, proxy)
+    # Read back: what has no MD5, what has the wrong one, and originals, which nobody hashes before.
+    assert (again.adopted, asked["PUT"]) == (OBJECTS, 0)
 
 
 def test_a_bit_that_flips_on_the_way_shows_in_the_listing_and_proves_nothing(

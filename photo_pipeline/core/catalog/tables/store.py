@@ -21,6 +21,7 @@ object_table = sa.Table(
     sa.Column("encodes", sa.Integer),
     sa.Column("met_target", sa.Boolean),
     sa.Column("checksum", SHA, nullable=False),  # SHA-256 of the object's bytes, hex
+    sa.Column("md5", sa.String(32)),  # of the same bytes, hex, where they were at hand: many servers' ETag
     sa.Column("made_at", UtcDateTime, nullable=False),
     sa.Column("uploaded_at", UtcDateTime),
     sa.Column("verified_at", UtcDateTime),
