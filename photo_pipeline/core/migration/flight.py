@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 
 from photo_pipeline.core.migration.one_object import Brought, Job, Proofs
-from photo_pipeline.core.storage.many import PROVEN_AT_ONCE
+from photo_pipeline.core.storage.many import PROVEN_AT_ONCE, WORTH_LISTING
 
 
 class Flight:
@@ -43,13 +43,21 @@ class Flight:
         self.ended -= again
         future.add_done_callback(lambda done: self._finished.put((job, done)))
 
-    def prove(self, waiting: list[Brought], work: Callable[[list[Brought]], Proofs]) -> list[Brought]:
+    def prove(
+        self, waiting: list[Brought], work: Callable[[list[Brought]], Proofs], *, soon_over: bool
+    ) -> list[Brought]:
         """Let the other thread prove what waits, if that is enough or nothing else is under way.
+
+        Args:
+            waiting: What was sent.
+            work: Proves it.
+            soon_over: The last ones are under way: fewer are enough, so that little is left when they end.
 
         Returns:
             What waits now: nothing, or the same as before.
         """
-        is_time = len(waiting) >= PROVEN_AT_ONCE or not self.sending
+        enough = WORTH_LISTING if soon_over else PROVEN_AT_ONCE
+        is_time = len(waiting) >= enough or not self.sending
         if not waiting or self._proving or not is_time:
             return waiting
         self._proving = True

@@ -138,7 +138,8 @@ class _Repointer:
         self._objects = {
             key: row
             for key, row in rows.items()
-            if is_proven_row(row) and is_proven(self._store, probe, key, row.checksum, size=row.bytes)
+            if is_proven_row(row)
+            and is_proven(self._store, probe, key, row.checksum, size=row.bytes, md5=row.md5)
         }
         return [p for p in moving if all(each.key in self._objects for each in wanted[p.id])]
 

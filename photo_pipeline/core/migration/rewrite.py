@@ -122,7 +122,7 @@ class _BatchRewriter:
         lost = [
             row
             for row in old
-            if probe and not is_proven(self._store, probe, row.key, row.checksum, size=row.bytes)
+            if probe and not is_proven(self._store, probe, row.key, row.checksum, size=row.bytes, md5=row.md5)
         ]
         if lost:
             self._forget_proofs(lost)

@@ -215,7 +215,8 @@ class _BatchUploader:
                     self._take_proofs(ended, proven, bringer, flight)
                 elif (brought := self._collect(*ended)) is not None:
                     (proven if brought.proven_by else waiting).append(brought)
-                waiting = flight.prove(waiting, bringer.prove_together)
+                soon_over = flight.ended + flight.sending >= len(jobs)
+                waiting = flight.prove(waiting, bringer.prove_together, soon_over=soon_over)
                 progress("objects", flight.ended, len(jobs))
                 progress(BYTES_SENT, self._outcome.bytes, None)
                 if len(proven) >= _RECORD_EVERY:
