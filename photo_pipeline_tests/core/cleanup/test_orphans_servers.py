@@ -1,23 +1,28 @@
 """The clean-up on servers that lack something: rclone's (no versions, no conditions), and Ceph RGW."""
 
-import os
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import boto3
 import pytest
+from botocore.credentials import Credentials
 
 from photo_pipeline.core.errors import GuardRefusedError
+from photo_pipeline.demo.edge import CdnEdge
+from photo_pipeline.demo.http_serving import serve_in_background
+from photo_pipeline.demo.s3_signature import SignedS3Client
+from photo_pipeline.demo.servers import RunningServers
+from photo_pipeline_tests.ceph_server import ROOT_VARIABLE, CephServer, ceph_root
 from photo_pipeline_tests.conftest import ACCESS_KEY, SECRET_KEY
 from photo_pipeline_tests.core.cleanup.scene import opened
 from photo_pipeline_tests.core.migration.quick import migrated
 from photo_pipeline_tests.rclone_server import RcloneServer
 from photo_pipeline_tests.sites import build_site
+from photo_pipeline_tests.sockets import listening_socket
 
 DAYS = 25
-# A Ceph RGW that somebody has started: its URL; credentials as the embedded server's.
-RGW = "PHOTO_PIPELINE_TEST_RGW_URL"
 
 
 @pytest.fixture(scope="module")
@@ -57,25 +62,50 @@ def test_without_versions_nothing_is_deleted_unless_that_is_said(
         assert [(each.kind, each.key) for each in scene.drift().findings] == [("missing", missing)]
 
 
-def test_on_ceph_rgw_an_orphan_goes_and_comes_back(
-    make_site: object, servers: object, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def ceph(tmp_path: Path, aws_environment: None) -> Iterator[RunningServers]:
+    """Its gateway, with a bucket that keeps versions, and the demo's CDN edge in front of it."""
+    root = ceph_root()
+    if root is None:
+        pytest.skip(f"Ceph is not unpacked: ${ROOT_VARIABLE} names no folder with usr/bin/radosgw")
+    folder = tmp_path / "ceph"
+    folder.mkdir()
+    server = CephServer.start(root, folder, bucket="photos", access_key=ACCESS_KEY, secret_key=SECRET_KEY)
+    try:
+        s3 = boto3.client("s3", endpoint_url=server.servers.s3_url, region_name=server.servers.region)
+        s3.create_bucket(Bucket="photos")
+        s3.put_bucket_versioning(Bucket="photos", VersioningConfiguration={"Status": "Enabled"})
+        keys = Credentials(ACCESS_KEY, SECRET_KEY)
+        origin = SignedS3Client(server.servers.s3_url, bucket="photos", credentials=keys)
+        listener = listening_socket()
+        cdn_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        edge = serve_in_background(CdnEdge(origin, private_prefixes=("originals/",)), listener)
+        yield replace(server.servers, cdn_url=cdn_url)
+        edge.shutdown()
+    finally:
+        server.stop()
+
+
+@pytest.mark.slow
+def test_on_ceph_rgw_an_orphan_goes_and_comes_back_and_what_is_lost_is_told(
+    ceph: RunningServers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not os.environ.get(RGW):
-        pytest.skip(f"no Ceph RGW: ${RGW} is not set (docs/s3-servers.md says how one is unpacked)")
-    site = make_site(photos=1)  # type: ignore[operator]
+    url = f"sqlite:///{tmp_path / 'app.db'}"
+    monkeypatch.setenv("APP_DATABASE_URL", url)
+    site = build_site(tmp_path, url=url, servers=ceph, name=uuid.uuid4().hex[:8], photos=2)
     migrated(site)
-    client = boto3.client("s3", endpoint_url=os.environ[RGW], region_name="us-east-1")
-    bucket = f"orphans-{uuid.uuid4().hex[:8]}"
-    client.create_bucket(Bucket=bucket)
-    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    site.configure(store=site.settings["store"] | {"endpoint_url": os.environ[RGW], "bucket": bucket})
-    site.execute("UPDATE pp_object SET bucket = :bucket", bucket=bucket)
     with opened(site) as scene:
+        needed = scene.stored()
         key = scene.put(scene.key_of_nobody())
         scene.later(hours=DAYS)
+        assert scene.orphans() == {key}
+        assert scene.drift().total == 0
         scene.mark()
         scene.later(hours=DAYS)
         assert scene.delete().keys == [key]
-        assert scene.stored() == set()
+        assert scene.stored() == needed
         assert scene.undo().restored == 1
-        assert scene.stored() == {key}
+        assert scene.stored() == needed | {key}
+        missing = sorted(needed)[0]
+        scene.project.store.delete(missing)
+        assert [(each.kind, each.key) for each in scene.drift().findings] == [("missing", missing)]
