@@ -16,14 +16,8 @@ from photo_pipeline.core.catalog.batches import Batches, assign_batches
 from photo_pipeline.core.catalog.checksums import hash_matched_files
 from photo_pipeline.core.catalog.inventory import Inventory, take_inventory
 from photo_pipeline.core.migration.rollback import RolledBack
-from photo_pipeline.core.migration.run import (
-    MigratedBatch,
-    batches_to_migrate,
-    batches_to_roll_back,
-    migrate_batch,
-    new_run_id,
-    roll_back_batch,
-)
+from photo_pipeline.core.migration.run import MigratedBatch, migrate_batch, new_run_id, roll_back_batch
+from photo_pipeline.core.migration.selection import batches_to_migrate, batches_to_roll_back
 from photo_pipeline.core.project import Project
 from photo_pipeline.demo.servers import RunningServers
 

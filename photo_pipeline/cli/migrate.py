@@ -24,14 +24,8 @@ from photo_pipeline.core.migration.delta import (
     take_pass,
     zero_delta,
 )
-from photo_pipeline.core.migration.run import (
-    MigratedBatch,
-    batches_never_validated,
-    batches_to_migrate,
-    migrate_batch,
-    new_run_id,
-    retry_photos,
-)
+from photo_pipeline.core.migration.run import MigratedBatch, migrate_batch, new_run_id, retry_photos
+from photo_pipeline.core.migration.selection import batches_never_validated, batches_to_migrate
 from photo_pipeline.core.migration.state import BatchStatus, batch_statuses, photos_in_trouble
 from photo_pipeline.core.migration.watch import heeding, require_running
 from photo_pipeline.core.project import Project

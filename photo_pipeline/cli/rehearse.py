@@ -8,7 +8,8 @@ import typer
 from photo_pipeline.cli.command import DONE, FINDINGS, AsJson, Batch
 from photo_pipeline.cli.project import open_project, require_state
 from photo_pipeline.core.migration.rehearsal import rehearse_rollback
-from photo_pipeline.core.migration.run import batches_to_rehearse, new_run_id
+from photo_pipeline.core.migration.run import new_run_id
+from photo_pipeline.core.migration.selection import batches_to_rehearse
 from photo_pipeline.terminal import Terminal
 
 

@@ -9,12 +9,8 @@ from photo_pipeline.cli.command import DONE, FINDINGS, AsJson, Batch
 from photo_pipeline.cli.project import open_project, require_state
 from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.migration.rollback import RolledBack
-from photo_pipeline.core.migration.run import (
-    batches_to_roll_back,
-    locate_with_copies,
-    new_run_id,
-    roll_back_batch,
-)
+from photo_pipeline.core.migration.run import new_run_id, roll_back_batch
+from photo_pipeline.core.migration.selection import batches_to_roll_back, locate_with_copies
 from photo_pipeline.core.migration.watch import wish
 from photo_pipeline.terminal import Terminal
 

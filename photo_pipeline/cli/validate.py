@@ -7,7 +7,8 @@ import typer
 
 from photo_pipeline.cli.command import DONE, FINDINGS, AsJson, Batch
 from photo_pipeline.cli.project import open_project, require_state
-from photo_pipeline.core.migration.run import batches_to_validate, new_run_id
+from photo_pipeline.core.migration.run import new_run_id
+from photo_pipeline.core.migration.selection import batches_to_validate
 from photo_pipeline.core.migration.validate import Validated, validate_batch
 from photo_pipeline.core.project import Project
 from photo_pipeline.terminal import Terminal

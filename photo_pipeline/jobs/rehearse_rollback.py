@@ -6,7 +6,7 @@ from pydantic import Field
 from photo_pipeline.assets.running import explained_failures
 from photo_pipeline.core.catalog.schema import ensure_schema
 from photo_pipeline.core.migration.rehearsal import rehearse_rollback as rehearse
-from photo_pipeline.core.migration.run import batches_to_rehearse
+from photo_pipeline.core.migration.selection import batches_to_rehearse
 from photo_pipeline.resources.database import ApplicationDatabase
 from photo_pipeline.resources.settings import PipelineSettings
 

@@ -9,7 +9,8 @@ from photo_pipeline.assets.presentation import change_table
 from photo_pipeline.assets.running import explained_failures, log_progress
 from photo_pipeline.core.catalog.schema import ensure_schema
 from photo_pipeline.core.migration.repoint import Repointed
-from photo_pipeline.core.migration.run import batches_to_validate, repoint_leased
+from photo_pipeline.core.migration.run import repoint_leased
+from photo_pipeline.core.migration.selection import batches_to_validate
 from photo_pipeline.resources.cdn import CdnResource
 from photo_pipeline.resources.database import ApplicationDatabase
 from photo_pipeline.resources.image_workers import ImageWorkersResource

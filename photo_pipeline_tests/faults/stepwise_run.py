@@ -28,15 +28,12 @@ from photo_pipeline.core.imaging.variants import MadePhoto
 from photo_pipeline.core.migration import control
 from photo_pipeline.core.migration.delta import finish_pass, take_pass
 from photo_pipeline.core.migration.restore import restore
-from photo_pipeline.core.migration.run import (
+from photo_pipeline.core.migration.run import migrate_batch, new_run_id, repoint_whole_batch, roll_back_batch
+from photo_pipeline.core.migration.selection import (
     batches_never_validated,
     batches_to_migrate,
     batches_to_roll_back,
     batches_to_validate,
-    migrate_batch,
-    new_run_id,
-    repoint_whole_batch,
-    roll_back_batch,
 )
 from photo_pipeline.core.migration.stored_backups import read_bucket_backups, read_local_backups
 from photo_pipeline.core.migration.validate import validate_batch

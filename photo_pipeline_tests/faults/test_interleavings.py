@@ -28,7 +28,8 @@ from photo_pipeline.core.migration.invariants import every_rewritten_row_is_back
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.process import process_batch
 from photo_pipeline.core.migration.rewrite import rewrite_batch
-from photo_pipeline.core.migration.run import batches_to_validate, migrate_batch, new_run_id
+from photo_pipeline.core.migration.run import migrate_batch, new_run_id
+from photo_pipeline.core.migration.selection import batches_to_validate
 from photo_pipeline.core.migration.state import settle_forward
 from photo_pipeline.core.migration.upload import upload_batch
 from photo_pipeline.core.migration.validate import validate_batch

@@ -39,13 +39,11 @@ from photo_pipeline.core.migration.photos import Photo, batch_photos
 from photo_pipeline.core.migration.process import process_batch
 from photo_pipeline.core.migration.rewrite import rewrite_batch
 from photo_pipeline.core.migration.row_parts import RowPart, whole_row
-from photo_pipeline.core.migration.run import (
+from photo_pipeline.core.migration.run import new_run_id, repoint_whole_batch, roll_back_batch
+from photo_pipeline.core.migration.selection import (
     batches_to_roll_back,
     batches_to_validate,
     locate_with_copies,
-    new_run_id,
-    repoint_whole_batch,
-    roll_back_batch,
 )
 from photo_pipeline.core.migration.state import batch_statuses, settle_forward, working_on
 from photo_pipeline.core.migration.upload import upload_batch

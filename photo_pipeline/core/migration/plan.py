@@ -29,8 +29,8 @@ from photo_pipeline.core.migration.naming import ObjectNaming
 from photo_pipeline.core.migration.plan_preview import Outcomes, Previewer
 from photo_pipeline.core.migration.planned_work import Content, Work, WorkCollector
 from photo_pipeline.core.migration.row_rewrite import RowPreview
-from photo_pipeline.core.migration.run import batches_to_migrate
 from photo_pipeline.core.migration.sampling import Estimate, Stratum, draw, share_at_most, total
+from photo_pipeline.core.migration.selection import batches_to_migrate
 from photo_pipeline.core.progress import Progress, no_progress
 
 # Not measured, since that would need requests: what a PUT and the HEAD after it take, and the way up.

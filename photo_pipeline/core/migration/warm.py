@@ -13,7 +13,7 @@ from photo_pipeline.core.migration.expected_delivery import expected_of
 from photo_pipeline.core.migration.naming import ObjectNaming
 from photo_pipeline.core.migration.photos import batch_photos, object_rows
 from photo_pipeline.core.migration.proof import is_proven_row
-from photo_pipeline.core.migration.run import batches_to_validate
+from photo_pipeline.core.migration.selection import batches_to_validate
 from photo_pipeline.core.migration.state import batch_statuses
 from photo_pipeline.core.progress import Progress, no_progress
 

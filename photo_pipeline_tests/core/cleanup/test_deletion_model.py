@@ -29,7 +29,8 @@ from photo_pipeline.core.errors import ConfigurationError, GuardRefusedError, St
 from photo_pipeline.core.migration import lease as lease_module
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.rewrite import rewrite_batch
-from photo_pipeline.core.migration.run import batches_to_migrate, new_run_id, roll_back_batch
+from photo_pipeline.core.migration.run import new_run_id, roll_back_batch
+from photo_pipeline.core.migration.selection import batches_to_migrate
 from photo_pipeline.core.migration.state import settle_forward
 from photo_pipeline.core.project import Project
 from photo_pipeline.core.storage.objects import Deleted, ObjectVersion, StoredObject

@@ -13,7 +13,8 @@ from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.process import process_batch
 from photo_pipeline.core.migration.rewrite import Rewritten, rewrite_batch
 from photo_pipeline.core.migration.rollback import RolledBack
-from photo_pipeline.core.migration.run import batches_to_migrate, new_run_id, roll_back_batch
+from photo_pipeline.core.migration.run import new_run_id, roll_back_batch
+from photo_pipeline.core.migration.selection import batches_to_migrate
 from photo_pipeline.core.migration.state import settle_forward
 from photo_pipeline.core.migration.upload import upload_batch
 from photo_pipeline.core.project import Project

@@ -10,7 +10,8 @@ from photo_pipeline.core.catalog.tables import Control
 from photo_pipeline.core.errors import GuardRefusedError, PausedError
 from photo_pipeline.core.migration import control, watch
 from photo_pipeline.core.migration.lease import BatchLease
-from photo_pipeline.core.migration.run import batches_to_migrate, migrate_batch, new_run_id, roll_back_batch
+from photo_pipeline.core.migration.run import migrate_batch, new_run_id, roll_back_batch
+from photo_pipeline.core.migration.selection import batches_to_migrate
 from photo_pipeline.core.migration.state import migration_row
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.project import Project

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from photo_pipeline.core.catalog.inventory import take_inventory
 from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.migration.invariants import every_rewritten_row_is_backed
-from photo_pipeline.core.migration.run import batches_to_migrate
+from photo_pipeline.core.migration.selection import batches_to_migrate
 from photo_pipeline.core.migration.validate import validate_batch
 from photo_pipeline.core.sources.mapping import Rewrite, Source
 from photo_pipeline_tests.conftest import MakeSite

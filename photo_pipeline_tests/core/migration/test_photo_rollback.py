@@ -10,12 +10,8 @@ from photo_pipeline.core.migration.invariants import every_rewritten_row_is_back
 from photo_pipeline.core.migration.ledger_audit import verify_ledger
 from photo_pipeline.core.migration.rollback import RolledBack
 from photo_pipeline.core.migration.row_rollback import RowRollback
-from photo_pipeline.core.migration.run import (
-    batches_to_migrate,
-    locate_with_copies,
-    new_run_id,
-    roll_back_batch,
-)
+from photo_pipeline.core.migration.run import new_run_id, roll_back_batch
+from photo_pipeline.core.migration.selection import batches_to_migrate, locate_with_copies
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import migrated, rolled_back, uploaded
 from photo_pipeline_tests.core.migration.test_documents import bodies, json_source, posts, text_source

@@ -7,11 +7,8 @@ import pytest
 
 from photo_pipeline.core.errors import GuardRefusedError
 from photo_pipeline.core.migration.rebuild import Rebuilt, rebuild_state
-from photo_pipeline.core.migration.run import (
-    batches_to_roll_back,
-    batches_to_validate,
-    roll_back_batch,
-)
+from photo_pipeline.core.migration.run import roll_back_batch
+from photo_pipeline.core.migration.selection import batches_to_roll_back, batches_to_validate
 from photo_pipeline.core.migration.stored_backups import read_bucket_backups
 from photo_pipeline.core.migration.validate import validate_batch
 from photo_pipeline_tests.conftest import MakeSite

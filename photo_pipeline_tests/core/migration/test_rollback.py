@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from photo_pipeline.core.migration.run import locate_photos
+from photo_pipeline.core.migration.selection import locate_photos
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import again, migrated, rolled_back, uploaded
 from photo_pipeline_tests.databases import DATABASES, MOSTLY_SQLITE

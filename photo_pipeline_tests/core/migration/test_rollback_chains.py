@@ -7,7 +7,7 @@ import pytest
 
 from photo_pipeline.core.errors import GuardRefusedError, InfrastructureError, PhotoPipelineError
 from photo_pipeline.core.migration import run
-from photo_pipeline.core.migration.run import batches_to_roll_back
+from photo_pipeline.core.migration.selection import batches_to_roll_back
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import again, migrated, rewritten, rolled_back, uploaded
 from photo_pipeline_tests.databases import DATABASES, MOSTLY_SQLITE

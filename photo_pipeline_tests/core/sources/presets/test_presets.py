@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from photo_pipeline.core.migration.run import batches_to_migrate
+from photo_pipeline.core.migration.selection import batches_to_migrate
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import rewritten, rolled_back, uploaded
 from photo_pipeline_tests.core.sources.presets.frameworks import (
