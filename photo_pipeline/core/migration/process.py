@@ -14,25 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
 
 from photo_pipeline.core import audit
 from photo_pipeline.core.catalog.checksums import hash_file
-from photo_pipeline.core.catalog.database import Database, insert_or_update
+from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.tables import (
     BatchState,
     PhotoState,
-    object_table,
     photo_table,
-    picture_table,
-    utc_now,
 )
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import PhotoChangedError, PhotoError
 from photo_pipeline.core.imaging.recipe import ImageFormat
 from photo_pipeline.core.migration.lease import BatchLease
+from photo_pipeline.core.migration.made_objects import catalogue
 from photo_pipeline.core.migration.measured_quality import MeasuredQuality
-from photo_pipeline.core.migration.naming import ObjectNaming, WantedObject, remember_recipe, staged_path
+from photo_pipeline.core.migration.naming import ObjectNaming, WantedObject, staged_path
 from photo_pipeline.core.migration.photos import (
     Photo,
     batch_photos,
@@ -287,7 +284,7 @@ class _BatchMaker:
             return
         with self._database.write() as connection:
             self._lease.hold(connection)
-            self._catalogue(connection, twins[0], result)
+            catalogue(connection, self._config, self._naming, twins[0], result)
             connection.execute(
                 sa.update(photo_table)
                 .where(photo_table.c.id.in_([photo.id for photo in twins]))
@@ -295,57 +292,6 @@ class _BatchMaker:
             )
             set_state(connection, twins, PhotoState.PROCESSED)
         self._count(task, twins, result)
-
-    def _catalogue(self, connection: Connection, photo: Photo, made: "MadePhoto") -> None:
-        bucket = self._config.store.bucket
-        rows = [
-            {
-                "bucket": bucket,
-                "key": self._naming.variant_key(photo, each.variant, each.format.extension),
-                "source_sha256": photo.sha256,
-                "recipe": self._naming.recipe(photo).digest,
-                "variant": each.variant,
-                "format": each.format.value,
-                "mime": each.format.mime,
-                "bytes": each.bytes,
-                "width": each.width,
-                "height": each.height,
-                "quality": each.quality,
-                "encodes": each.encodes,
-                "met_target": each.met_target,
-                "checksum": each.sha256,
-                "md5": each.md5,
-                "made_at": utc_now(),
-                "verified_at": None,
-                "deleted_at": None,
-            }
-            for each in made.variants
-        ]
-        # A proven object stays as it is: rows of another batch may be showing it.
-        unproven = object_table.c.verified_at.is_(None) | object_table.c.deleted_at.is_not(None)
-        insert_or_update(connection, object_table, rows, only_if=unproven)
-        remember_recipe(connection, self._naming.recipe(photo))
-        self._remember_picture(connection, photo, made)
-
-    def _remember_picture(self, connection: Connection, photo: Photo, made: "MadePhoto") -> None:
-        """Keep what the content looks like and what its camera said, once per content."""
-        preset = self._config.source(photo.source).preset
-        with_gps = self._config.image_settings(preset).gps
-        camera, placeholder = made.info.camera, made.placeholder
-        row = {
-            "sha256": photo.sha256,
-            "thumbhash": placeholder.thumbhash,
-            "placeholder": placeholder.data_uri,
-            "dominant_colour": placeholder.dominant_colour,
-            "perceptual_hash": made.perceptual_hash,
-            "camera": camera.name,
-            "taken_at": camera.taken_at,
-            "latitude": camera.latitude if with_gps else None,
-            "longitude": camera.longitude if with_gps else None,
-            "seconds": sum(made.timings.values()) or None,
-            "updated_at": utc_now(),
-        }
-        insert_or_update(connection, picture_table, [row])
 
     def _count(self, task: "PhotoTask", twins: list[Photo], made: "MadePhoto") -> None:
         outcome = self._outcome

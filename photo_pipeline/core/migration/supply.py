@@ -20,6 +20,7 @@ from photo_pipeline.core.durable import write_durably
 from photo_pipeline.core.errors import PhotoChangedError, PhotoError, StorageConflictError
 from photo_pipeline.core.imaging.recipe import ImageFormat
 from photo_pipeline.core.migration.lease import BatchLease
+from photo_pipeline.core.migration.made_objects import object_row
 from photo_pipeline.core.migration.naming import ObjectNaming, WantedObject, remember_recipe, staged_path
 from photo_pipeline.core.migration.one_object import object_metadata
 from photo_pipeline.core.migration.photos import Photo, object_rows
@@ -173,21 +174,7 @@ class ObjectSupply:
         for each in made.variants:
             key = self._naming.variant_key(photo, each.variant, each.format.extension)
             wanted = WantedObject(key, photo.sha256, recipe.digest, each.variant, each.format.value)
-            facts = {
-                "bucket": self._store.bucket,
-                "source_sha256": photo.sha256,
-                "recipe": recipe.digest,
-                "variant": each.variant,
-                "format": each.format.value,
-                "mime": each.format.mime,
-                "bytes": each.bytes,
-                "width": each.width,
-                "height": each.height,
-                "quality": each.quality,
-                "encodes": each.encodes,
-                "met_target": each.met_target,
-                "made_at": utc_now(),
-            }
+            facts = object_row(self._store.bucket, key, photo, recipe.digest, each)
             self._put(photo, wanted, each.path.read_bytes(), facts)
             each.path.unlink(missing_ok=True)
 
