@@ -61,13 +61,13 @@ docs-check: $(DEV_STAMP)  ## Builds the site strictly; every link and anchor lea
 bench: $(DEV_STAMP)  ## Where the demo path spends its time; writes benchmarks/results/.
 	$(BIN)/python -m benchmarks.pipeline $(ARGS)
 
-bench-imaging: $(DEV_STAMP)  ## The image engine beside sharp, pyvips and ImageMagick; 25 minutes on two cores.
+bench-imaging: $(DEV_STAMP)  ## The image engine beside sharp and pyvips (ImageMagick where it is there); 75 minutes on two cores.
 	$(BIN)/python -m benchmarks.imaging $(ARGS)
 
 bench-rewrites: $(DEV_STAMP)  ## Rewritten rows per second beside a bare executemany UPDATE; ARGS="--rows 1000000" for memory.
 	$(BIN)/python -m benchmarks.rewrites $(ARGS)
 
-bench-transfer: $(DEV_STAMP)  ## The whole upload path beside rclone copy and rclone check, on one server; 5 minutes.
+bench-transfer: $(DEV_STAMP)  ## The whole upload path beside rclone copy and rclone check, on rclone's server and Ceph; 10 minutes.
 	$(BIN)/python -m benchmarks.transfer $(ARGS)
 
 bench-cost: $(DEV_STAMP)  ## What counting and limiting requests costs an upload; a minute.

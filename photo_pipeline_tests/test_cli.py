@@ -351,6 +351,17 @@ def test_what_an_earlier_version_migrated_can_be_taken_back_at_once(
     assert site.dump() == before
 
 
+def test_status_brings_an_earlier_version_s_tables_up_to_date_as_a_plan_tells_to(make_site: MakeSite) -> None:
+    site = make_site(photos=1)
+    assert run("migrate").code == 0
+    shown = run("status", "--json").document
+    with site.project() as project, project.database.write() as connection:
+        downgrade(schema._config(connection), "0014")
+    assert_one_clear_error(run("plan", "--json"), code=2, words=("0014", "photo-pipeline status"))
+    assert run("status", "--json").document["batches"] == shown["batches"]
+    assert run("plan").code == 0
+
+
 def test_a_batch_that_a_living_process_works_on_is_refused(make_site: MakeSite, s3_access_log: Path) -> None:
     site = make_site(photos=1)
     before = site.dump()

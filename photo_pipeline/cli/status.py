@@ -9,7 +9,7 @@ from photo_pipeline.cli.cost import document
 from photo_pipeline.cli.project import open_project
 from photo_pipeline.cli.watching import watch as watch_status
 from photo_pipeline.core.catalog.inventory import last_inventory
-from photo_pipeline.core.catalog.schema import schema_exists
+from photo_pipeline.core.catalog.schema import ensure_schema, schema_exists
 from photo_pipeline.core.cost.guard import cost_status
 from photo_pipeline.core.migration.delta import zero_delta
 from photo_pipeline.core.migration.state import batch_statuses, migration_row, unbatched_states
@@ -27,6 +27,8 @@ def status(
 ) -> int:
     """Show where the migration stands. Writes nothing.
 
+    Only tables that an earlier version of the program made are brought up to date first.
+
     With --watch it stays and shows each change: in place in a terminal; elsewhere as a line, or with --json
     as one JSON document per line.
 
@@ -36,9 +38,12 @@ def status(
     """
     terminal = Terminal(as_json=json_)
     with open_project() as project:
+        is_begun = schema_exists(project.database)
+        if is_begun:
+            ensure_schema(project.database)
         if watch:
             return watch_status(project, terminal, interval_s=interval)
-        row = migration_row(project.database) if schema_exists(project.database) else None
+        row = migration_row(project.database) if is_begun else None
         if row is None:
             terminal.say("Nothing has been inventoried yet. Run: photo-pipeline migrate")
             terminal.result({"status": None, "inventory": None, "batches": []})

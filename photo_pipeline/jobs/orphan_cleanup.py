@@ -115,7 +115,10 @@ def mark_orphans(
     database: ApplicationDatabase,
     photo_store: PhotoStoreResource,
 ) -> dict[str, Any]:
-    """Mark orphans, and take back the marks of what is none any more."""
+    """Mark orphans, and take back the marks of what is none any more; nothing if `do` is `report`."""
+    if wish["do"] == "report":
+        context.log.info("Nothing is marked: `do` says report.")
+        return wish
     with _parts(context, database, settings, photo_store) as (workspace, opened, loaded, bucket):
         _, done = mark(
             workspace,
@@ -124,7 +127,7 @@ def mark_orphans(
             bucket,
             _listing(bucket, wish["inventory"]),
             run=context.run_id,
-            apply=wish["do"] != "report",
+            apply=True,
             with_foreign=wish["foreign"],
             max_share=wish["max_share"] or None,
             progress=log_progress(context),

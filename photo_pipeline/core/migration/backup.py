@@ -219,11 +219,15 @@ class _Writer:
         probe = probe_store(self._database, self._store)
         self._store.put_new(key, data, content_type="application/vnd.apache.parquet", cache_control="private")
         if not is_proven(self._store, probe, key, sha256_hex(data), size=len(data)):
-            self._store.delete(key)  # ours alone, and a restore would stumble over it
+            cause, fix = "the store does not give back the backup that it was given", "no row was rewritten"
+            try:
+                self._store.delete(key)  # ours alone, and a restore would stumble over it
+            except StoreError as error:  # the policy of the role `migrator` lets it delete no backup
+                cause, fix = f"{cause}, and it stays there ({error.cause})", f"delete it by hand; {fix}"
             raise StoreError(
                 f"s3://{self._store.bucket}/{key}",
-                cause="the store does not give back the backup that it was given",
-                fix="do not trust this store before that is explained; no row was rewritten",
+                cause=cause,
+                fix=f"do not trust this store before that is explained; {fix}",
             )
         return key
 

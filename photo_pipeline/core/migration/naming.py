@@ -36,13 +36,22 @@ ORIGINAL_TYPES = {
 
 @dataclass(frozen=True)
 class WantedObject:
-    """One object that a photo needs; `variant` is "original" and `recipe` empty for an original."""
+    """One object that a photo needs.
+
+    `recipe` is empty for a file as it is; `variant` is then "original", or "framework" for the copy that the
+    application's framework looks for.
+    """
 
     key: str
     source_sha256: str
     recipe: str
     variant: str
     format: str
+
+    @property
+    def tells_content(self) -> bool:
+        """Whether the key tells the content, so that no other bytes can be right there."""
+        return self.variant != "framework"
 
 
 @lru_cache(maxsize=32)

@@ -20,7 +20,7 @@ from photo_pipeline.core.errors import (
 )
 from photo_pipeline.core.migration.naming import ORIGINAL_TYPES, WantedObject
 from photo_pipeline.core.migration.photos import Photo, object_rows
-from photo_pipeline.core.migration.proof import is_proven_row
+from photo_pipeline.core.migration.proof import is_of_content, is_proven_row
 from photo_pipeline.core.storage.checksum import md5_hex, sha256_hex
 from photo_pipeline.core.storage.many import WORTH_LISTING, find_all, find_some
 from photo_pipeline.core.storage.multipart import put_parts
@@ -42,7 +42,9 @@ class Job:
 
     @classmethod
     def of(cls, wanted: WantedObject, photo: Photo, row: Any | None) -> "Job":
-        """Return the job for an object that a photo needs."""
+        """Return the job for an object that a photo needs; a row about other bytes says nothing of it."""
+        if row is not None and not is_of_content(wanted, row):
+            row = None
         if wanted.recipe and row is not None:
             return cls(wanted, photo, checksum=row.checksum, mime=row.mime, row=row)
         return cls(wanted, photo, checksum=photo.sha256, mime=ORIGINAL_TYPES[photo.format][1], row=row)
@@ -133,8 +135,11 @@ class Bringer:
             PhotoChangedError: the file is gone or is no longer what was catalogued.
             StorageConflictError: the store holds something else under the key.
         """
-        if not self._probe.honours_if_none_match and (how := self._how_it_is_there(job)):
-            return Brought(job, created=False, size=job.size, proven_by=how)
+        if not self._probe.honours_if_none_match and (how := self._how_it_is_there(job)) is not None:
+            if how:
+                return Brought(job, created=False, size=job.size, proven_by=how)
+            if not job.wanted.tells_content:
+                raise self._conflict(job, created=False)  # the PUT would replace it
         try:
             return self._send(job)
         except PhotoChangedError:
@@ -178,16 +183,22 @@ class Bringer:
             raise self._conflict(brought.job, brought.created)
         return brought
 
-    def _how_it_is_there(self, job: Job) -> str:
-        """Look before sending, where the server would overwrite."""
+    def _how_it_is_there(self, job: Job) -> str | None:
+        """Look before sending, where the server would overwrite.
+
+        Returns:
+            How it is proven; empty if other bytes are there, and None if nothing is.
+        """
         if self._found is not None:
             there = self._found.get(job.wanted.key)
-            if there is not None and self.proves_together and (there.size, there.etag) == (job.size, job.md5):
-                return "etag"
         else:
             self._count("HEAD")
             there = self._store.look(job.wanted.key)
-        return "" if there is None else self._proven_by(job, md5=job.md5)
+        if there is None:
+            return None
+        if self._probe.verification == "etag" and (there.size, there.etag) == (job.size, job.md5):
+            return "etag"
+        return self._proven_by(job)
 
     def _how_it_was_proven_meanwhile(self, job: Job) -> str:
         """Return how another batch with an equal photo has proven the object, and cleared staging."""
@@ -277,7 +288,7 @@ class Bringer:
             return StoreRefusedError(
                 thing, cause=cause, fix="do not trust this store before that is explained"
             )
-        cause = "the store holds other bytes under this content-addressed key"
+        cause = "the store holds other bytes under this key"
         fix = "find out who else writes into this bucket; delete the foreign object, then retry"
         return StorageConflictError(thing, cause=cause, fix=fix)
 

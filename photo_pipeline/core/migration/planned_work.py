@@ -12,7 +12,7 @@ from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.migration.naming import ObjectNaming, WantedObject
 from photo_pipeline.core.migration.photos import Photo, batch_photos, object_rows, row_primaries
 from photo_pipeline.core.migration.process import FORWARD
-from photo_pipeline.core.migration.proof import is_proven_row
+from photo_pipeline.core.migration.proof import is_proven_object
 
 MOVING = (*FORWARD, PhotoState.MIGRATED)
 
@@ -80,9 +80,10 @@ class WorkCollector:
     def _add(self, work: Work, batch: str, photos: list[Photo]) -> None:
         wanted = {photo.id: self._wanted(photo) for photo in photos}
         with self._database.read() as connection:
-            keys = [each.key for objects in wanted.values() for each in objects]
+            keys = [each.key for these in wanted.values() for each in these]
             rows = object_rows(connection, self._config.store.bucket, keys)
-        proven = {key for key, row in rows.items() if is_proven_row(row)}
+        objects = [each for these in wanted.values() for each in these]
+        proven = {each.key for each in objects if is_proven_object(each, rows.get(each.key))}
         work.proven |= proven
         work.photos += len(photos)
         work.rows.update(photo.row_id for photo in photos)

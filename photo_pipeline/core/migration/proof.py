@@ -1,9 +1,9 @@
 """When all that a photo needs counts as proven in the store, by the state tables.
 
-How one object is proven is `core.storage.proof`; uploading and recording is `upload`.
+How one object is proven is `core.storage.proof`; what is uploaded, and when it is marked here, is `upload`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,7 +18,7 @@ from photo_pipeline.core.catalog.tables import (
 )
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import GuardRefusedError
-from photo_pipeline.core.migration.naming import ObjectNaming
+from photo_pipeline.core.migration.naming import ObjectNaming, WantedObject
 from photo_pipeline.core.migration.photos import Photo, object_rows, row_primaries
 
 _KEYS_PER_QUERY = 500
@@ -29,13 +29,29 @@ def is_proven_row(row: Any | None) -> bool:
     return row is not None and row.verified_at is not None and row.deleted_at is None
 
 
-def mark_proven(connection: Connection, bucket: str, keys: Sequence[str], how: str) -> None:
-    """Record that the objects with those keys, which have a `pp_object` row, are in the store and proven.
+def is_proven_object(wanted: WantedObject, row: Any | None) -> bool:
+    """Return whether the `pp_object` row with its key says that just this object is proven and still there.
+
+    A key of ours tells the content; one of the application's (`key_template`) may have held another file.
+    """
+    return is_proven_row(row) and is_of_content(wanted, row)
+
+
+def is_of_content(wanted: WantedObject, row: Any) -> bool:
+    """Return whether a `pp_object` row with its key is about the bytes that are wanted under it."""
+    return wanted.tells_content or row.checksum == wanted.source_sha256
+
+
+def mark_proven(connection: Connection, bucket: str, proven: Mapping[str, str], how: str) -> None:
+    """Record that the objects with those keys are in the store and proven.
+
+    A key without a `pp_object` row, or whose row is about other bytes by now, is left out.
 
     Args:
         connection: In a write transaction.
         bucket: Their bucket.
-        keys: Any number. One statement for many: one for each takes ten times as long.
+        proven: The SHA-256 of what was proven, hex, by key. One statement for many: one for each takes twice
+            as long.
         how: What `core.storage.proof.proven_by` says.
     """
     now, columns = utc_now(), object_table.c
@@ -46,9 +62,10 @@ def mark_proven(connection: Connection, bucket: str, keys: Sequence[str], how: s
         "deleted_at": None,
         "marked_at": None,
     }
-    for start in range(0, len(keys), _KEYS_PER_QUERY):
-        chunk = keys[start : start + _KEYS_PER_QUERY]
-        of_these = sa.and_(columns.bucket == bucket, columns.key.in_(chunk))
+    pairs = list(proven.items())
+    for start in range(0, len(pairs), _KEYS_PER_QUERY):
+        chunk = pairs[start : start + _KEYS_PER_QUERY]
+        of_these = sa.and_(columns.bucket == bucket, sa.tuple_(columns.key, columns.checksum).in_(chunk))
         connection.execute(sa.update(object_table).where(of_these).values(state))
 
 
@@ -86,6 +103,11 @@ def ready_photos(database: Database, config: PipelineConfig, photos: Sequence[Ph
     }
     with database.read() as connection:
         keys = [each.key for objects in needed.values() for each in objects]
-        rows = object_rows(connection, config.store.bucket, keys, columns=("verified_at", "deleted_at"))
-    proven = {key for key, row in rows.items() if is_proven_row(row)}
-    return [p for p in photos if p.id in needed and all(each.key in proven for each in needed[p.id])]
+        rows = object_rows(
+            connection, config.store.bucket, keys, columns=("checksum", "verified_at", "deleted_at")
+        )
+    return [
+        photo
+        for photo in photos
+        if photo.id in needed and all(is_proven_object(each, rows.get(each.key)) for each in needed[photo.id])
+    ]

@@ -34,8 +34,8 @@ def needed_for(sizes: Sequence[int], *, multipart_above: int) -> Amounts:
 def _listings(objects: int) -> int:
     """Return how many listings may stand for looks (`storage.many`), which are charged like PUTs.
 
-    One over all, and one of usually a single page for each group that is proven at once.
+    One over all, one of usually a single page for each group that is proven at once, and one before the end.
     """
     if objects < WORTH_LISTING:
         return 0
-    return pages_for(objects) + -(-objects // PROVEN_AT_ONCE)
+    return pages_for(objects) + -(-objects // PROVEN_AT_ONCE) + 1

@@ -129,7 +129,7 @@ class ObjectSupply:
         if not how:
             raise StorageConflictError(
                 f"s3://{self._store.bucket}/{wanted.key}",
-                cause="the store holds other bytes under this content-addressed key",
+                cause="the store holds other bytes under this key",
                 fix="find out who else writes into this bucket; delete the foreign object, then run again",
             )
         now = utc_now()

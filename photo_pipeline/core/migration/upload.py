@@ -21,6 +21,7 @@ from photo_pipeline.core.errors import (
     NotStoredError,
     PausedError,
     PhotoError,
+    StorageConflictError,
     StoreError,
     StoreRefusedError,
 )
@@ -43,7 +44,12 @@ from photo_pipeline.core.migration.process import (
     primary_unavailable,
     process_batch,
 )
-from photo_pipeline.core.migration.proof import is_proven_row, mark_proven, ready_photos, refuse_while_deleted
+from photo_pipeline.core.migration.proof import (
+    is_proven_object,
+    mark_proven,
+    ready_photos,
+    refuse_while_deleted,
+)
 from photo_pipeline.core.migration.spending import needed_for
 from photo_pipeline.core.migration.watch import ControlWatch
 from photo_pipeline.core.progress import BYTES_SENT, Progress, no_progress
@@ -120,9 +126,13 @@ def upload_batch(
 
 @dataclass(frozen=True)
 class _Needs:
-    """The photos, the objects that they need, by key with one photo of each, and what is known of these."""
+    """The photos, the objects that they need, by key with one photo of each, and what is known of these.
+
+    Left out, with their keys: photos whose file would need the same key as another one's.
+    """
 
     photos: list[Photo]
+    clashing: list[tuple[Photo, str]]
     wanted: dict[str, tuple[WantedObject, Photo]]
     rows: dict[str, Any]
 
@@ -131,14 +141,21 @@ class _Needs:
         photos = batch_photos(database, batch, _TO_UPLOAD)
         naming = ObjectNaming(config, database)
         wanted: dict[str, tuple[WantedObject, Photo]] = {}
+        clashing: list[tuple[Photo, str]] = []
         for photo in photos:
+            untouched = naming.untouched(photo)
+            taken = [e.key for e in untouched if e.key in wanted and wanted[e.key][1].sha256 != photo.sha256]
+            if taken:
+                clashing.append((photo, taken[0]))
+                continue
             own = [] if photo.is_copy else naming.variants(photo)
-            for each in (*own, *naming.untouched(photo)):
+            for each in (*own, *untouched):
                 wanted.setdefault(each.key, (each, photo))
         with database.read() as connection:
             rows = object_rows(connection, config.store.bucket, wanted, columns=_ABOUT_OBJECTS)
             refuse_while_deleted(connection, rows.values())
-        return cls(photos, wanted, rows)
+        left_out = {photo.id for photo, _ in clashing}
+        return cls([photo for photo in photos if photo.id not in left_out], clashing, wanted, rows)
 
     def has_gaps(self, config: PipelineConfig) -> bool:
         """Return whether variants are missing that are neither proven nor in staging."""
@@ -163,10 +180,13 @@ class _BatchUploader:
         self._failed: dict[str, StoreError] = {}
         self._in_a_row: set[str] = set()
         self._any_proven = False
+        # Objects that are not worth sending any more.
+        self._left_out = 0
 
     def run(self, needs: _Needs, progress: Progress) -> Uploaded:
         photos, jobs = needs.photos, self._jobs(needs)
-        self._outcome.photos = len(photos)
+        self._outcome.photos = len(photos) + len(needs.clashing)
+        self._quarantine_clashing(needs)
         for photo in photos:
             self._by_content[photo.sha256].append(photo)
         if jobs:
@@ -189,7 +209,7 @@ class _BatchUploader:
         """Return the objects that are not proven yet, each once."""
         jobs = []
         for key, (each, photo) in needs.wanted.items():
-            if is_proven_row(needs.rows.get(key)):
+            if is_proven_object(each, needs.rows.get(key)):
                 self._outcome.reused += 1
             else:
                 jobs.append(Job.of(each, photo, needs.rows.get(key)))
@@ -215,7 +235,7 @@ class _BatchUploader:
                     self._take_proofs(ended, proven, bringer, flight)
                 elif (brought := self._collect(*ended)) is not None:
                     (proven if brought.proven_by else waiting).append(brought)
-                soon_over = flight.ended + flight.sending >= len(jobs)
+                soon_over = flight.ended + flight.sending + self._left_out >= len(jobs)
                 waiting = flight.prove(waiting, bringer.prove_together, soon_over=soon_over)
                 progress("objects", flight.ended, len(jobs))
                 progress(BYTES_SENT, self._outcome.bytes, None)
@@ -254,11 +274,11 @@ class _BatchUploader:
 
     def _worthwhile(self, queue: Iterable[Job]) -> Iterable[Job]:
         """Leave out the objects of photos that cannot be completed any more."""
-        return (
-            job
-            for job in queue
-            if job.photo.sha256 not in self._failed and job.photo.sha256 in self._by_content
-        )
+        for job in queue:
+            if job.photo.sha256 not in self._failed and job.photo.sha256 in self._by_content:
+                yield job
+            else:
+                self._left_out += 1
 
     def _collect(self, job: Job, future: "Future[Brought]") -> Brought | None:
         """Return what came of a job; note its failure, if it failed."""
@@ -312,6 +332,20 @@ class _BatchUploader:
         self._outcome.quarantined += len(sharing)
         self._outcome.failures[error.error_class] += len(sharing)
 
+    def _quarantine_clashing(self, needs: _Needs) -> None:
+        for photo, key in needs.clashing:
+            first = needs.wanted[key][1]
+            error = StorageConflictError(
+                photo.path,
+                cause=f"another file, {first.path}, needs the same key {key}",
+                fix="let `key_template` name the `{path}` or `{sha256}`, then migrate with --retry-failed",
+            )
+            with self._database.write() as connection:
+                self._lease.hold(connection)
+                quarantine(connection, [photo], error)
+            self._outcome.quarantined += 1
+            self._outcome.failures[error.error_class] += 1
+
     def _record(self, proven: list[Brought]) -> None:
         """Write down what is proven, and forget it from the list."""
         if not proven:
@@ -321,8 +355,8 @@ class _BatchUploader:
         with self._database.write() as connection:
             self._lease.hold(connection)
             for how in {each.proven_by for each in known}:
-                keys = [each.job.wanted.key for each in known if each.proven_by == how]
-                mark_proven(connection, self._store.bucket, keys, how)
+                these = {e.job.wanted.key: e.job.checksum for e in known if e.proven_by == how}
+                mark_proven(connection, self._store.bucket, these, how)
             # Another batch with an equal photo may have been first.
             insert_or_update(connection, object_table, new)
         self._outcome.uploaded += sum(each.created for each in proven)
@@ -363,4 +397,8 @@ def _original_row(bucket: str, proven: Brought) -> dict[str, Any]:
         "uploaded_at": now,
         "verified_at": now,
         "verified_by": proven.proven_by,
+        # Of what this key held before, if a row says so.
+        "deleted_at": None,
+        "marked_at": None,
+        "etag": None,
     }

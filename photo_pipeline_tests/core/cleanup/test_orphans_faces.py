@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -77,8 +78,13 @@ def test_the_commands_from_scan_to_undo(make_site: MakeSite, clock: Clock) -> No
         assert (code, result["drift"]["counts"]) == (1, {"missing": 1})
 
 
+def bucket_requests(s3_access_log: Path) -> int:
+    entries = [json.loads(line) for line in s3_access_log.read_text(encoding="utf-8").splitlines()]
+    return sum((each["method"], each["path"]) == ("GET", "/versioned-photos") for each in entries)
+
+
 def test_the_job_reports_marks_and_deletes_and_fails_for_a_missing_object(
-    make_site: MakeSite, clock: Clock
+    make_site: MakeSite, clock: Clock, s3_access_log: Path
 ) -> None:
     site = make_site(photos=3)
     migrated(site)
@@ -91,7 +97,10 @@ def test_the_job_reports_marks_and_deletes_and_fails_for_a_missing_object(
             return job.execute_in_process(instance=instance, run_config=config, raise_on_error=False)
 
         clock.later(hours=25)
+        before = bucket_requests(s3_access_log)
         assert run("report").success
+        # Whether it keeps versions, and the one listing that the limits were asked for.
+        assert bucket_requests(s3_access_log) == before + 2
         assert site.execute("SELECT COUNT(*) FROM pp_orphan") == [(0,)]
         assert run("mark").success
         clock.later(hours=25)

@@ -17,6 +17,7 @@ from photo_pipeline.core.errors import (
     GuardRefusedError,
     InfrastructureError,
     StoreError,
+    StoreRefusedError,
 )
 from photo_pipeline.core.migration import backup
 from photo_pipeline.core.migration.backup import back_up_ledger
@@ -222,7 +223,16 @@ def test_no_row_is_rewritten_when_the_bucket_does_not_take_the_backup(
     before = site.dump()
     (batch,) = uploaded(site)
     monkeypatch.setattr(backup, "is_proven", lambda *_, **__: False)
-    with pytest.raises(StoreError, match="does not give back the backup"):
+    with pytest.raises(StoreError, match="does not give back the backup") as refused:
+        rewritten(site, batch)
+    assert "stays there" not in str(refused.value)
+
+    def deny(_store: PhotoStore, key: str) -> None:
+        raise StoreRefusedError(key, cause="AccessDenied", fix="allow it")
+
+    # As with the policy of the role `migrator`.
+    monkeypatch.setattr(PhotoStore, "delete", deny)
+    with pytest.raises(StoreError, match=r"does not give back .* stays there \(AccessDenied\).* by hand"):
         rewritten(site, batch)
     assert site.dump() == before
 

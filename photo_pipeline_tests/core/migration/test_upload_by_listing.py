@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from photo_pipeline.core.errors import PausedError, StoreError
-from photo_pipeline.core.migration import one_object, upload
+from photo_pipeline.core.migration import flight, one_object, upload
 from photo_pipeline.core.migration.control import pause, resume
 from photo_pipeline.core.migration.flight import Flight
 from photo_pipeline.core.migration.lease import BatchLease
@@ -23,7 +23,13 @@ from photo_pipeline.core.storage.checksum import md5_hex, sha256_hex
 from photo_pipeline.core.storage.probe import probe_store
 from photo_pipeline.demo.servers import RunningServers
 from photo_pipeline_tests.conftest import ACCESS_KEY, SECRET_KEY, MakeSite
-from photo_pipeline_tests.core.migration.quick import quick_workers
+from photo_pipeline_tests.core.migration.quick import quick_workers, rewritten, uploaded
+from photo_pipeline_tests.core.migration.test_keys_of_the_application import (
+    replaced_after_its_upload,
+    site_with,
+    states,
+    stored,
+)
 from photo_pipeline_tests.fault_proxy import Fault, FaultProxy
 from photo_pipeline_tests.rclone_server import RcloneServer
 from photo_pipeline_tests.sites import Site
@@ -55,9 +61,8 @@ def proxy(rclone: RcloneServer) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def site(make_site: MakeSite, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """Three photos, catalogued and made; 21 objects are many enough for a listing, 8 for a proof."""
-    monkeypatch.setattr(one_object, "WORTH_LISTING", 5)
-    monkeypatch.setattr(upload, "PROVEN_AT_ONCE", 8)
+    """Three photos, catalogued and made; 21 objects are enough for a listing, 8 (at last 4) for a proof."""
+    few_are_enough(monkeypatch)
     monkeypatch.setattr(Project, "workers", lambda _: quick_workers())
     made = make_site(photos=3)
     made.configure(store=made.settings["store"] | {"endpoint_url": proxy.url})
@@ -68,6 +73,12 @@ def site(make_site: MakeSite, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
         # Its own requests are not the batch's.
         probe_store(project.database, project.store)
     return made
+
+
+def few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one_object, "WORTH_LISTING", 5)
+    monkeypatch.setattr(flight, "PROVEN_AT_ONCE", 8)
+    monkeypatch.setattr(flight, "WORTH_LISTING", 4)
 
 
 def send(site: Site, proxy: FaultProxy) -> tuple[Uploaded, Counter[str]]:
@@ -147,6 +158,56 @@ def test_sending_goes_on_while_a_listing_proves_what_was_sent_until_too_much_wai
     assert site.execute("SELECT DISTINCT verified_by FROM pp_object") == [("etag",)]
 
 
+def test_what_was_sent_is_proven_while_the_very_last_is_on_its_way(
+    site: Site, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.configure(upload={"concurrency": 1})
+    monkeypatch.setattr(flight, "PROVEN_AT_ONCE", 1000)
+    sizes: list[int] = []
+    prove_together = Bringer.prove_together
+
+    def noting(bringer: Bringer, sent: Sequence[Brought]) -> Proofs:
+        sizes.append(len(sent))
+        return prove_together(bringer, sent)
+
+    monkeypatch.setattr(Bringer, "prove_together", noting)
+    sent, _ = send(site, proxy)
+    assert sent.uploaded == OBJECTS
+    # One is sent while another is waiting: all but the last are proven as soon as that one has begun.
+    assert sizes == [OBJECTS - 1, 1]
+
+
+def test_old_proofs_are_renewed_by_one_look_each_and_not_by_bytes_that_are_others(
+    site: Site, proxy: FaultProxy, rclone: RcloneServer
+) -> None:
+    send(site, proxy)
+    site.execute("UPDATE pp_object SET verified_at = '2020-01-01 00:00:00'")
+    wrong = sorted(of_site(site, rclone))[3]
+    file = Path(rclone.folder, "second", wrong)
+    file.write_bytes(b"x" * file.stat().st_size)
+    before = len(proxy.exchanges)
+    outcome = rewritten(site, BATCH)
+    assert (outcome.rewritten, outcome.not_ready) == (2, 1)
+    asked = [each for each in proxy.exchanges[before:] if "-backups/" not in each.path]
+    assert (
+        len({each.path for each in asked if each.method == "HEAD" and each.path.startswith("/second/")})
+        == OBJECTS
+    )
+    assert {each.path for each in asked if each.method == "GET"} == {f"/second/{wrong}"}
+
+
+def test_a_listing_does_not_prove_a_key_of_the_application_s_by_what_a_row_says_of_another_file(
+    make_site: MakeSite, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few_are_enough(monkeypatch)
+    site = site_with(make_site, "disk-s3/{path}")
+    before = replaced_after_its_upload(site)
+    site.execute("UPDATE pp_object SET verified_at = NULL WHERE key LIKE 'disk-s3/%'")
+    uploaded(site)
+    assert stored(site, "disk-s3/items/0.jpg") == before, "it would show other rows another picture"
+    assert states(site)["items/0.jpg"] == ("quarantined", "storage_conflict")
+
+
 def test_what_is_there_is_adopted_and_only_what_is_wrong_or_missing_is_sent(
     site: Site, proxy: FaultProxy, rclone: RcloneServer
 ) -> None:
@@ -188,8 +249,12 @@ def test_where_the_catalog_has_no_md5_or_a_wrong_one_the_bytes_decide(
     assert proven[wrong] == "read_back"
     forget(site)
     again, asked = send(site, proxy)
-    # Read back: what has no MD5, what has the wrong one, and originals, which nobody hashes before.
-    assert (again.adopted, asked["PUT"]) == (OBJECTS, 0)
+    assert (again.adopted, asked["PUT"], asked["GET"]) == (OBJECTS, 0, 2)
+    # As after a crash: originals have no row before they are proven, and nobody has hashed them.
+    forget(site)
+    site.execute("DELETE FROM pp_object WHERE recipe = ''")
+    again, asked = send(site, proxy)
+    assert (again.adopted, asked["PUT"], asked["GET"]) == (OBJECTS, 0, 2 + 3)
 
 
 def test_a_bit_that_flips_on_the_way_shows_in_the_listing_and_proves_nothing(
