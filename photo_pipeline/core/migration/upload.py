@@ -28,19 +28,17 @@ from photo_pipeline.core.errors import (
 from photo_pipeline.core.garbage import keep_what_is_loaded
 from photo_pipeline.core.migration.flight import Flight
 from photo_pipeline.core.migration.lease import BatchLease
-from photo_pipeline.core.migration.naming import ObjectNaming, WantedObject
+from photo_pipeline.core.migration.needs import TO_UPLOAD, Needs
 from photo_pipeline.core.migration.one_object import Bringer, Brought, Job, Proofs
 from photo_pipeline.core.migration.photos import (
     Photo,
     batch_photos,
-    object_rows,
     quarantine,
     row_primaries,
     set_state,
 )
 from photo_pipeline.core.migration.process import (
     Workers,
-    is_at_hand,
     primary_unavailable,
     process_batch,
 )
@@ -48,7 +46,6 @@ from photo_pipeline.core.migration.proof import (
     is_proven_object,
     mark_proven,
     ready_photos,
-    refuse_while_deleted,
 )
 from photo_pipeline.core.migration.spending import needed_for
 from photo_pipeline.core.migration.watch import ControlWatch
@@ -61,12 +58,6 @@ from photo_pipeline.core.storage.store import PhotoStore
 _RECORD_EVERY = 50
 # So many sent objects may wait for the proof of others before they are proven themselves; then sending waits.
 _MOST_WAITING = PROVEN_AT_ONCE
-_TO_UPLOAD = (PhotoState.PROCESSED, PhotoState.UPLOADED)
-# What is asked of `pp_object`; each column more takes 2 us an object.
-_ABOUT_OBJECTS = (
-    *("bucket", "bytes", "checksum", "md5", "mime", "width", "height", "quality"),
-    *("verified_at", "deleted_at"),
-)
 # Photos in a row, without one success between, that make it the store's fault although it still answers.
 _PHOTOS_IN_A_ROW = 3
 
@@ -116,51 +107,12 @@ def upload_batch(
         BudgetError: the cost guard did; the same.
         LeaseLostError: another run has taken the batch over.
     """
-    needs = _Needs.of(database, config, lease.batch)
+    needs = Needs.of(database, config, lease.batch)
     if needs.has_gaps(config):
         process_batch(database, config, lease, workers)
-        needs = _Needs.of(database, config, lease.batch)
+        needs = Needs.of(database, config, lease.batch)
     keep_what_is_loaded()
     return _BatchUploader(database, config, lease, store).run(needs, progress)
-
-
-@dataclass(frozen=True)
-class _Needs:
-    """The photos, the objects that they need, by key with one photo of each, and what is known of these.
-
-    Left out, with their keys: photos whose file would need the same key as another one's.
-    """
-
-    photos: list[Photo]
-    clashing: list[tuple[Photo, str]]
-    wanted: dict[str, tuple[WantedObject, Photo]]
-    rows: dict[str, Any]
-
-    @classmethod
-    def of(cls, database: Database, config: PipelineConfig, batch: str) -> "_Needs":
-        photos = batch_photos(database, batch, _TO_UPLOAD)
-        naming = ObjectNaming(config, database)
-        wanted: dict[str, tuple[WantedObject, Photo]] = {}
-        clashing: list[tuple[Photo, str]] = []
-        for photo in photos:
-            untouched = naming.untouched(photo)
-            taken = [e.key for e in untouched if e.key in wanted and wanted[e.key][1].sha256 != photo.sha256]
-            if taken:
-                clashing.append((photo, taken[0]))
-                continue
-            own = [] if photo.is_copy else naming.variants(photo)
-            for each in (*own, *untouched):
-                wanted.setdefault(each.key, (each, photo))
-        with database.read() as connection:
-            rows = object_rows(connection, config.store.bucket, wanted, columns=_ABOUT_OBJECTS)
-            refuse_while_deleted(connection, rows.values())
-        left_out = {photo.id for photo, _ in clashing}
-        return cls([photo for photo in photos if photo.id not in left_out], clashing, wanted, rows)
-
-    def has_gaps(self, config: PipelineConfig) -> bool:
-        """Return whether variants are missing that are neither proven nor in staging."""
-        keys = [key for key, (each, _) in self.wanted.items() if each.recipe]
-        return any(not is_at_hand(config, self.rows.get(key)) for key in keys)
 
 
 class _BatchUploader:
@@ -183,7 +135,7 @@ class _BatchUploader:
         # Objects that are not worth sending any more.
         self._left_out = 0
 
-    def run(self, needs: _Needs, progress: Progress) -> Uploaded:
+    def run(self, needs: Needs, progress: Progress) -> Uploaded:
         photos, jobs = needs.photos, self._jobs(needs)
         self._outcome.photos = len(photos) + len(needs.clashing)
         self._quarantine_clashing(needs)
@@ -205,7 +157,7 @@ class _BatchUploader:
         self._advance(photos)
         return self._outcome
 
-    def _jobs(self, needs: _Needs) -> list[Job]:
+    def _jobs(self, needs: Needs) -> list[Job]:
         """Return the objects that are not proven yet, each once."""
         jobs = []
         for key, (each, photo) in needs.wanted.items():
@@ -332,7 +284,7 @@ class _BatchUploader:
         self._outcome.quarantined += len(sharing)
         self._outcome.failures[error.error_class] += len(sharing)
 
-    def _quarantine_clashing(self, needs: _Needs) -> None:
+    def _quarantine_clashing(self, needs: Needs) -> None:
         for photo, key in needs.clashing:
             first = needs.wanted[key][1]
             error = StorageConflictError(
@@ -366,7 +318,7 @@ class _BatchUploader:
 
     def _advance(self, photos: list[Photo]) -> None:
         """Move on the photos whose every object is proven."""
-        current = batch_photos(self._database, self._lease.batch, _TO_UPLOAD)
+        current = batch_photos(self._database, self._lease.batch, TO_UPLOAD)
         ready = ready_photos(self._database, self._config, current)
         leading = row_primaries(self._database, self._config, [p for p in current if p.is_copy])
         stranded = [p for p in current if p.is_copy and p.row_id not in leading]
