@@ -16,11 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from PIL import Image, UnidentifiedImageError
 
-from photo_pipeline.core.catalog import raw
-from photo_pipeline.core.catalog.cells import CellReader, our_url
 from photo_pipeline.core.catalog.database import Database
-from photo_pipeline.core.catalog.raw import RawValue
-from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.tables import PhotoState, photo_table, utc_now, validation_table
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.cost.guard import CostGuard
@@ -28,12 +24,12 @@ from photo_pipeline.core.cost.ledger import stored_by_format
 from photo_pipeline.core.cost.units import Unit
 from photo_pipeline.core.delivery.canary import Expected, delivery_problems
 from photo_pipeline.core.delivery.cdn import Cdn
-from photo_pipeline.core.delivery.routing import AUTO_SUFFIX
 from photo_pipeline.core.imaging.recipe import ImageFormat
 from photo_pipeline.core.migration.expected_delivery import expected_of, negotiated
 from photo_pipeline.core.migration.naming import ObjectNaming, WantedObject
 from photo_pipeline.core.migration.photos import Photo, batch_photos, object_rows, row_primaries
-from photo_pipeline.core.migration.proof import is_proven_row
+from photo_pipeline.core.migration.proof import is_proven_object, is_proven_row
+from photo_pipeline.core.migration.shown_rows import ShownRows
 from photo_pipeline.core.progress import Progress, no_progress
 from photo_pipeline.core.storage.probe import probe_store
 from photo_pipeline.core.storage.proof import is_proven
@@ -183,7 +179,7 @@ class _BatchValidator:
         self._batch = batch
         self._run = run
         self._naming = ObjectNaming(config, database)
-        self._cells = CellReader(config)
+        self._rows = ShownRows(database, config, self._naming)
         self._outcome = Validated()
         self._proven: dict[str, Any] = {}  # `pp_object` rows by key
         self._lost: set[str] = set()  # keys that the store was asked for in vain
@@ -202,7 +198,7 @@ class _BatchValidator:
 
     def _load_proven(self, photos: Sequence[Photo], leading: dict[str, Photo]) -> None:
         keys = {each.key for p in photos for each in self._naming.needed(p, leading.get(p.row_id))}
-        keys.update(key for photo in photos for key in self._named(photo))
+        keys.update(key for photo in photos for key in self._rows.named(photo))
         with self._database.read() as connection:
             rows = object_rows(connection, self._config.store.bucket, keys)
         self._proven = {key: row for key, row in rows.items() if is_proven_row(row)}
@@ -213,24 +209,6 @@ class _BatchValidator:
                 for key, row in self._proven.items()
                 if not is_proven(self._store, probe, key, row.checksum, size=row.bytes)
             }
-
-    def _named(self, photo: Photo) -> list[str]:
-        """Return the keys that the photo's new value names: one, or one per format for `.auto`."""
-        if not self._config.source(photo.source).rewrite.names_photos:
-            return []
-        key = self._shown_key(photo)
-        if not key.endswith(AUTO_SUFFIX):
-            return [key]
-        stem = key.removesuffix(AUTO_SUFFIX)
-        return [f"{stem}.{each.extension}" for each in ImageFormat]
-
-    def _shown_key(self, photo: Photo) -> str:
-        return our_url(photo.new_value or "").removeprefix(f"{self._naming.urls.base_url}/")
-
-    def _auto_key(self, photo: Photo) -> str | None:
-        """Return the `.auto` key that the photo's row names, or None."""
-        key = self._shown_key(photo) if self._config.source(photo.source).rewrite.names_photos else ""
-        return key if key.endswith(AUTO_SUFFIX) else None
 
     def _fetch_all(self, photos: Sequence[Photo], progress: Progress) -> dict[str, _Judged]:
         # Each delivered file is fetched once, however many rows show it. What is not proven is never asked
@@ -258,9 +236,9 @@ class _BatchValidator:
         """Return each `.auto` URL that rows carry, once for each format that a browser may take."""
         asked: dict[str, _Asked] = {}
         for photo in photos:
-            if (auto := self._auto_key(photo)) is None:
+            if (auto := self._rows.auto_key(photo)) is None:
                 continue
-            rows = [self._proven[key] for key in self._named(photo) if key in self._proven]
+            rows = [self._proven[key] for key in self._rows.named(photo) if key in self._proven]
             if len(rows) < len(ImageFormat):
                 continue  # Said of the row beside this; a CDN would keep the error for what is missing.
             for row in rows:
@@ -278,15 +256,15 @@ class _BatchValidator:
         return _Judged(tuple(problems), len(answer.body))
 
     def _judge(self, photo: Photo, primary: Photo | None, judged: dict[str, _Judged]) -> None:
-        problems = self._row_problems(photo)
+        problems = self._rows.problems(photo, self._proven)
         for each in self._naming.needed(photo, primary):
-            if each.key not in self._proven:
+            if not is_proven_object(each, self._proven.get(each.key)):
                 problems.append(f"{each.variant} {each.format}: no proven object {each.key}")
             elif each.key in self._lost:
                 problems.append(f"{each.variant} {each.format}: the store no longer holds {each.key} intact")
             elif each.key in judged:
                 problems += judged[each.key].problems
-        if (auto := self._auto_key(photo)) is not None:
+        if (auto := self._rows.auto_key(photo)) is not None:
             by_accept = (judged.get(f"{auto} {each.value}") for each in ImageFormat)
             problems += [problem for each in by_accept if each is not None for problem in each.problems]
         self._outcome.checked += 1
@@ -297,45 +275,6 @@ class _BatchValidator:
             )
         else:
             self._outcome.passed += 1
-
-    def _row_problems(self, photo: Photo) -> list[str]:
-        source = self._config.source(photo.source)
-        if photo.state == PhotoState.STORED:
-            return []  # Nothing of its row is ours; its objects are judged beside this.
-        address = RowAddress.of(self._database, source, photo.row_key)
-        columns = [photo.column] if photo.column else list(source.key)
-        with self._database.read() as connection:
-            current: dict[str, RawValue] | None = address.read(connection, columns, lock=False)
-        if current is None:
-            return ["the row was deleted since"]
-        if source.rewrite.mode == "columns":
-            return self._marker_problems(address)
-        if photo.column is None:
-            return []  # Its row names the store by other columns, and the objects are judged beside this.
-        name = (photo.field, photo.new_value or "")
-        if not self._cells.shows(source, photo.column, current[photo.column], name):
-            said = (
-                "does not name"
-                if source.field(photo.field).embedded
-                else f"says {current[photo.column]!r}, not"
-            )
-            return [f"the row's {photo.field} {said} {photo.new_value!r}"]
-        unproven = [key for key in self._named(photo) if key not in self._proven]
-        return [f"the row names an object that is not proven ({', '.join(unproven)})"] if unproven else []
-
-    def _marker_problems(self, address: RowAddress) -> list[str]:
-        """Return which columns no longer say that the row's photos are in the store."""
-        rewrite = address.source.rewrite
-        with self._database.read() as connection:
-            current = address.read(connection, list(rewrite.set), lock=False) if rewrite.set else {}
-        if current is None:
-            return ["the row was deleted since"]
-        wanted = {name: raw.literal(v, is_sqlite=address.is_sqlite) for name, v in rewrite.set.items()}
-        return [
-            f"the row's {name} says {current[name]!r}, not {value!r}"
-            for name, value in wanted.items()
-            if current[name] != value
-        ]
 
     def _record(self, photos: Sequence[Photo]) -> None:
         now = utc_now()

@@ -125,6 +125,14 @@ class Rewrite(_Model):
         return self.mode in ("url", "key")
 
     @property
+    def addresses(self) -> tuple[str, ...]:
+        """The written-back columns that say where the photo is: URLs, key, bucket."""
+        where = ("s3_key", "bucket", "formats_json", "formats_strapi")
+        return tuple(
+            column for column, says in self.write_back.items() if says in where or says.startswith("url.")
+        )
+
+    @property
     def markers(self) -> tuple[str, ...]:
         """In mode columns, the columns that tell that a row's photos are in the store."""
         return () if self.mode != "columns" else tuple(self.set or self.write_back)

@@ -11,6 +11,8 @@ from photo_pipeline.core.migration.invariants import validation_passed
 from photo_pipeline.core.migration.validate import Validated, validate_batch
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import rolled_back
+from photo_pipeline_tests.core.migration.test_keys_of_the_application import site_with
+from photo_pipeline_tests.core.migration.test_modes import files_site
 from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo
 
 BATCH = "batch-000001"
@@ -119,6 +121,45 @@ def test_a_row_that_names_another_proven_object_does_not_pass(make_site: MakeSit
     site.execute("UPDATE item_photos SET original_url = (SELECT max(original_url) FROM item_photos)")
     (problem,) = problems(validated(site))
     assert problem.startswith("the row's original_url says 'http")
+
+
+@pytest.mark.parametrize("quantity", ["url.thumb", "s3_key", "formats_json"])
+def test_a_written_back_address_that_was_changed_does_not_pass(make_site: MakeSite, quantity: str) -> None:
+    rewrite = ITEM_PHOTOS["rewrite"] | {"write_back": {"elsewhere": quantity, "bytes_there": "bytes"}}
+    site = make_site(photos=1, sources=[ITEM_PHOTOS | {"rewrite": rewrite}])
+    site.execute("ALTER TABLE item_photos ADD COLUMN elsewhere TEXT")
+    site.execute("ALTER TABLE item_photos ADD COLUMN bytes_there INTEGER")
+    site.migrate()
+    assert problems(validated(site)) == []
+    ((written,),) = site.execute("SELECT elsewhere FROM item_photos")
+    site.execute("UPDATE item_photos SET elsewhere = 'https://nowhere.example/x.jpg', bytes_there = 1")
+    assert problems(validated(site)) == [
+        f"the row's elsewhere says 'https://nowhere.example/x.jpg', not {written!r}"
+    ]
+
+
+def test_in_mode_columns_a_row_that_shows_another_file_does_not_pass(make_site: MakeSite) -> None:
+    site = files_site(make_site, "sqlite")
+    site.migrate()
+    assert problems(validated(site)) == []
+    site.execute("UPDATE files SET path = 'items/nothing-there.jpg' WHERE id = 0")
+    assert problems(validated(site)) == ["the row's path says 'items/nothing-there.jpg', not 'items/0.jpg'"]
+
+
+def test_a_key_of_the_application_s_that_holds_another_file_does_not_pass(make_site: MakeSite) -> None:
+    site = site_with(make_site, "{path}")
+    site.migrate()
+    assert problems(validated(site)) == []
+    # As an earlier version, which took any proven object under the key for this file's.
+    copies = "SELECT key, checksum, bytes FROM pp_object WHERE variant = 'framework' ORDER BY key"
+    (first, _, _), (other, checksum, size) = site.execute(copies)
+    with site.project() as project:
+        data = project.store.read(other)
+        project.store.delete(first)
+        project.store.put_new(first, data, content_type="image/jpeg")
+    changed = "UPDATE pp_object SET checksum = :checksum, bytes = :size WHERE key = :first"
+    site.execute(changed, checksum=checksum, size=size, first=first)
+    assert problems(validated(site)) == [f"framework jpeg: no proven object {first}"]
 
 
 @pytest.mark.slow
