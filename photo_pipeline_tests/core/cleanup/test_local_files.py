@@ -65,6 +65,24 @@ def test_after_the_second_period_files_are_deleted_and_their_originals_remain(
     assert files_of(site) == before
 
 
+KEEP_NONE = pytest.param({"originals": "discard"}, id="discard", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("change", [pytest.param({"originals_prefix": "elsewhere"}, id="prefix"), KEEP_NONE])
+def test_a_rollback_finds_originals_where_they_were_stored_though_new_ones_go_elsewhere(
+    make_copied: MakeMigrated, change: dict[str, str]
+) -> None:
+    site = make_copied(cleanup=AT_ONCE)
+    before = files_of(site)
+    cleaned(site)
+    cleaned(site)
+    assert files_of(site) == {}
+    site.configure(store=site.settings["store"] | change)
+    outcome = rolled_back(site)
+    assert (outcome.rolled_back, outcome.files_restored, outcome.failed) == (4, 4, 0)
+    assert files_of(site) == before
+
+
 @pytest.mark.slow
 def test_it_works_on_postgresql(make_migrated: MakeMigrated) -> None:
     site = make_migrated(photos=2, database="postgres", cleanup=AT_ONCE)
