@@ -9,10 +9,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.tables import VERSION_TABLE
 from photo_pipeline.core.errors import ConfigurationError
 
-# The application, and Dagster, may keep Alembic tables of their own in the same database.
-VERSION_TABLE = "pp_alembic_version"
 # Any constant will do, as long as every photo_pipeline process takes the same one.
 _POSTGRES_LOCK = 7_405_061
 

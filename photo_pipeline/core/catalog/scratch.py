@@ -16,8 +16,9 @@ from sqlalchemy.exc import ProgrammingError
 
 from photo_pipeline.core.catalog.database import WRITES_NOTHING, Database
 from photo_pipeline.core.catalog.faults import one_line
-from photo_pipeline.core.catalog.schema import VERSION_TABLE, expected_version, stored_version
+from photo_pipeline.core.catalog.schema import expected_version, stored_version
 from photo_pipeline.core.catalog.tables import (
+    VERSION_TABLE,
     batch_table,
     file_table,
     metadata,

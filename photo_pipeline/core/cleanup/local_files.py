@@ -35,6 +35,7 @@ from photo_pipeline.core.cleanup.due import (
     missing_references,
     original_key,
 )
+from photo_pipeline.core.cleanup.local_names import NamedFiles
 from photo_pipeline.core.cleanup.trash import NotTouchedError, Trash, settle
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import GuardRefusedError
@@ -55,16 +56,20 @@ def plan_clean_up(
     """Return what a clean-up would do, as far as the state tables tell; touches nothing, asks no store."""
     outcome = CleanedUp(applied=False)
     due = DueFiles(database, config)
+    named = NamedFiles(database, config, lambda: _may_go(database, config, due, batches))
     discarded = config.store.originals == "discard"
     for key in due.batches():
-        for each in _only(due.of_batch(key), batches):
+        for each in named.judged(_only(due.of_batch(key), batches)):
             if discarded and each.outcome is FileClass.DUE:
                 outcome.count(FileClass.NOT_STORED, each, "store.originals is discard")
             else:
                 outcome.count(each.outcome, each, each.reason)
     for row in _trashed(database):
-        is_due = _due_at(row, config) <= utc_now() and row.original_key is not None
-        outcome.count_trash("due" if is_due else "waiting", row)
+        place = named.place(row.root, row.path)
+        if place is not None:
+            outcome.count_trash("referenced_again", row, _named_again(place))
+        else:
+            outcome.count_trash("due" if _may_be_purged(row, config) else "waiting", row)
     outcome.unreferenced = _unreferenced(database)
     return outcome
 
@@ -80,7 +85,8 @@ def clean_up(
 ) -> CleanedUp:
     """Move due files to the trash, and delete for good what has been there long enough.
 
-    Takes an inventory first, so that a row that refers to a file since the last one is known.
+    Takes an inventory first, so that a row that refers to a file since the last one is known; then reads
+    the rows that `where` leaves out, once for all files.
 
     Args:
         database: The application's database.
@@ -101,9 +107,9 @@ def clean_up(
         # First of all, since an inventory would not understand what a run that died has left half done.
         settle(database, root, run=run)
     take_inventory(database, config, progress=progress)
-    work = _CleanUp(database, config, store, run=run, progress=progress)
+    work = _CleanUp(database, config, store, run=run, batches=batches, progress=progress)
     work.empty_trash()
-    work.move_due(batches)
+    work.move_due()
     work.outcome.unreferenced = _unreferenced(database)
     return work.outcome
 
@@ -137,7 +143,14 @@ def refuse_unless_safe(database: Database, config: PipelineConfig) -> None:
 
 class _CleanUp:
     def __init__(
-        self, database: Database, config: PipelineConfig, store: PhotoStore, *, run: str, progress: Progress
+        self,
+        database: Database,
+        config: PipelineConfig,
+        store: PhotoStore,
+        *,
+        run: str,
+        batches: Sequence[str] | None,
+        progress: Progress,
     ) -> None:
         self._database = database
         self._config = config
@@ -145,16 +158,18 @@ class _CleanUp:
         self._run = run
         self._progress = progress
         self._naming = ObjectNaming(config, database)
+        self._batches = batches
         self._due = DueFiles(database, config, run=run)
+        self._named = NamedFiles(database, config, lambda: _may_go(database, config, self._due, batches))
         self._watch = ControlWatch(database)
         self._done = 0
         self.outcome = CleanedUp(applied=True)
 
     # --- into the trash
 
-    def move_due(self, batches: Sequence[str] | None) -> None:
+    def move_due(self) -> None:
         for key in self._due.batches():
-            found = _only(self._due.of_batch(key), batches)
+            found = self._named.judged(_only(self._due.of_batch(key), self._batches))
             self._keep([each for each in found if each.outcome is not FileClass.DUE])
             groups: dict[tuple[tuple[str, ...], str], list[Candidate]] = defaultdict(list)
             for each in found:
@@ -250,7 +265,9 @@ class _CleanUp:
         for row in _trashed(self._database):
             if lookup_id(row.root, row.path) in wanted:
                 self.outcome.count_trash("referenced_again", row, "a row refers to it; bring it back: --undo")
-            elif row.original_key is None or _due_at(row, self._config) > utc_now():
+            elif (place := self._named.place(row.root, row.path)) is not None:
+                self.outcome.count_trash("referenced_again", row, _named_again(place))
+            elif not (_may_be_purged(row, self._config) and self._named.knows(row.root, row.path)):
                 self.outcome.count_trash("waiting", row)
             else:
                 groups[tuple(row.batches), row.root].append(row)
@@ -314,6 +331,25 @@ def _only(candidates: list[Candidate], batches: Sequence[str] | None) -> list[Ca
     return [each for each in candidates if not set(batches).isdisjoint(each.batches)]
 
 
+def _may_go(
+    database: Database, config: PipelineConfig, due: DueFiles, batches: Sequence[str] | None
+) -> set[str]:
+    """Return the lookup ids of all files that would be moved or deleted now."""
+    found = {
+        lookup_id(each.root, each.path)
+        for key in due.batches()
+        for each in _only(due.of_batch(key), batches)
+        if each.outcome is FileClass.DUE
+    }
+    return found | {
+        lookup_id(row.root, row.path) for row in _trashed(database) if _may_be_purged(row, config)
+    }
+
+
+def _named_again(place: str) -> str:
+    return f"{place} names it; bring it back: --undo"
+
+
 def _trashed(database: Database) -> list[Any]:
     with database.read() as connection:
         query = sa.select(trash_table).where(trash_table.c.state == TrashState.TRASHED)
@@ -322,6 +358,10 @@ def _trashed(database: Database) -> list[Any]:
 
 def _due_at(row: Any, config: PipelineConfig) -> Any:
     return row.trashed_at + timedelta(days=config.cleanup.trash_days)
+
+
+def _may_be_purged(row: Any, config: PipelineConfig) -> bool:
+    return row.original_key is not None and bool(_due_at(row, config) <= utc_now())
 
 
 def _needed_locally(connection: Connection, row: Any) -> bool:

@@ -17,6 +17,7 @@ from photo_pipeline.core.catalog import raw
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.rows import row_id
 from photo_pipeline.core.catalog.tables import (
+    STATE_TABLES,
     PhotoState,
     object_table,
     photo_table,
@@ -115,7 +116,7 @@ class References:
                     yield self._reflected(schema, name), []
 
     def _is_left_out(self, schema: str | None, name: str, default: str | None) -> bool:
-        if name.startswith("pp_") and schema in (None, default):
+        if name in STATE_TABLES and schema in (None, default):
             return True
         return bool({name, f"{schema}.{name}"}.intersection(self._config.orphans.skip_tables))
 

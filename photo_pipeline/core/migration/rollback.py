@@ -28,13 +28,13 @@ from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.ledger_audit import audit_rewritten_again, audit_rollbacks, last_ledger_id
 from photo_pipeline.core.migration.naming import ObjectNaming
+from photo_pipeline.core.migration.originals import read_original
 from photo_pipeline.core.migration.photos import Photo, batch_photos
 from photo_pipeline.core.migration.row_parts import RowPart, part_with, whole_row, without
 from photo_pipeline.core.migration.row_rewrite import RowChange
 from photo_pipeline.core.migration.row_rollback import RowRollback, RowRollbackCounts
 from photo_pipeline.core.migration.watch import ControlWatch, Wish
 from photo_pipeline.core.progress import Progress, no_progress
-from photo_pipeline.core.storage.checksum import sha256_hex
 from photo_pipeline.core.storage.store import PhotoStore
 
 
@@ -241,9 +241,8 @@ class _BatchRollback:
             _require_same(path, photo)
             self._trusted.add(path)
             return True
-        original = self._naming.original(photo)
-        data = self._store().read(original.key, size=photo.size, sha256=photo.sha256) if original else None
-        if data is None or sha256_hex(data) != photo.sha256:
+        data = read_original(self._database, self._naming, self._store(), photo)
+        if data is None:
             cause = "the local file is gone and the store has no proven original of it"
             raise PhotoError(str(path), cause=cause, fix="put the file back, then roll back again")
         write_durably(path, data, mtime_ns=photo.mtime_ns)

@@ -23,6 +23,7 @@ from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.made_objects import object_row
 from photo_pipeline.core.migration.naming import ObjectNaming, WantedObject, remember_recipe, staged_path
 from photo_pipeline.core.migration.one_object import object_metadata
+from photo_pipeline.core.migration.originals import read_original
 from photo_pipeline.core.migration.photos import Photo, object_rows
 from photo_pipeline.core.migration.process import Workers, require_unchanged
 from photo_pipeline.core.migration.proof import is_proven_row, refuse_while_deleted
@@ -204,9 +205,8 @@ class ObjectSupply:
         with suppress(PhotoChangedError):
             require_unchanged(photo, self._config)
             return photo.location(self._config)
-        original = self._naming.original(photo)
-        data = self._store.read(original.key, size=photo.size) if original else None
-        if data is None or sha256_hex(data) != photo.sha256:
+        data = read_original(self._database, self._naming, self._store, photo)
+        if data is None:
             cause = "the local file is gone or another one, and the store has no proven original of it"
             raise PhotoChangedError(photo.path, cause=cause, fix="put the file back, then run again")
         write_durably(self._fetched(photo), data)

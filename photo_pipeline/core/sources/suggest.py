@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import Inspector
 
 from photo_pipeline.core.catalog.database import Database
+from photo_pipeline.core.catalog.tables import STATE_TABLES
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.delivery.urls import UrlScheme
 from photo_pipeline.core.sources.fields.path import PathField
@@ -26,8 +27,8 @@ from photo_pipeline.core.sources.suggestion import (
     as_yaml,
 )
 
-_NOT_OURS = re.compile(
-    r"^(pp_|sqlite_|alembic_version|schema_migrations|ar_internal_metadata|django_migrations)"
+_BOOKKEEPING = re.compile(
+    r"^(sqlite_|alembic_version|schema_migrations|ar_internal_metadata|django_migrations)"
 )
 _POSITIONS = ("position", "sort_order", "display_order", "order_column", "order", "sort", "rank", "slot")
 _TOUCHED = ("updated_at", "updatedAt", "modified_at", "modified", "updated")
@@ -73,7 +74,7 @@ def _tables(inspector: Inspector, *, is_sqlite: bool) -> Iterator[tuple[str | No
     for schema in schemas:
         shown = None if schema == default else schema
         for table in sorted(inspector.get_table_names(schema=shown)):
-            if not _NOT_OURS.match(table):
+            if table not in STATE_TABLES and not _BOOKKEEPING.match(table):
                 yield shown, table
 
 

@@ -15,7 +15,7 @@ from alembic.runtime.migration import MigrationContext
 
 from photo_pipeline.core.catalog import tables
 from photo_pipeline.core.catalog.database import Database
-from photo_pipeline.core.catalog.schema import VERSION_TABLE, _config, ensure_schema, schema_exists
+from photo_pipeline.core.catalog.schema import _config, ensure_schema, schema_exists
 from photo_pipeline.core.cost import ledger
 from photo_pipeline.core.cost.meter import Meter
 from photo_pipeline.core.cost.units import Unit
@@ -55,7 +55,7 @@ def test_the_migrations_make_exactly_the_declared_tables(database: Database) -> 
     ensure_schema(database)
     assert schema_exists(database)
     with database.read() as connection:
-        options = {"version_table": VERSION_TABLE, "compare_type": True}
+        options = {"version_table": tables.VERSION_TABLE, "compare_type": True}
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, tables.metadata) == []
     assert names(database) == {*tables.metadata.tables, "pp_alembic_version"}

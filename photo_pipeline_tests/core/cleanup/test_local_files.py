@@ -10,6 +10,7 @@ from photo_pipeline.core.cleanup.local_files import plan_clean_up
 from photo_pipeline.core.errors import GuardRefusedError, PausedError
 from photo_pipeline.core.migration import control
 from photo_pipeline.core.migration.lease import BatchLease
+from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.cleanup.conftest import (
     AT_ONCE,
     MakeMigrated,
@@ -21,8 +22,9 @@ from photo_pipeline_tests.core.cleanup.conftest import (
     trash_of,
     undone,
 )
-from photo_pipeline_tests.core.migration.quick import again, rolled_back, uploaded
-from photo_pipeline_tests.sites import Site, item_photo, photo
+from photo_pipeline_tests.core.migration.quick import again, migrated, rolled_back, uploaded
+from photo_pipeline_tests.core.migration.test_modes import files_site
+from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo, photo
 
 
 def test_due_files_go_to_the_trash_and_come_back_as_they_were(make_copied: MakeMigrated) -> None:
@@ -60,6 +62,24 @@ def test_after_the_second_period_files_are_deleted_and_their_originals_remain(
     assert trash_of(site) == []
     assert not outcome.has_findings
     rolled_back(site)
+    assert files_of(site) == before
+
+
+KEEP_NONE = pytest.param({"originals": "discard"}, id="discard", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("change", [pytest.param({"originals_prefix": "elsewhere"}, id="prefix"), KEEP_NONE])
+def test_a_rollback_finds_originals_where_they_were_stored_though_new_ones_go_elsewhere(
+    make_copied: MakeMigrated, change: dict[str, str]
+) -> None:
+    site = make_copied(cleanup=AT_ONCE)
+    before = files_of(site)
+    cleaned(site)
+    cleaned(site)
+    assert files_of(site) == {}
+    site.configure(store=site.settings["store"] | change)
+    outcome = rolled_back(site)
+    assert (outcome.rolled_back, outcome.files_restored, outcome.failed) == (4, 4, 0)
     assert files_of(site) == before
 
 
@@ -227,6 +247,52 @@ def test_a_row_that_refers_to_a_file_in_the_trash_keeps_it_from_being_deleted(
     assert trash_counts(outcome) == {"referenced_again": 1}
     assert outcome.has_findings
     assert len(trash_of(site)) == 1
+
+
+@pytest.mark.parametrize(
+    "database", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)], ids=["sqlite", "postgres"]
+)
+def test_a_row_that_where_leaves_out_keeps_its_file_before_and_in_the_trash(
+    make_migrated: MakeMigrated, database: str
+) -> None:
+    left_out = "00000000-0000-4000-8000-0000000000aa"
+    source = ITEM_PHOTOS | {"where": [{"column": "item_id", "op": "eq", "value": 0}]}
+    rows = [item_photo(n, f"/uploads/items/{n}.jpg") for n in range(2)]
+    site = make_migrated(photos=2, rows=rows, sources=[source], database=database, cleanup=AT_ONCE)
+    site.execute(
+        "INSERT INTO item_photos (id, item_id, original_url) VALUES (:id, 7, :url)",
+        id=left_out,
+        url="HTTPS://Shop.Example/uploads//items/%30.jpg?v=2",
+    )
+
+    with site.project() as project:
+        plan = plan_clean_up(project.database, project.config)
+    assert counts(plan) == {"due": 1, "still_referenced": 1}
+    outcome = cleaned(site)
+    assert counts(outcome) == {"trashed": 1, "still_referenced": 1}
+    assert outcome.reasons["still_referenced"] == [
+        f'uploads/items/0.jpg: item_photos ["{left_out}"] original_url names it'
+    ]
+    assert list(files_of(site)) == ["items/0.jpg"]
+
+    site.execute("UPDATE item_photos SET original_url = '/uploads/items/1.jpg' WHERE item_id = 7")
+    outcome = cleaned(site)
+    assert counts(outcome) == {"trashed": 1}
+    assert trash_counts(outcome) == {"referenced_again": 1}
+    site.execute("DELETE FROM item_photos WHERE item_id = 7")
+    assert trash_counts(cleaned(site)) == {"purged": 2}
+
+
+def test_a_row_that_its_own_rewrite_deselects_is_no_other_row(make_site: MakeSite) -> None:
+    """Mode columns: the column goes on naming the file, and `where` does not select the row any more."""
+    local = [{"column": "disk", "op": "eq", "value": "local"}]
+    site = files_site(make_site, "sqlite", where=local)
+    site.configure(cleanup=AT_ONCE)
+    migrated(site)
+    pass_validation(site)
+    site.execute("INSERT INTO files (id, path, disk) VALUES (7, 'items/1.jpg', 'archive')")
+    assert counts(cleaned(site)) == {"trashed": 1, "still_referenced": 1}
+    assert trash_counts(cleaned(site)) == {"purged": 1}
 
 
 def test_undo_never_writes_over_a_file_that_appeared_since(make_copied: MakeMigrated) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from photo_pipeline.core.audit import entries, verify
-from photo_pipeline.core.catalog.schema import VERSION_TABLE
+from photo_pipeline.core.catalog.tables import VERSION_TABLE
 from photo_pipeline.core.cleanup.listing import Prefixes
 from photo_pipeline.core.cleanup.orphans_guards import require_prefixes
 from photo_pipeline.core.cleanup.orphans_lease import OrphanLease
@@ -128,6 +128,23 @@ def test_what_others_begin_to_show_during_a_delete_is_back_when_it_ends(
         done = scene.delete()
         assert (done.deleted, done.brought_back, done.lost) == (3, 1, [])
         assert set(keys) & scene.stored() == {keys[1]}
+
+
+def test_a_table_of_the_applications_holds_on_to_objects_though_it_is_called_like_ours(
+    make_site: MakeSite,
+) -> None:
+    site = make_site(photos=1)
+    migrated(site)
+    site.execute("CREATE TABLE pp_reviews (id INTEGER PRIMARY KEY, body TEXT)")
+    with opened(site) as scene:
+        key = scene.put(scene.key_of_nobody())
+        site.execute("INSERT INTO pp_reviews VALUES (1, :body)", body=f"see https://cdn.example/{key}")
+        ripe(scene)
+        assert scene.orphans() == set()
+        site.execute("DELETE FROM pp_reviews")
+        assert scene.orphans() == {key}, "and our own tables do not hold on to it"
+        assert scene.mark().new == 1
+        assert scene.orphans() == {key}, "though pp_orphan names it now"
 
 
 def test_uploads_in_flight_are_no_orphans(make_site: MakeSite) -> None:

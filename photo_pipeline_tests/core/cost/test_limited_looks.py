@@ -15,6 +15,7 @@ from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.cost.budgets import legacy_free_tier
 from photo_pipeline_tests.core.cost.conftest import OpenDatabase
 from photo_pipeline_tests.core.migration.quick import migrated
+from photo_pipeline_tests.core.migration.test_modes import files_site
 
 NOW = datetime(2026, 11, 15, tzinfo=UTC)
 FREE_GETS = 20_000
@@ -115,3 +116,29 @@ def test_the_faces_refuse_scan_and_sample_and_a_rollback_goes_through(make_site:
         with pytest.raises(BudgetError, match="the look for orphans"):
             scan()
         assert roll_back_batch(project, "batch-000001", run=new_run_id()).rows == 2
+
+
+@pytest.mark.parametrize(("checksums", "gets"), [(True, 2 * 2), (False, 2)])
+def test_a_scan_reserves_what_it_asks_again_for_keys_of_the_applications_own(
+    make_site: MakeSite, checksums: bool, gets: int
+) -> None:
+    """No listing shows them, so that their ETags are never known."""
+    from photo_pipeline.cli.orphans import scan
+
+    rewrite = {"mode": "columns", "set": {"disk": "s3"}, "key_template": "disk-s3/{path}"}
+    site = files_site(make_site, "sqlite", rewrite=rewrite)
+    site.configure(limits={"plan": "aws-legacy-free-tier"})
+    migrated(site)
+    scan()
+    first_stop = FREE_GETS * 95 // 100
+    needed = gets + 3  # and when the store is opened, and for its time before the listing and after it
+
+    def leave(left: int) -> None:
+        site.execute("UPDATE pp_usage SET amount = :a WHERE unit = 'gets'", a=first_stop - left)
+
+    leave(needed - 1)
+    with pytest.raises(BudgetError, match="the look for orphans"):
+        scan(checksums=checksums)
+    leave(needed)
+    scan(checksums=checksums)
+    assert site.execute("SELECT amount FROM pp_usage WHERE unit = 'gets'") == [(first_stop,)]

@@ -100,6 +100,15 @@ def test_the_share_of_values_that_name_files_is_said(make_site: MakeSite) -> Non
     assert "alt" not in said
 
 
+def test_only_our_own_tables_are_left_out_not_all_that_are_called_like_them(make_site: MakeSite) -> None:
+    site = make_site(photos=1)
+    site.execute("CREATE TABLE pp_reviews (id INTEGER PRIMARY KEY, picture TEXT)")
+    site.execute("INSERT INTO pp_reviews VALUES (1, '/uploads/items/0.jpg')")
+    with site.project() as project:
+        take_inventory(project.database, project.config)  # so that pp_photo and others name it, too
+    assert set(sources(suggested(site))) == {"item_photos", "pp_reviews"}
+
+
 def test_a_column_that_seldom_names_a_file_is_commented_out(make_site: MakeSite) -> None:
     site = make_site(photos=4)
     site.execute("UPDATE item_photos SET alt = '/uploads/items/1.jpg' WHERE alt = 'photo 1'")

@@ -2,8 +2,7 @@
 
 from alembic import context
 
-from photo_pipeline.core.catalog.schema import VERSION_TABLE
-from photo_pipeline.core.catalog.tables import metadata
+from photo_pipeline.core.catalog.tables import VERSION_TABLE, metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -48,9 +48,17 @@ from photo_pipeline.core.catalog.tables.states import (
 )
 from photo_pipeline.core.catalog.tables.store import object_table, quality_table, recipe_table, store_table
 
+# The application, and Dagster, may keep Alembic tables of their own in the same database.
+VERSION_TABLE = "pp_alembic_version"
+
+STATE_TABLES = frozenset(metadata.tables) | {VERSION_TABLE}
+"""The names of all our tables. The application may have tables whose names begin with `pp_`, too."""
+
 __all__ = [
     "GONE",
     "ORPHAN_LEASE",
+    "STATE_TABLES",
+    "VERSION_TABLE",
     "BatchState",
     "Control",
     "DeletionState",
