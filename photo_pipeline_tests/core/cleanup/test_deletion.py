@@ -78,6 +78,27 @@ def test_a_photo_goes_with_every_object_and_its_reference_and_comes_back(make_mi
     assert site.states() == {"migrated": 2}
 
 
+def test_what_was_taken_back_or_migrated_again_is_deleted_again(make_migrated: MakeMigrated) -> None:
+    site = make_migrated(photos=1)
+    tokens = []
+    for after in ("undo", "migrated again", "end"):
+        plan = planned(site, photos=(1,))
+        tokens.append(plan.token)
+        assert planned(site, photos=(1,)).token == plan.token
+        outcome = confirmed(site, plan.token, photos=(1,))
+        assert (outcome.rows, outcome.objects) == ({"done": 1}, {"done": 7})
+        assert (urls(site), objects_of(site), site.states()) == ([None], set(), {"deleted": 1})
+        assert confirmed(site, plan.token, photos=(1,)) == outcome, "confirmed again, it does nothing more"
+        if after == "undo":
+            assert taken_back(site, plan.token).left == {}
+        elif after == "migrated again":
+            site.execute("UPDATE item_photos SET original_url = '/uploads/items/0.jpg'")
+            uploaded(site)
+            again(site, "batch-000001")
+            assert len(objects_of(site)) == 7
+    assert len(set(tokens)) == 3
+
+
 @pytest.mark.slow
 def test_by_batch_and_by_entity(make_migrated: MakeMigrated) -> None:
     site = make_migrated(photos=6, batch_size=2)
