@@ -494,6 +494,67 @@ def test_a_copied_url_does_not_come_back_while_its_objects_are_deleted_by_a_late
     assert urls(site).count(url) == 2
 
 
+@pytest.mark.parametrize(
+    ("step", "database"),
+    [
+        ("_delete", "sqlite"),
+        pytest.param("_claim", "sqlite", marks=pytest.mark.slow),
+        pytest.param("_delete", "postgres", marks=pytest.mark.slow),
+        pytest.param("_claim", "postgres", marks=pytest.mark.slow),
+    ],
+)
+def test_the_undo_of_an_earlier_deletion_leaves_what_a_later_one_is_deleting(
+    make_migrated: MakeMigrated,
+    servers: RunningServers,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    database: str,
+) -> None:
+    """The bucket keeps no versions: what is announced and then needed by a row would be lost."""
+    with suspended_versions(servers):
+        site = make_migrated(photos=1, database=database)
+        earlier = planned(site, photos=(1,)).token
+        confirmed(site, earlier, photos=(1,))
+        site.execute("UPDATE item_photos SET original_url = '/uploads/items/0.jpg'")
+        uploaded(site)
+        again(site, "batch-000001")
+        later = planned(site, photos=(1,)).token
+        met: list[Undone] = []
+
+        def undo_once() -> None:
+            if not met:
+                met.append(Undone())
+                met[0] = taken_back(site, earlier)
+
+        at(monkeypatch, step, undo_once, before=True)
+        outcome = confirmed(site, later, photos=(1,))
+    assert (met[0].rows, met[0].objects, len(met[0].left)) == (0, 0, 8)
+    assert sum(later in reason for reason in met[0].left.values()) == 7
+    assert (outcome.objects, outcome.lost) == ({"done": 7}, {})
+    assert (urls(site), objects_of(site), site.states()) == ([None], set(), {"deleted": 1})
+
+
+def test_the_undo_of_an_earlier_deletion_leaves_the_row_that_a_later_one_has_emptied(
+    make_migrated: MakeMigrated,
+) -> None:
+    """The objects are another row's, too, and stay: only the later deletion of the row is in the way."""
+    site = make_migrated(photos=1, rows=[item_photo(n, "/uploads/items/0.jpg") for n in range(2)])
+    before = urls(site)
+    earlier = planned(site, photos=(1,)).token
+    confirmed(site, earlier, photos=(1,))
+    ((key,),) = site.execute("SELECT MIN(id) FROM item_photos")
+    site.execute("UPDATE item_photos SET original_url = '/uploads/items/0.jpg' WHERE id = :key", key=key)
+    uploaded(site)
+    again(site, "batch-000001")
+    later = planned(site, photos=(1,)).token
+    assert confirmed(site, later, photos=(1,)).rows == {"done": 1}
+    (reason,) = taken_back(site, earlier).left.values()
+    assert later in reason
+    assert (urls(site)[0], site.states()) == (None, {"deleted": 1, "migrated": 1})
+    assert taken_back(site, later).left == {}
+    assert urls(site) == before
+
+
 def at(monkeypatch: pytest.MonkeyPatch, step: str, act: Callable[[], object], *, before: bool) -> None:
     """Let something happen right before (or after) a step of the deletion."""
     at = place_of(step)
