@@ -37,7 +37,7 @@ from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.ledger import RowRefusedError
 from photo_pipeline.core.migration.naming import ObjectNaming
 from photo_pipeline.core.migration.photos import Photo, row_primaries
-from photo_pipeline.core.migration.proof import is_proven_row
+from photo_pipeline.core.migration.proof import is_of_content, is_proven_object
 from photo_pipeline.core.storage.deletion import undelete
 from photo_pipeline.core.storage.objects import Deleted
 from photo_pipeline.core.storage.store import PhotoStore
@@ -242,15 +242,19 @@ class _Undo:
         primary = next((each for each in shown if self._leads(each)), None)
         if primary is None:
             primary = row_primaries(self._database, self._config, shown).get(row.row_id)
-        keys = [each.key for photo in shown for each in self._naming.needed(photo, primary)]
+        wanted = [each for photo in shown for each in self._naming.needed(photo, primary)]
         columns = object_table.c
-        known = connection.execute(
-            sa.select(object_table)
-            .where(columns.bucket == self._store.bucket, columns.key.in_(keys))
-            .with_for_update()
-        ).all()
-        there = {each.key for each in known if is_proven_row(each)}
-        gone = [key for key in keys if key not in there] or self._named_but_deleted(connection, row)
+        query = sa.select(object_table).where(
+            columns.bucket == self._store.bucket, columns.key.in_([each.key for each in wanted])
+        )
+        known = {each.key: each for each in connection.execute(query.with_for_update())}
+        other = [
+            each.key for each in wanted if each.key in known and not is_of_content(each, known[each.key])
+        ]
+        if other:
+            return f"{other[0]} holds another file by now"
+        gone = [each.key for each in wanted if not is_proven_object(each, known.get(each.key))]
+        gone = gone or self._named_but_deleted(connection, row)
         return f"{gone[0]} was deleted as well, later: take that deletion back first" if gone else None
 
     def _named_but_deleted(self, connection: Connection, row: Any) -> list[str]:

@@ -1,5 +1,6 @@
 """What a deletion of photos takes and leaves, what its token stands for, and how it is taken back."""
 
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.cleanup.conftest import MakeMigrated, files_of, suspended_versions
 from photo_pipeline_tests.core.cleanup.deletion_steps import place_of
 from photo_pipeline_tests.core.migration.quick import again, rewritten, rolled_back, uploaded
+from photo_pipeline_tests.core.migration.test_modes import files_site
 from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo, photo
 
 
@@ -553,6 +555,30 @@ def test_the_undo_of_an_earlier_deletion_leaves_the_row_that_a_later_one_has_emp
     assert (urls(site)[0], site.states()) == (None, {"deleted": 1, "migrated": 1})
     assert taken_back(site, later).left == {}
     assert urls(site) == before
+
+
+def test_a_row_does_not_come_back_whose_framework_would_find_another_file(make_site: MakeSite) -> None:
+    """The same name in another folder has taken the key that the framework looks for."""
+    rewrite = {"mode": "columns", "set": {"disk": "s3"}, "key_template": "disk-s3/{name}"}
+    site = files_site(make_site, "sqlite", rewrite=rewrite)
+    shutil.copy(photo(site.uploads / "other/0.jpg", seed=0), site.uploads / "items/0.jpg")
+    site.execute("UPDATE files SET path = 'other/0.jpg' WHERE id = 1")
+    for batch in uploaded(site):
+        rewritten(site, batch)
+    ids = dict(row for row in site.execute("SELECT path, id FROM pp_photo"))
+    tokens = []
+    for path in ("items/0.jpg", "other/0.jpg"):
+        tokens.append(planned(site, photos=(ids[path],)).token)
+        confirmed(site, tokens[-1], photos=(ids[path],))
+    photo(site.uploads / "third/0.jpg", seed=99)
+    site.execute("INSERT INTO files VALUES (7, 'third/0.jpg', 'local', :no, 5, NULL, NULL, NULL)", no=False)
+    for batch in uploaded(site):
+        rewritten(site, batch)
+    undone = taken_back(site, tokens[1])
+    assert (undone.rows, undone.objects) == (0, 7), "its variants and its original; not the framework's copy"
+    undone = taken_back(site, tokens[0])
+    assert (undone.rows, list(undone.left.values())) == (0, ["disk-s3/0.jpg holds another file by now"])
+    assert site.execute("SELECT path FROM files ORDER BY id") == [(None,), (None,), ("third/0.jpg",)]
 
 
 def at(monkeypatch: pytest.MonkeyPatch, step: str, act: Callable[[], object], *, before: bool) -> None:
