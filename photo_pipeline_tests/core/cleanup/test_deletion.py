@@ -581,6 +581,35 @@ def test_a_row_does_not_come_back_whose_framework_would_find_another_file(make_s
     assert site.execute("SELECT path FROM files ORDER BY id") == [(None,), (None,), ("third/0.jpg",)]
 
 
+def test_two_sources_on_one_table_may_tell_its_rows_by_different_keys(make_site: MakeSite) -> None:
+    """The numbers are such that each row's key by one source is another row's by the other."""
+    site = make_site(photos=2, rows=[], sources=[pics("a", key="id"), pics("b", key="sku")])
+    site.execute("CREATE TABLE pics (id INTEGER PRIMARY KEY, sku INTEGER UNIQUE, a TEXT, b TEXT, notes TEXT)")
+    site.execute(
+        "INSERT INTO pics VALUES (1, 2, NULL, '/uploads/items/0.jpg', NULL), (2, 1, NULL, NULL, NULL)"
+    )
+    for batch in uploaded(site):
+        rewritten(site, batch)
+    ((number,),) = site.execute("SELECT id FROM pp_photo WHERE source = 'b' AND state = 'migrated'")
+    plan = planned(site, photos=(number,))
+    assert (plan.shared, len(plan.objects)) == ({}, 7)
+    site.execute("UPDATE pics SET notes = (SELECT 'see ' || b FROM pics WHERE id = 1) WHERE id = 2")
+    plan = planned(site, photos=(number,))
+    assert (list(plan.shared.values()), plan.objects) == (["pics [2] notes"], ())
+
+
+def pics(column: str, *, key: str = "id") -> dict[str, Any]:
+    """A source of a table of its own, which goes by the row."""
+    return {
+        "name": column,
+        "table": "pics",
+        "key": [key],
+        "on_delete": "delete_row",
+        "fields": [{"kind": "url", "column": column, "root": "uploads"}],
+        "rewrite": {"mode": "url", "format": "jpeg"},
+    }
+
+
 def at(monkeypatch: pytest.MonkeyPatch, step: str, act: Callable[[], object], *, before: bool) -> None:
     """Let something happen right before (or after) a step of the deletion."""
     at = place_of(step)
