@@ -31,6 +31,7 @@ from photo_pipeline.core.catalog.tables import (
     photo_table,
     trash_table,
 )
+from photo_pipeline.core.cleanup.deletion_references import rows_that_go_along
 from photo_pipeline.core.cleanup.mentions import Cell, mentioned_contents
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import ConfigurationError
@@ -251,7 +252,7 @@ class _Planner:
         if source.on_delete == "leave":
             return None
         if source.on_delete == "delete_row":
-            return self._others_in_row(connection, photos)
+            return self._others_in_row(connection, photos) or rows_that_go_along(connection, address)
         for photo in photos:
             field = source.field(photo.field)
             if photo.column is None or field.embedded:

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.compiler import compiles
 
 from photo_pipeline.core import audit
 from photo_pipeline.core.catalog import raw
@@ -326,16 +327,30 @@ class _Undo:
             raise RowRefusedError("a row with its key is there by now")
         columns = address.table.columns
         values = {
-            columns[name]: raw.write_expression(columns[name], value, is_sqlite=address.is_sqlite)
+            name: raw.write_expression(columns[name], value, is_sqlite=address.is_sqlite)
             for name, value in before.items()
             if columns[name].computed is None
         }
-        connection.execute(sa.insert(address.table).values(values))
+        numbered = any(columns[name].identity is not None for name in values)
+        row: sa.Select[Any] = (_OverridingSelect if numbered else sa.Select)(*values.values())
+        insert = sa.insert(address.table).from_select(list(values), row, include_defaults=False)
+        connection.execute(insert)
 
     def _record(self, connection: Connection, action: str, subject: str) -> None:
         audit.record(
             connection, action=action, subject=subject, details={"token": self._token}, run=self._run
         )
+
+
+class _OverridingSelect(sa.Select[Any]):
+    """What to insert where the database numbers the rows (GENERATED ALWAYS AS IDENTITY): the old number."""
+
+    inherit_cache = False
+
+
+@compiles(_OverridingSelect)
+def _overriding(select: Any, compiler: Any, **options: Any) -> str:
+    return f"OVERRIDING SYSTEM VALUE {compiler.visit_select(select, **options)}"
 
 
 def _file(key: str) -> str:

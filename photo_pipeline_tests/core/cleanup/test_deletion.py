@@ -598,6 +598,73 @@ def test_two_sources_on_one_table_may_tell_its_rows_by_different_keys(make_site:
     assert (list(plan.shared.values()), plan.objects) == (["pics [2] notes"], ())
 
 
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "action", ["CASCADE", "SET NULL", pytest.param("SET DEFAULT", marks=pytest.mark.slow)]
+)
+def test_a_row_that_others_refer_to_stays_where_they_would_go_along(
+    make_site: MakeSite, database: str, action: str
+) -> None:
+    site = make_site(photos=1, rows=[], sources=[pics("a")], database=database)
+    site.execute(
+        "CREATE TABLE pics (id INTEGER PRIMARY KEY, a TEXT, parent INTEGER REFERENCES pics ON DELETE CASCADE)"
+    )
+    site.execute(f"CREATE TABLE comments (pic INTEGER REFERENCES pics ON DELETE {action})")
+    site.execute("INSERT INTO pics VALUES (1, '/uploads/items/0.jpg', 1), (2, NULL, NULL)")
+    site.execute("INSERT INTO comments VALUES (2)")
+    for batch in uploaded(site):
+        rewritten(site, batch)
+    token = planned(site, photos=(1,)).token
+    site.execute("UPDATE comments SET pic = 1")
+    plan = planned(site, photos=(1,))
+    assert (plan.rows, plan.objects) == ((), ())
+    assert "rows of comments that refer to its row" in plan.blocked["1"]
+    assert action in plan.blocked["1"]
+    with pytest.raises(GuardRefusedError):
+        confirmed(site, token, photos=(1,))
+    site.execute("DELETE FROM comments")
+    site.execute("UPDATE pics SET parent = 1 WHERE id = 2")
+    assert "rows of pics" in planned(site, photos=(1,)).blocked["1"]
+    site.execute("UPDATE pics SET parent = NULL WHERE id = 2")
+    assert deleted(site, photos=(1,)).rows == {"done": 1}, "that it refers to itself is no hindrance"
+
+
+def test_a_row_that_others_begin_to_refer_to_after_the_plan_stays(
+    make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_site(photos=1, rows=[], sources=[pics("a")])
+    site.execute("CREATE TABLE pics (id INTEGER PRIMARY KEY, a TEXT)")
+    site.execute("CREATE TABLE comments (pic INTEGER REFERENCES pics ON DELETE CASCADE)")
+    site.execute("INSERT INTO pics VALUES (1, '/uploads/items/0.jpg')")
+    for batch in uploaded(site):
+        rewritten(site, batch)
+    token = planned(site, photos=(1,)).token
+    at(monkeypatch, "change_rows", lambda: site.execute("INSERT INTO comments VALUES (1)"), before=True)
+    outcome = confirmed(site, token, photos=(1,))
+    assert (outcome.rows, outcome.objects) == ({"kept": 1}, {"kept": 7})
+    assert site.execute("SELECT pic FROM comments") == [(1,)]
+
+
+@pytest.mark.parametrize("kind", ["ALWAYS", pytest.param("BY DEFAULT", marks=pytest.mark.slow)])
+def test_a_row_that_the_database_has_numbered_comes_back_with_its_number(
+    make_site: MakeSite, kind: str
+) -> None:
+    site = make_site(photos=1, rows=[], sources=[pics("a")], database="postgres")
+    site.execute(
+        f'CREATE TABLE pics (id INT GENERATED {kind} AS IDENTITY PRIMARY KEY, a TEXT, "A %" TEXT, n INT,'
+        " twice INTEGER GENERATED ALWAYS AS (id * 2) STORED, at TIMESTAMPTZ DEFAULT now())"
+    )
+    site.execute("INSERT INTO pics (a) VALUES ('/other'), ('/uploads/items/0.jpg')")
+    for batch in uploaded(site):
+        rewritten(site, batch)
+    ((number,),) = site.execute("SELECT id FROM pp_photo WHERE state = 'migrated'")
+    before = site.dump()
+    plan = planned(site, photos=(number,))
+    assert confirmed(site, plan.token, photos=(number,)).rows == {"done": 1}
+    assert taken_back(site, plan.token).left == {}
+    assert site.dump() == before
+
+
 def pics(column: str, *, key: str = "id") -> dict[str, Any]:
     """A source of a table of its own, which goes by the row."""
     return {
