@@ -1,14 +1,14 @@
 """What a deletion of photos would do, to the last object and cell, and the token that confirms exactly that.
 
 Reads only. The same rows, objects and reasons give the same token, so that a confirmation is refused once
-anything has changed. Doing it is `deletion`.
+anything has changed; but a deletion that has ended has used its token up. Doing it is `deletion`.
 """
 
 import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -23,12 +23,15 @@ from photo_pipeline.core.catalog.raw import RawValue
 from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.tables import (
     GONE,
+    DeletionState,
     PhotoState,
     TrashState,
+    deletion_table,
     object_table,
     photo_table,
     trash_table,
 )
+from photo_pipeline.core.cleanup.deletion_references import rows_that_go_along
 from photo_pipeline.core.cleanup.mentions import Cell, mentioned_contents
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import ConfigurationError
@@ -91,6 +94,8 @@ class DeletionPlan:
         shared: By content, who else needs it, so that its objects stay.
         blocked: By photo id (as text), why the photo is not deleted at all.
         local_files: Local files of the photos, which stay where they are.
+        round: How many deletions of exactly this have ended already. Their rows were migrated again, or they
+            were taken back, or left everything.
     """
 
     bucket: str
@@ -99,11 +104,15 @@ class DeletionPlan:
     shared: Mapping[str, str]
     blocked: Mapping[str, str]
     local_files: tuple[str, ...]
+    round: int = 0
 
     @property
     def token(self) -> str:
         """A digest of all of it: 32 hex digits."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        said = asdict(self)
+        if not self.round:
+            del said["round"]  # The first one has the token that versions without rounds gave it.
+        text = json.dumps(said, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     @property
@@ -126,7 +135,21 @@ def plan_deletion(database: Database, config: PipelineConfig, selection: Selecti
     """
     take_inventory(database, config)
     hash_matched_files(database, config)
-    return _Planner(database, config).plan(selection)
+    return _in_its_round(database, _Planner(database, config).plan(selection))
+
+
+def _in_its_round(database: Database, plan: DeletionPlan) -> DeletionPlan:
+    """Return the plan with the first token that no deletion has ended with.
+
+    One that is under way is gone on with: it has changed nothing yet, or the plan would be another.
+    """
+    columns = deletion_table.c
+    with database.read() as connection:
+        while True:
+            query = sa.select(columns.state).where(columns.token == plan.token)
+            if connection.execute(query).scalar() in (None, DeletionState.RUNNING):
+                return plan
+            plan = replace(plan, round=plan.round + 1)
 
 
 class _Planner:
@@ -229,7 +252,7 @@ class _Planner:
         if source.on_delete == "leave":
             return None
         if source.on_delete == "delete_row":
-            return self._others_in_row(connection, photos)
+            return self._others_in_row(connection, photos) or rows_that_go_along(connection, address)
         for photo in photos:
             field = source.field(photo.field)
             if photo.column is None or field.embedded:

@@ -21,6 +21,7 @@ from photo_pipeline.core.catalog.tables import (
     photo_table,
     utc_now,
 )
+from photo_pipeline.core.cleanup.deletion_references import rows_that_go_along
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.migration import ledger
@@ -159,6 +160,9 @@ def _same(current: dict[str, RawValue], before: dict[str, RawValue]) -> bool:
 def _delete_row(connection: Connection, address: RowAddress, before: dict[str, RawValue]) -> None:
     columns = address.table.columns
     same = [raw.equals(columns[name], value, is_sqlite=address.is_sqlite) for name, value in before.items()]
+    # The row is locked: what refers to it from now on waits, and is refused.
+    if along := rows_that_go_along(connection, address):
+        raise RowRefusedError(along)
     done = connection.execute(sa.delete(address.table).where(*address.condition(), *same))
     if done.rowcount != 1:
         raise RowRefusedError(

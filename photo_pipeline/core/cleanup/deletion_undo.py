@@ -1,7 +1,8 @@
 """Takes a deletion of photos back: first the objects, then the rows that name them.
 
 Objects come back while the bucket keeps their versions (the lifecycle says how long). A row comes back only
-where the application has not written to it since, and only once each object of its photos is there.
+where the application has not written to it since, and only once each object of its photos is there. What a
+later deletion is taking, or has taken, is left to it.
 """
 
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.compiler import compiles
 
 from photo_pipeline.core import audit
 from photo_pipeline.core.catalog import raw
@@ -36,7 +38,7 @@ from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.ledger import RowRefusedError
 from photo_pipeline.core.migration.naming import ObjectNaming
 from photo_pipeline.core.migration.photos import Photo, row_primaries
-from photo_pipeline.core.migration.proof import is_proven_row
+from photo_pipeline.core.migration.proof import is_of_content, is_proven_object
 from photo_pipeline.core.storage.deletion import undelete
 from photo_pipeline.core.storage.objects import Deleted
 from photo_pipeline.core.storage.store import PhotoStore
@@ -128,30 +130,76 @@ class _Undo:
 
     def _object_back(self, each: Any) -> bool:
         """Bring one object back; return whether the bucket has it, by whomever."""
-        if not undelete(self._store, Deleted(each.key, "deleted", each.version_id, each.marker_id)):
-            found = self._store.head(each.key)
-            if found is None or found.sha256 not in (None, each.checksum) or found.size != each.bytes:
-                self._outcome.left[f"s3://{each.bucket}/{each.key}"] = (
-                    "the bucket has no version of it (any more)"
-                    if each.marker_id is None or found is None
-                    else "something else is stored there by now"
-                )
-                return False
-        columns, row = object_table.c, deleted_object_table.c
-        with self._database.write() as connection:
-            connection.execute(
-                sa.update(deleted_object_table)
-                .where(row.token == self._token, row.bucket == each.bucket, row.key == each.key)
-                .values(state=DeletionState.UNDONE, at=utc_now())
+        with self._database.read() as connection:
+            seen = self._known(connection, each, lock=False)
+            reason = self._taken_by_another(connection, each, seen)
+        if reason is None and not self._is_stored(each):
+            reason = (
+                "the bucket has no version of it (any more)"
+                if each.marker_id is None or self._store.head(each.key) is None
+                else "something else is stored there by now"
             )
-            connection.execute(
-                sa.update(object_table)
-                .where(columns.bucket == each.bucket, columns.key == each.key)
-                .values(deleted_at=None, marked_at=None)
-            )
-            self._record(connection, "undelete_object", f"s3://{each.bucket}/{each.key}")
+        if reason is None:
+            reason = self._database.transact(lambda connection: self._note_object(connection, each, seen))
+        if reason is not None:
+            self._outcome.left[f"s3://{each.bucket}/{each.key}"] = reason
+            return False
         self._outcome.objects += 1
         return True
+
+    def _is_stored(self, each: Any) -> bool:
+        if undelete(self._store, Deleted(each.key, "deleted", each.version_id, each.marker_id)):
+            return True
+        found = self._store.head(each.key)
+        return found is not None and found.sha256 in (None, each.checksum) and found.size == each.bytes
+
+    def _known(self, connection: Connection, each: Any, *, lock: bool) -> Any | None:
+        columns = object_table.c
+        query = sa.select(columns.checksum, columns.deleted_at).where(
+            columns.bucket == each.bucket, columns.key == each.key
+        )
+        return connection.execute(query.with_for_update() if lock else query).one_or_none()
+
+    def _taken_by_another(self, connection: Connection, each: Any, known: Any | None) -> str | None:
+        """Return why the object is not this deletion's to bring back, or None."""
+        if known is not None and known.checksum != each.checksum:
+            return "something else is stored there by now"
+        columns = deleted_object_table.c
+        query = sa.select(columns.token).where(
+            columns.bucket == each.bucket,
+            columns.key == each.key,
+            columns.token != self._token,
+            columns.state == DeletionState.PENDING,
+        )
+        other = connection.execute(query.limit(1)).scalar()
+        if other is None:
+            return None
+        return (
+            f"another deletion is taking it: let that finish first (photo-pipeline delete --confirm {other})"
+        )
+
+    def _note_object(self, connection: Connection, each: Any, seen: Any | None) -> str | None:
+        """Record that the object is back, if nobody has begun to delete it since it was `seen`."""
+        # Locked: who announces a deletion of it does so before, and shows here, or after, and looks again.
+        known = self._known(connection, each, lock=True)
+        reason = self._taken_by_another(connection, each, known)
+        if reason is not None:
+            return reason
+        if known is not None and known.deleted_at not in (None, seen.deleted_at if seen else None):
+            return "it was deleted again meanwhile: run this again"
+        columns, row = object_table.c, deleted_object_table.c
+        connection.execute(
+            sa.update(deleted_object_table)
+            .where(row.token == self._token, row.bucket == each.bucket, row.key == each.key)
+            .values(state=DeletionState.UNDONE, at=utc_now())
+        )
+        connection.execute(
+            sa.update(object_table)
+            .where(columns.bucket == each.bucket, columns.key == each.key, columns.checksum == each.checksum)
+            .values(deleted_at=None, marked_at=None)
+        )
+        self._record(connection, "undelete_object", f"s3://{each.bucket}/{each.key}")
+        return None
 
     def _row_back(self, connection: Connection, row: Any, missing: Mapping[str, str]) -> None:
         photos = [int(photo) for photo in row.photos]
@@ -195,15 +243,19 @@ class _Undo:
         primary = next((each for each in shown if self._leads(each)), None)
         if primary is None:
             primary = row_primaries(self._database, self._config, shown).get(row.row_id)
-        keys = [each.key for photo in shown for each in self._naming.needed(photo, primary)]
+        wanted = [each for photo in shown for each in self._naming.needed(photo, primary)]
         columns = object_table.c
-        known = connection.execute(
-            sa.select(object_table)
-            .where(columns.bucket == self._store.bucket, columns.key.in_(keys))
-            .with_for_update()
-        ).all()
-        there = {each.key for each in known if is_proven_row(each)}
-        gone = [key for key in keys if key not in there] or self._named_but_deleted(connection, row)
+        query = sa.select(object_table).where(
+            columns.bucket == self._store.bucket, columns.key.in_([each.key for each in wanted])
+        )
+        known = {each.key: each for each in connection.execute(query.with_for_update())}
+        other = [
+            each.key for each in wanted if each.key in known and not is_of_content(each, known[each.key])
+        ]
+        if other:
+            return f"{other[0]} holds another file by now"
+        gone = [each.key for each in wanted if not is_proven_object(each, known.get(each.key))]
+        gone = gone or self._named_but_deleted(connection, row)
         return f"{gone[0]} was deleted as well, later: take that deletion back first" if gone else None
 
     def _named_but_deleted(self, connection: Connection, row: Any) -> list[str]:
@@ -232,7 +284,7 @@ class _Undo:
     def _restored(self, connection: Connection, row: Any) -> str | None:
         """Set one row's cells back; return why that was not possible, or None."""
         if row.act == "leave":
-            return None
+            return self._taken_later(connection, row)
         address = RowAddress.of(self._database, self._config.source(row.source), row.row_key)
         before = {name: raw.decode(*value) for name, value in row.before.items()}
         try:
@@ -243,8 +295,31 @@ class _Undo:
                     connection, address, before=dict.fromkeys(before, None), after=before
                 ):
                     raise RowRefusedError("the application wrote to it since, or deleted it")
+                # Only now: a later deletion that is changing the row has let go of it, and shows what it did.
+                if later := self._taken_later(connection, row):
+                    raise RowRefusedError(later)
         except (RowRefusedError, DBAPIError) as error:
             return refusal(error)
+        return None
+
+    def _taken_later(self, connection: Connection, row: Any) -> str | None:
+        """Return that a deletion which was begun later has changed the row, or will; else None.
+
+        It has emptied what this one would fill again, or its photos count as deleted by it.
+        """
+        rows, deletions = deleted_row_table.c, deletion_table.alias()
+        ours = sa.select(deletions.c.started_at).where(deletions.c.token == self._token).scalar_subquery()
+        query = (
+            sa.select(rows.token, rows.state, rows.before, rows.photos)
+            .join(deletion_table, deletion_table.c.token == rows.token)
+            .where(rows.row_id == row.row_id, rows.token != self._token, deletion_table.c.started_at > ours)
+            .order_by(deletion_table.c.started_at.desc())
+            .with_for_update(of=deleted_row_table)
+        )
+        for later in connection.execute(query).all():
+            same = later.photos.keys() & row.photos.keys() or later.before.keys() & row.before.keys()
+            if same and later.state in (DeletionState.PENDING, DeletionState.DONE):
+                return f"it was deleted again, later: take that deletion back first ({later.token})"
         return None
 
     def _insert(self, connection: Connection, address: RowAddress, before: dict[str, RawValue]) -> None:
@@ -252,16 +327,30 @@ class _Undo:
             raise RowRefusedError("a row with its key is there by now")
         columns = address.table.columns
         values = {
-            columns[name]: raw.write_expression(columns[name], value, is_sqlite=address.is_sqlite)
+            name: raw.write_expression(columns[name], value, is_sqlite=address.is_sqlite)
             for name, value in before.items()
             if columns[name].computed is None
         }
-        connection.execute(sa.insert(address.table).values(values))
+        numbered = any(columns[name].identity is not None for name in values)
+        row: sa.Select[Any] = (_OverridingSelect if numbered else sa.Select)(*values.values())
+        insert = sa.insert(address.table).from_select(list(values), row, include_defaults=False)
+        connection.execute(insert)
 
     def _record(self, connection: Connection, action: str, subject: str) -> None:
         audit.record(
             connection, action=action, subject=subject, details={"token": self._token}, run=self._run
         )
+
+
+class _OverridingSelect(sa.Select[Any]):
+    """What to insert where the database numbers the rows (GENERATED ALWAYS AS IDENTITY): the old number."""
+
+    inherit_cache = False
+
+
+@compiles(_OverridingSelect)
+def _overriding(select: Any, compiler: Any, **options: Any) -> str:
+    return f"OVERRIDING SYSTEM VALUE {compiler.visit_select(select, **options)}"
 
 
 def _file(key: str) -> str:

@@ -5,7 +5,8 @@ or a document) holds that text. Reads the mapped tables, every column that can h
 that do not hold it (`key_template`) are not found here; photos that need such an object are in the catalog.
 """
 
-from collections.abc import Collection, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -46,27 +47,36 @@ def _cells(database: Database, config: PipelineConfig, but: Collection[Cell]) ->
     left_out = set()
     for name, row_key, column in but:
         source = config.source(name)
-        left_out.add((source.schema_name, source.table, row_key, column))
-    tables: dict[tuple[str | None, str], Source] = {}
+        left_out.add((source.schema_name, source.table, source.key, row_key, column))
+    tables: dict[tuple[str | None, str], list[Source]] = defaultdict(list)
     for source in config.sources:
-        tables.setdefault((source.schema_name, source.table), source)
-    for place, source in tables.items():
-        for row_key, values in _rows(database, source):
-            if (*place, row_key, None) in left_out:
+        tables[source.schema_name, source.table].append(source)
+    for place, sources in tables.items():
+        for row_keys, values in _rows(database, sources):
+            named = [(*place, key, row_key) for key, row_key in row_keys.items()]
+            if any((*each, None) in left_out for each in named):
                 continue
             for name, value in values.items():
                 text = as_text(value)
-                if text is not None and (*place, row_key, name) not in left_out:
-                    yield f"{source.table} {row_key} {name}", text
+                if text is not None and not any((*each, name) in left_out for each in named):
+                    yield f"{sources[0].table} {row_keys[sources[0].key]} {name}", text
 
 
-def _rows(database: Database, source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
-    table = database.table(source.table, source.schema_name)
-    keys = [table.columns[name] for name in source.key]
-    columns = [column for column in text_columns(database, table) if column.name not in source.key]
+def _rows(
+    database: Database, sources: Sequence[Source]
+) -> Iterator[tuple[dict[tuple[str, ...], str], dict[str, Any]]]:
+    """Yield of each row of the sources' one table its keys, by the columns of each key, and its texts.
+
+    Sources may tell the rows of a table by different keys.
+    """
+    table = database.table(sources[0].table, sources[0].schema_name)
+    keys = list(dict.fromkeys(source.key for source in sources))
+    names = list(dict.fromkeys(name for key in keys for name in key))
+    in_every_key = set(names).intersection(*keys)
+    columns = [column for column in text_columns(database, table) if column.name not in in_every_key]
     expressions: list[sa.ColumnElement[Any]] = [
-        raw.read_expression(column, is_sqlite=database.is_sqlite).label(f"key{number}")
-        for number, column in enumerate(keys)
+        raw.read_expression(table.columns[name], is_sqlite=database.is_sqlite).label(f"key{number}")
+        for number, name in enumerate(names)
     ]
     expressions += [
         text_expression(database, column).label(f"cell{number}") for number, column in enumerate(columns)
@@ -74,6 +84,7 @@ def _rows(database: Database, source: Source) -> Iterator[tuple[str, dict[str, A
     # One statement, so one state of the table: a URL that moves from row to row is not missed in both.
     with database.read() as connection:
         for row in streamed(connection, sa.select(*expressions).select_from(table)):
-            key = raw.encode_key(list(row[: len(keys)]))
-            values = zip(columns, row[len(keys) :], strict=True)
-            yield key, {column.name: value for column, value in values}
+            parts = dict(zip(names, row[: len(names)], strict=True))
+            values = zip(columns, row[len(names) :], strict=True)
+            row_keys = {key: raw.encode_key([parts[name] for name in key]) for key in keys}
+            yield row_keys, {column.name: value for column, value in values}

@@ -1,5 +1,6 @@
 """What a deletion of photos takes and leaves, what its token stands for, and how it is taken back."""
 
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.cleanup.conftest import MakeMigrated, files_of, suspended_versions
 from photo_pipeline_tests.core.cleanup.deletion_steps import place_of
 from photo_pipeline_tests.core.migration.quick import again, rewritten, rolled_back, uploaded
+from photo_pipeline_tests.core.migration.test_modes import files_site
 from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo, photo
 
 
@@ -76,6 +78,27 @@ def test_a_photo_goes_with_every_object_and_its_reference_and_comes_back(make_mi
     assert (undone.rows, undone.objects, undone.left) == (1, 7, {})
     assert (site.dump(), objects_of(site)) == (rows, objects)
     assert site.states() == {"migrated": 2}
+
+
+def test_what_was_taken_back_or_migrated_again_is_deleted_again(make_migrated: MakeMigrated) -> None:
+    site = make_migrated(photos=1)
+    tokens = []
+    for after in ("undo", "migrated again", "end"):
+        plan = planned(site, photos=(1,))
+        tokens.append(plan.token)
+        assert planned(site, photos=(1,)).token == plan.token
+        outcome = confirmed(site, plan.token, photos=(1,))
+        assert (outcome.rows, outcome.objects) == ({"done": 1}, {"done": 7})
+        assert (urls(site), objects_of(site), site.states()) == ([None], set(), {"deleted": 1})
+        assert confirmed(site, plan.token, photos=(1,)) == outcome, "confirmed again, it does nothing more"
+        if after == "undo":
+            assert taken_back(site, plan.token).left == {}
+        elif after == "migrated again":
+            site.execute("UPDATE item_photos SET original_url = '/uploads/items/0.jpg'")
+            uploaded(site)
+            again(site, "batch-000001")
+            assert len(objects_of(site)) == 7
+    assert len(set(tokens)) == 3
 
 
 @pytest.mark.slow
@@ -471,6 +494,187 @@ def test_a_copied_url_does_not_come_back_while_its_objects_are_deleted_by_a_late
     taken_back(site, later.token)
     assert taken_back(site, earlier.token).left == {}
     assert urls(site).count(url) == 2
+
+
+@pytest.mark.parametrize(
+    ("step", "database"),
+    [
+        ("_delete", "sqlite"),
+        pytest.param("_claim", "sqlite", marks=pytest.mark.slow),
+        pytest.param("_delete", "postgres", marks=pytest.mark.slow),
+        pytest.param("_claim", "postgres", marks=pytest.mark.slow),
+    ],
+)
+def test_the_undo_of_an_earlier_deletion_leaves_what_a_later_one_is_deleting(
+    make_migrated: MakeMigrated,
+    servers: RunningServers,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    database: str,
+) -> None:
+    """The bucket keeps no versions: what is announced and then needed by a row would be lost."""
+    with suspended_versions(servers):
+        site = make_migrated(photos=1, database=database)
+        earlier = planned(site, photos=(1,)).token
+        confirmed(site, earlier, photos=(1,))
+        site.execute("UPDATE item_photos SET original_url = '/uploads/items/0.jpg'")
+        uploaded(site)
+        again(site, "batch-000001")
+        later = planned(site, photos=(1,)).token
+        met: list[Undone] = []
+
+        def undo_once() -> None:
+            if not met:
+                met.append(Undone())
+                met[0] = taken_back(site, earlier)
+
+        at(monkeypatch, step, undo_once, before=True)
+        outcome = confirmed(site, later, photos=(1,))
+    assert (met[0].rows, met[0].objects, len(met[0].left)) == (0, 0, 8)
+    assert sum(later in reason for reason in met[0].left.values()) == 7
+    assert (outcome.objects, outcome.lost) == ({"done": 7}, {})
+    assert (urls(site), objects_of(site), site.states()) == ([None], set(), {"deleted": 1})
+
+
+def test_the_undo_of_an_earlier_deletion_leaves_the_row_that_a_later_one_has_emptied(
+    make_migrated: MakeMigrated,
+) -> None:
+    """The objects are another row's, too, and stay: only the later deletion of the row is in the way."""
+    site = make_migrated(photos=1, rows=[item_photo(n, "/uploads/items/0.jpg") for n in range(2)])
+    before = urls(site)
+    earlier = planned(site, photos=(1,)).token
+    confirmed(site, earlier, photos=(1,))
+    ((key,),) = site.execute("SELECT MIN(id) FROM item_photos")
+    site.execute("UPDATE item_photos SET original_url = '/uploads/items/0.jpg' WHERE id = :key", key=key)
+    uploaded(site)
+    again(site, "batch-000001")
+    later = planned(site, photos=(1,)).token
+    assert confirmed(site, later, photos=(1,)).rows == {"done": 1}
+    (reason,) = taken_back(site, earlier).left.values()
+    assert later in reason
+    assert (urls(site)[0], site.states()) == (None, {"deleted": 1, "migrated": 1})
+    assert taken_back(site, later).left == {}
+    assert urls(site) == before
+
+
+def test_a_row_does_not_come_back_whose_framework_would_find_another_file(make_site: MakeSite) -> None:
+    """The same name in another folder has taken the key that the framework looks for."""
+    rewrite = {"mode": "columns", "set": {"disk": "s3"}, "key_template": "disk-s3/{name}"}
+    site = files_site(make_site, "sqlite", rewrite=rewrite)
+    shutil.copy(photo(site.uploads / "other/0.jpg", seed=0), site.uploads / "items/0.jpg")
+    site.execute("UPDATE files SET path = 'other/0.jpg' WHERE id = 1")
+    for batch in uploaded(site):
+        rewritten(site, batch)
+    ids = dict(row for row in site.execute("SELECT path, id FROM pp_photo"))
+    tokens = []
+    for path in ("items/0.jpg", "other/0.jpg"):
+        tokens.append(planned(site, photos=(ids[path],)).token)
+        confirmed(site, tokens[-1], photos=(ids[path],))
+    photo(site.uploads / "third/0.jpg", seed=99)
+    site.execute("INSERT INTO files VALUES (7, 'third/0.jpg', 'local', :no, 5, NULL, NULL, NULL)", no=False)
+    for batch in uploaded(site):
+        rewritten(site, batch)
+    undone = taken_back(site, tokens[1])
+    assert (undone.rows, undone.objects) == (0, 7), "its variants and its original; not the framework's copy"
+    undone = taken_back(site, tokens[0])
+    assert (undone.rows, list(undone.left.values())) == (0, ["disk-s3/0.jpg holds another file by now"])
+    assert site.execute("SELECT path FROM files ORDER BY id") == [(None,), (None,), ("third/0.jpg",)]
+
+
+def test_two_sources_on_one_table_may_tell_its_rows_by_different_keys(make_site: MakeSite) -> None:
+    """The numbers are such that each row's key by one source is another row's by the other."""
+    site = make_site(photos=2, rows=[], sources=[pics("a", key="id"), pics("b", key="sku")])
+    site.execute("CREATE TABLE pics (id INTEGER PRIMARY KEY, sku INTEGER UNIQUE, a TEXT, b TEXT, notes TEXT)")
+    site.execute(
+        "INSERT INTO pics VALUES (1, 2, NULL, '/uploads/items/0.jpg', NULL), (2, 1, NULL, NULL, NULL)"
+    )
+    for batch in uploaded(site):
+        rewritten(site, batch)
+    ((number,),) = site.execute("SELECT id FROM pp_photo WHERE source = 'b' AND state = 'migrated'")
+    plan = planned(site, photos=(number,))
+    assert (plan.shared, len(plan.objects)) == ({}, 7)
+    site.execute("UPDATE pics SET notes = (SELECT 'see ' || b FROM pics WHERE id = 1) WHERE id = 2")
+    plan = planned(site, photos=(number,))
+    assert (list(plan.shared.values()), plan.objects) == (["pics [2] notes"], ())
+
+
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "action", ["CASCADE", "SET NULL", pytest.param("SET DEFAULT", marks=pytest.mark.slow)]
+)
+def test_a_row_that_others_refer_to_stays_where_they_would_go_along(
+    make_site: MakeSite, database: str, action: str
+) -> None:
+    site = make_site(photos=1, rows=[], sources=[pics("a")], database=database)
+    site.execute(
+        "CREATE TABLE pics (id INTEGER PRIMARY KEY, a TEXT, parent INTEGER REFERENCES pics ON DELETE CASCADE)"
+    )
+    site.execute(f"CREATE TABLE comments (pic INTEGER REFERENCES pics ON DELETE {action})")
+    site.execute("INSERT INTO pics VALUES (1, '/uploads/items/0.jpg', 1), (2, NULL, NULL)")
+    site.execute("INSERT INTO comments VALUES (2)")
+    for batch in uploaded(site):
+        rewritten(site, batch)
+    token = planned(site, photos=(1,)).token
+    site.execute("UPDATE comments SET pic = 1")
+    plan = planned(site, photos=(1,))
+    assert (plan.rows, plan.objects) == ((), ())
+    assert "rows of comments that refer to its row" in plan.blocked["1"]
+    assert action in plan.blocked["1"]
+    with pytest.raises(GuardRefusedError):
+        confirmed(site, token, photos=(1,))
+    site.execute("DELETE FROM comments")
+    site.execute("UPDATE pics SET parent = 1 WHERE id = 2")
+    assert "rows of pics" in planned(site, photos=(1,)).blocked["1"]
+    site.execute("UPDATE pics SET parent = NULL WHERE id = 2")
+    assert deleted(site, photos=(1,)).rows == {"done": 1}, "that it refers to itself is no hindrance"
+
+
+def test_a_row_that_others_begin_to_refer_to_after_the_plan_stays(
+    make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_site(photos=1, rows=[], sources=[pics("a")])
+    site.execute("CREATE TABLE pics (id INTEGER PRIMARY KEY, a TEXT)")
+    site.execute("CREATE TABLE comments (pic INTEGER REFERENCES pics ON DELETE CASCADE)")
+    site.execute("INSERT INTO pics VALUES (1, '/uploads/items/0.jpg')")
+    for batch in uploaded(site):
+        rewritten(site, batch)
+    token = planned(site, photos=(1,)).token
+    at(monkeypatch, "change_rows", lambda: site.execute("INSERT INTO comments VALUES (1)"), before=True)
+    outcome = confirmed(site, token, photos=(1,))
+    assert (outcome.rows, outcome.objects) == ({"kept": 1}, {"kept": 7})
+    assert site.execute("SELECT pic FROM comments") == [(1,)]
+
+
+@pytest.mark.parametrize("kind", ["ALWAYS", pytest.param("BY DEFAULT", marks=pytest.mark.slow)])
+def test_a_row_that_the_database_has_numbered_comes_back_with_its_number(
+    make_site: MakeSite, kind: str
+) -> None:
+    site = make_site(photos=1, rows=[], sources=[pics("a")], database="postgres")
+    site.execute(
+        f'CREATE TABLE pics (id INT GENERATED {kind} AS IDENTITY PRIMARY KEY, a TEXT, "A %" TEXT, n INT,'
+        " twice INTEGER GENERATED ALWAYS AS (id * 2) STORED, at TIMESTAMPTZ DEFAULT now())"
+    )
+    site.execute("INSERT INTO pics (a) VALUES ('/other'), ('/uploads/items/0.jpg')")
+    for batch in uploaded(site):
+        rewritten(site, batch)
+    ((number,),) = site.execute("SELECT id FROM pp_photo WHERE state = 'migrated'")
+    before = site.dump()
+    plan = planned(site, photos=(number,))
+    assert confirmed(site, plan.token, photos=(number,)).rows == {"done": 1}
+    assert taken_back(site, plan.token).left == {}
+    assert site.dump() == before
+
+
+def pics(column: str, *, key: str = "id") -> dict[str, Any]:
+    """A source of a table of its own, which goes by the row."""
+    return {
+        "name": column,
+        "table": "pics",
+        "key": [key],
+        "on_delete": "delete_row",
+        "fields": [{"kind": "url", "column": column, "root": "uploads"}],
+        "rewrite": {"mode": "url", "format": "jpeg"},
+    }
 
 
 def at(monkeypatch: pytest.MonkeyPatch, step: str, act: Callable[[], object], *, before: bool) -> None:

@@ -243,7 +243,7 @@ class Shop(RuleBasedStateMachine):
                 type(self).done["deaths"] += 1
                 raise Death
 
-        if plan.rows and plan.token not in self.tokens:
+        if plan.rows:
             self.tokens.append(plan.token)
             self.confirm(plan.token, chosen, step, act)
 
