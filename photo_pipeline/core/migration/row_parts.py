@@ -110,6 +110,10 @@ def _leader(
     leaders = (
         photo
         for photo in sorted(same)
-        if (photos[photo].field == wanted if wanted else not source.field(photos[photo].field).embedded)
+        if (
+            photos[photo].field == wanted
+            if wanted
+            else not source.is_embedded(photos[photo].field, photos[photo].column)
+        )
     )
     return next(leaders, None)

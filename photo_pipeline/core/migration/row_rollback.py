@@ -268,7 +268,7 @@ class RowRollback:
     ) -> None:
         entry = entries[0]
         left = [reason for each in entries if (reason := verdicts[each.id])]
-        embedded = self._config.source(photo.source).field(photo.field).embedded
+        embedded = self._config.source(photo.source).is_embedded(photo.field, photo.column)
         # A whole value is back as soon as one step was undone; of a text, each step may have left a place.
         if len(left) == len(entries) or (embedded and left):
             cell = f"{entry.source} {entry.row_key} {entry.column}"
