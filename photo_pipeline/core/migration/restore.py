@@ -117,8 +117,6 @@ def restore(
     for same in by_source.values():
         worker = _SourceRestore(database, same, outcome, force=force, run=run, has_state=has_state)
         worker.run(apply=apply, chunk=config.rewrite.rows_per_transaction)
-    if has_state and apply:
-        settle_batches(database)
     return outcome
 
 
@@ -140,6 +138,7 @@ class _SourceRestore:
         self._force = force
         self._run = run
         self._has_state = has_state
+        self._ended: set[str] = set()  # batches with rewrites that the present chunk has ended
         self._source = Source.model_construct()
         self._rows: dict[str, dict[str, CellHistory]] = {}
         for file in sorted(files, key=lambda each: each.made_at):
@@ -179,6 +178,7 @@ class _SourceRestore:
 
     def _restore_chunk(self, keys: Sequence[str], *, apply: bool) -> None:
         def change(connection: Connection) -> list[tuple[str, list[CellChange] | None]]:
+            self._ended = set()
             done = [(key, self._restore_row(connection, key, apply=apply)) for key in keys]
             restored = [key for key, changes in done if _is_restored(changes)]
             if apply and self._has_state and restored:
@@ -186,6 +186,8 @@ class _SourceRestore:
                 audit.record(
                     connection, action="restore", subject=subject, details={"rows": restored}, run=self._run
                 )
+            if self._ended:
+                settle_batches(connection, self._ended)
             return done
 
         # A chunk counts only when it has committed.
@@ -292,7 +294,7 @@ class _SourceRestore:
         if changed:
             raise RowRefusedError(f"the database did not keep the old value of {changed[0]!r} (a trigger?)")
         if self._has_state:
-            settle_row(connection, row_id(address.source.name, address.row_key), list(targets))
+            self._ended |= settle_row(connection, row_id(address.source.name, address.row_key), list(targets))
 
 
 @dataclass(frozen=True)

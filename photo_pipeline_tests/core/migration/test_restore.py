@@ -188,6 +188,19 @@ def test_where_the_state_tables_stand_they_learn_of_the_restore(make_site: MakeS
     assert again_done == [(1,)]
 
 
+def test_a_batch_on_its_way_forward_again_is_not_closed_by_the_restore_of_others(make_site: MakeSite) -> None:
+    site = make_site(photos=2, batch_size=1)
+    for batch in uploaded(site):
+        rewritten(site, batch)
+    rolled_back(site, "batch-000002")
+    # As after a run of it by its name, which was paused.
+    site.execute("UPDATE pp_batch SET state = 'paused' WHERE key = 'batch-000002'")
+    site.execute("UPDATE pp_photo SET state = 'uploaded' WHERE batch = 'batch-000002'")
+    applied(site)
+    assert site.execute("SELECT state FROM pp_batch ORDER BY key") == [("rolled_back",), ("paused",)]
+    assert site.states() == {"rolled_back": 1, "uploaded": 1}
+
+
 @MOSTLY_SQLITE
 def test_a_row_migrated_twice_goes_back_to_what_the_application_wrote_in_between(
     make_site: MakeSite, database: str
