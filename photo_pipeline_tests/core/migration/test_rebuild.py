@@ -1,6 +1,9 @@
 """State tables made anew from the bucket, as good as those that were lost."""
 
+import copy
 import shutil
+from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +15,11 @@ from photo_pipeline.core.migration.selection import batches_to_roll_back, batche
 from photo_pipeline.core.migration.stored_backups import read_bucket_backups
 from photo_pipeline.core.migration.validate import validate_batch
 from photo_pipeline_tests.conftest import MakeSite
-from photo_pipeline_tests.core.migration.quick import migrated, rolled_back
+from photo_pipeline_tests.core.migration.quick import migrated, rewritten, rolled_back, uploaded
 from photo_pipeline_tests.core.migration.test_repoint import repointed, to_another_domain
 from photo_pipeline_tests.core.migration.test_restore import applied, lose_the_state_tables
 from photo_pipeline_tests.databases import MOSTLY_SQLITE
-from photo_pipeline_tests.sites import Site, item_photo, photo
+from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo, photo
 
 OBJECT_FACTS = (
     "bucket, key, source_sha256, recipe, variant, format, mime, bytes, width, height, quality, checksum"
@@ -96,16 +99,68 @@ def test_what_was_rolled_back_after_the_copy_is_seen_in_the_rows(make_site: Make
     assert site.dump() == before
 
 
+def backups(site: Site) -> set[Path]:
+    return set((site.home / "backups").rglob("*.parquet"))
+
+
+def remove_copies(site: Site, *, made_after: Collection[Path] = ()) -> None:
+    """As if the run had died before it copied ledger and catalog."""
+    for path in backups(site).difference(made_after):
+        if "-rows-" not in path.name:
+            with site.project() as project:
+                project.store.delete(f"originals/{site.name}-backups/batch-000001/{path.name}")
+            path.unlink()
+
+
+def rewritten_one_by_one(site: Site) -> set[Path]:
+    """Rewrite the batch's last photo in a pass of its own; return the backup files of the first pass."""
+    uploaded(site)
+    ((last,),) = site.execute("SELECT MAX(id) FROM pp_photo WHERE source IS NOT NULL")
+    site.execute("UPDATE pp_photo SET state = 'processed' WHERE id = :i", i=last)
+    assert rewritten(site).rewritten == 1
+    first = backups(site)
+    site.execute("UPDATE pp_photo SET state = 'uploaded' WHERE id = :i", i=last)
+    assert rewritten(site).rewritten == 1
+    return first
+
+
+def test_a_batch_whose_last_rewrites_no_copy_has_is_named(make_site: MakeSite) -> None:
+    site = make_site(photos=2)
+    before = site.dump()
+    first = rewritten_one_by_one(site)
+    lose_the_state_tables(site)
+    remove_copies(site, made_after=first)
+    done = rebuilt(site)
+    assert (done.without_copy, done.has_findings) == (["batch-000001"], True)
+    applied(site, force=True)  # what the rewrite wrote beside the photo, only a ledger could tell
+    assert site.dump() == before
+
+
+def test_a_batch_of_which_all_is_copied_is_not_named(make_site: MakeSite) -> None:
+    site = make_site(photos=2)
+    rewritten_one_by_one(site)
+    lose_the_state_tables(site)
+    assert not rebuilt(site).has_findings
+
+
+def test_a_written_back_column_that_was_dropped_since_does_not_keep_the_rest(make_site: MakeSite) -> None:
+    site = make_site(photos=1)
+    migrated(site)
+    expected = state(site)["rewrites"]
+    lose_the_state_tables(site)
+    source = copy.deepcopy(ITEM_PHOTOS)
+    del source["rewrite"]["write_back"]["width"]
+    site.configure(sources=[source])
+    site.execute("ALTER TABLE item_photos DROP COLUMN width")
+    assert rebuilt(site).rolled_back_since == 0
+    assert state(site)["rewrites"] == expected
+    assert rolled_back(site).rolled_back == 1
+
+
 def test_a_batch_without_a_copied_ledger_is_named_and_goes_back_by_restore(make_site: MakeSite) -> None:
     site = make_site(photos=1)
     migrated(site)
-    with site.project() as project:
-        for key, _ in list(project.store.list(f"originals/{site.name}-backups/")):
-            if "-rows-" not in key:
-                project.store.delete(key)
-    for path in (site.home / "backups").rglob("*.parquet"):
-        if "-rows-" not in path.name:
-            path.unlink()
+    remove_copies(site)
     lose_the_state_tables(site)
     done = rebuilt(site)
     assert done.without_copy == ["batch-000001"]
