@@ -3,11 +3,13 @@
 import copy
 import shutil
 from collections.abc import Collection
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from photo_pipeline.core.catalog.tables import utc_now
 from photo_pipeline.core.errors import GuardRefusedError
 from photo_pipeline.core.migration.rebuild import Rebuilt, rebuild_state
 from photo_pipeline.core.migration.run import roll_back_batch
@@ -112,13 +114,18 @@ def remove_copies(site: Site, *, made_after: Collection[Path] = ()) -> None:
             path.unlink()
 
 
-def rewritten_one_by_one(site: Site) -> set[Path]:
-    """Rewrite the batch's last photo in a pass of its own; return the backup files of the first pass."""
+def rewritten_one_by_one(site: Site, *, clock_ahead: timedelta = timedelta()) -> set[Path]:
+    """Rewrite the batch's last photo in a pass of its own; return the backup files of the first pass.
+
+    That one is done on a machine whose clock is ahead.
+    """
     uploaded(site)
     ((last,),) = site.execute("SELECT MAX(id) FROM pp_photo WHERE source IS NOT NULL")
     site.execute("UPDATE pp_photo SET state = 'processed' WHERE id = :i", i=last)
     assert rewritten(site).rewritten == 1
     first = backups(site)
+    made_at = str((utc_now() + clock_ahead).replace(tzinfo=None))
+    site.execute("UPDATE pp_backup SET made_at = :at", at=made_at)
     site.execute("UPDATE pp_photo SET state = 'uploaded' WHERE id = :i", i=last)
     assert rewritten(site).rewritten == 1
     return first
@@ -141,6 +148,21 @@ def test_a_batch_of_which_all_is_copied_is_not_named(make_site: MakeSite) -> Non
     rewritten_one_by_one(site)
     lose_the_state_tables(site)
     assert not rebuilt(site).has_findings
+
+
+def test_new_rewrites_are_copied_whatever_the_clock_of_the_machine_before_said(make_site: MakeSite) -> None:
+    site = make_site(photos=2)
+    before = site.dump()
+    first = rewritten_one_by_one(site, clock_ahead=timedelta(minutes=5))
+    kinds = ("-rows-", "-ledger-", "-photos-")
+    assert [sum(kind in path.name for path in backups(site) - first) for kind in kinds] == [1, 1, 1]
+    # What is copied is not copied again.
+    there = backups(site)
+    assert rewritten(site).already_done == 2
+    assert backups(site) == there
+    lose_the_state_tables(site)
+    applied(site)
+    assert site.dump() == before
 
 
 def test_a_written_back_column_that_was_dropped_since_does_not_keep_the_rest(make_site: MakeSite) -> None:
