@@ -57,7 +57,7 @@ class CellHistory:
 
     def walk_back(
         self, value: RawValue, *, since: datetime | None = None, until: datetime | None = None
-    ) -> tuple[RawValue, Seen | Written | None]:
+    ) -> tuple[RawValue, bool]:
         """Undo what the pipeline wrote, as far as it follows from the cell's value.
 
         Args:
@@ -66,9 +66,9 @@ class CellHistory:
             until: What is newer than this is left out.
 
         Returns:
-            The value that stood there before, and the oldest event that was undone, if any was.
+            The value that stood there before, and whether anything was undone.
         """
-        oldest: Seen | Written | None = None
+        undone = False
         for event in self.newest_first():
             if until is not None and event.at > until:
                 continue
@@ -77,16 +77,16 @@ class CellHistory:
             if isinstance(event, Written):
                 if not is_equal(value, event.after):
                     break
-                value, oldest = event.before, event
+                value, undone = event.before, True
             elif not is_equal(value, event.value):
                 if not _is_ours_instead_of(value, event):
                     break
-                value, oldest = event.value, event
-        return value, oldest
+                value, undone = event.value, True
+        return value, undone
 
-    def backed_up_before(self, event: Seen | Written) -> datetime | None:
-        """Return when the row was backed up for that rewrite: what is older is of earlier ones."""
-        return max((seen.at for seen in self.seen if seen.at <= event.at), default=None)
+    def first_seen(self, value: RawValue) -> datetime | None:
+        """Return when a backup first saw exactly this value: what is older was written beside another."""
+        return min((seen.at for seen in self.seen if is_equal(seen.value, value)), default=None)
 
     @property
     def newest(self) -> Seen | None:
@@ -97,26 +97,21 @@ class CellHistory:
         """Return whether the newest backup saw exactly this value."""
         return self.newest is not None and is_equal(value, self.newest.value)
 
-    def before_newest(
-        self, newest: Seen, *, since: datetime | None = None
-    ) -> tuple[RawValue, Seen | Written]:
+    def before_newest(self, newest: Seen, *, since: datetime | None = None) -> RawValue:
         """Return what stood there before what the newest backup saw was written: what `--force` sets.
 
         Args:
             newest: What the newest backup saw.
             since: As for `walk_back`.
-
-        Returns:
-            The value, and the oldest event that was undone, or else the newest backup's.
         """
-        value, oldest = self.walk_back(newest.value, since=since, until=newest.at)
+        value, _ = self.walk_back(newest.value, since=since, until=newest.at)
         if not (isinstance(value, str) and names_ours(value, newest.contents)):
-            return value, oldest or newest
+            return value
         # No copied ledger leads further: the newest value seen that is not one of our URLs.
         for seen in sorted(self.seen, key=lambda each: each.at, reverse=True):
             if not (isinstance(seen.value, str) and names_ours(seen.value, seen.contents)):
-                return seen.value, seen
-        return self.seen[0].value, self.seen[0]
+                return seen.value
+        return self.seen[0].value
 
 
 def is_equal(one: RawValue, other: RawValue) -> bool:

@@ -261,20 +261,20 @@ class _SourceRestore:
     def _judge(
         self, name: str, history: CellHistory, value: RawValue, *, since: datetime | None = None
     ) -> "_Verdict":
-        target, oldest = history.walk_back(value, since=since)
-        if oldest is not None:
+        target, undone = history.walk_back(value, since=since)
+        if undone:
             contents = frozenset[str]().union(*(seen.contents for seen in history.seen))
             if isinstance(target, str) and names_ours(target, contents):
                 return _Verdict(CellOutcome.OLDER_BACKUP_MISSING, value)
-            return _Verdict(CellOutcome.RESTORED, target, history.backed_up_before(oldest))
+            return _Verdict(CellOutcome.RESTORED, target, history.first_seen(target))
         newest = history.newest
-        if newest is not None and history.holds(value):
-            return _Verdict(CellOutcome.UNCHANGED, value, newest.at)
+        if history.holds(value):
+            return _Verdict(CellOutcome.UNCHANGED, value, history.first_seen(value))
         if newest is not None and self._force:
             # By force a cell goes no further back than its photo, either.
-            target, oldest = history.before_newest(newest, since=None if since == _NEVER else since)
-            back_to = history.backed_up_before(oldest)
-            return _Verdict(CellOutcome.OVERWRITTEN, target, back_to, f"forced; lost: {value!r}")
+            target = history.before_newest(newest, since=None if since == _NEVER else since)
+            reach = history.first_seen(target)
+            return _Verdict(CellOutcome.OVERWRITTEN, target, reach, f"forced; lost: {value!r}")
         rewrite = self._source.rewrite
         side = (*rewrite.set, *rewrite.write_back, *rewrite.touch)
         unknown = name in side and not history.written
@@ -299,7 +299,7 @@ class _SourceRestore:
 
 @dataclass(frozen=True)
 class _Verdict:
-    """What becomes of one cell; `reach` is when the row was backed up for the oldest rewrite undone in it."""
+    """What becomes of one cell; `reach` is when a backup first saw its target."""
 
     outcome: CellOutcome
     target: RawValue

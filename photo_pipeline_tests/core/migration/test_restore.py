@@ -239,6 +239,22 @@ def test_a_replaced_photo_does_not_get_the_facts_of_the_one_before(make_site: Ma
     assert site.dump() == between
 
 
+def test_facts_of_a_photo_that_the_application_took_back_itself_go_back_to_the_first(
+    make_site: MakeSite,
+) -> None:
+    site = make_site(photos=1)
+    migrated(site)
+    # The application's edit form saves its row again: the local value, and a fact of its own.
+    site.execute("UPDATE item_photos SET original_url = '/uploads/items/0.jpg', width = 77")
+    for batch in uploaded(site):
+        rewritten(site, batch)
+    assert site.execute("SELECT width FROM item_photos") != [(77,)]
+    lose_the_state_tables(site)
+    applied(site)
+    shown = "original_url, width, height, mime_type"
+    assert site.execute(f"SELECT {shown} FROM item_photos") == [("/uploads/items/0.jpg", 77, None, None)]
+
+
 def test_facts_go_no_further_back_than_the_primary_photo_that_they_speak_of(make_site: MakeSite) -> None:
     source = copy.deepcopy(ITEM_PHOTOS)
     source["fields"][1] |= {"role": "duplicate", "variant": "full"}
