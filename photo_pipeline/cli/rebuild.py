@@ -26,7 +26,9 @@ def rebuild(json_: AsJson = False) -> int:
     for key in done.foreign:
         terminal.say(f"{key}: not one of our objects; it was left alone")
     for batch in done.without_copy:
-        terminal.say(f"{batch}: its rewrites are in no copy; take its rows back with: photo-pipeline restore")
+        terminal.say(
+            f"{batch}: its last rewrites are in no copy; take its rows back with: photo-pipeline restore"
+        )
     for what in done.not_rebuilt:
         terminal.say(f"Not rebuilt: {what}")
     terminal.result({"rebuilt": asdict(done)})

@@ -38,6 +38,7 @@ GOOD: dict[str, Any] = {
     "store": {"bucket": "shop-photos", "region": "eu-central-1"},
     "cdn": {"base_url": "https://cdn.example.com"},
 }
+OTHER_FIELD = {"kind": "url", "column": "thumbnail", "root": "uploads"}
 FROM_ENVIRONMENT = ("AWS_S3_BUCKET_NAME", "AWS_CLOUDFRONT_DOMAIN", "AWS_REGION", "AWS_DEFAULT_REGION")
 
 Change = Callable[[dict[str, Any]], object]
@@ -107,6 +108,10 @@ BAD: dict[str, tuple[Change, str]] = {
     "two sources of one name": (
         lambda d: d["sources"].append(source(d)),
         "sources: the name 'photos' is used twice",
+    ),
+    "two sources that write one column": (
+        lambda d: d["sources"].append(source(d) | {"name": "more", "fields": [OTHER_FIELD]}),
+        "sources 'photos' and 'more' both write column 'updated_at' of table 'photos'",
     ),
     "a prefix without its slash": (
         lambda d: d["roots"][0].update(url_prefixes=["/uploads"]),
@@ -506,3 +511,63 @@ def test_a_key_that_is_given_twice_is_refused(tmp_path: Path) -> None:
     path.write_text("version: 1\nversion: 2\n", encoding="utf-8")
     with pytest.raises(ConfigurationError, match="'version' is given twice"):
         load_config(path)
+
+
+def where(op: str, value: object = None, column: str = "disk") -> dict[str, Any]:
+    return {"column": column, "op": op, "value": value}
+
+
+APART = [
+    (where("eq", "local"), where("eq", "s3")),
+    (where("eq", "local"), where("in", ["s3", "gcs"])),
+    (where("eq", "local"), where("ne", "local")),
+    (where("in", [1, 2]), where("not_in", [1, 2, 3])),
+    (where("not_null"), where("is_null")),
+    (where("like", "/a/%"), where("like", "/b/%")),
+    (where("like", "/a/%"), where("eq", "/b/1.jpg")),
+]
+NOT_APART = [
+    (where("eq", "local"), where("eq", "s3", "other")),
+    (where("eq", "local"), where("eq", "LOCAL ")),  # as some collations have it
+    (where("eq", 1), where("eq", "1.0")),
+    (where("eq", "local"), where("ne", "LOCAL")),
+    (where("in", [1, 2]), where("in", [2, 3])),
+    (where("in", [1, 2]), where("not_in", [1])),
+    (where("like", "/a/%"), where("like", "/a/b/%")),
+    (where("like", "/a/%"), where("like", "%/b/%")),
+    (where("like", "/A/%"), where("eq", "/a/1.jpg")),
+    (where("like", "05%"), where("eq", "05")),
+    (where("gt", 1), where("lt", 1)),  # true, and not worth the words
+]
+
+
+@pytest.mark.parametrize(("one", "other"), [*APART, *NOT_APART])
+def test_two_sources_of_a_table_must_be_told_apart(
+    tmp_path: Path, one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    for first, second in [(one, other), (other, one)]:
+        path = written(
+            tmp_path,
+            lambda d: d.update(
+                sources=[
+                    source(d) | {"name": name, "where": [condition]}
+                    for name, condition in (("first", first), ("second", second))  # noqa: B023
+                ]
+            ),
+        )
+        if (one, other) in APART:
+            assert len(load_config(path).sources) == 2
+        else:
+            with pytest.raises(ConfigurationError, match="both write column 'url' of table 'photos'"):
+                load_config(path)
+
+
+def test_two_sources_may_share_a_table_if_not_a_column(tmp_path: Path) -> None:
+    rewrite = {"mode": "url"}
+    path = written(
+        tmp_path,
+        lambda d: d["sources"].append(
+            source(d) | {"name": "more", "fields": [OTHER_FIELD], "rewrite": rewrite}
+        ),
+    )
+    assert len(load_config(path).sources) == 2

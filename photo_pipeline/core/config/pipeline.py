@@ -23,6 +23,7 @@ from photo_pipeline.core.config.validation import ValidationSettings
 from photo_pipeline.core.config.workers import WorkerSettings
 from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.sources.mapping import Root, Source
+from photo_pipeline.core.sources.overlap import shared_column
 
 
 class PipelineConfig(Settings):
@@ -67,6 +68,18 @@ class PipelineConfig(Settings):
             raise ValueError(f"images: preset {unknown[0]!r} is not among {sorted(self.variants)}")
         for source in self.sources:
             source.check_against(roots=roots, presets=self.variants)
+        return self
+
+    @model_validator(mode="after")
+    def _no_cell_has_two_writers(self) -> Self:
+        if found := shared_column(self.sources):
+            one, other, column = found
+            raise ValueError(
+                f"sources {one.name!r} and {other.name!r} both write column {column!r} of table "
+                f"{one.table!r}, and neither could be rolled back alone: make one source of them (it may "
+                "have several fields), let one of them leave that column out, or tell their rows apart with "
+                "`where`"
+            )
         return self
 
     @model_validator(mode="after")

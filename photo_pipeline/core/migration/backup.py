@@ -17,7 +17,6 @@ from photo_pipeline.core.catalog import raw
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.raw import RawValue
 from photo_pipeline.core.catalog.tables import (
-    RewriteOutcome,
     backup_table,
     photo_table,
     recipe_table,
@@ -95,7 +94,7 @@ def back_up_ledger(database: Database, config: PipelineConfig, lease: BatchLease
         InfrastructureError: it cannot be written, or is not what was written when it is read back.
         LeaseLostError: another run has taken the batch over.
     """
-    if not _has_new_rewrites(database, lease.batch):
+    if not _has_new_rewrites(database, config, lease.batch):
         return
     writer = _Writer(database, config, lease, store)
     for kind, table in ((BackupKind.LEDGER, rewrite_table), (BackupKind.PHOTOS, photo_table)):
@@ -113,19 +112,31 @@ def back_up_ledger(database: Database, config: PipelineConfig, lease: BatchLease
                 writer.write(kind, source, str(table.name), rows, len(rows))
 
 
-def _has_new_rewrites(database: Database, batch: str) -> bool:
-    """Return whether the ledger has rewrites of the batch that no copy has."""
+def _has_new_rewrites(database: Database, config: PipelineConfig, batch: str) -> bool:
+    """Return whether the ledger has rows of the batch that no copy has.
+
+    By their number, which only grows: the clock of the machine that made the copy may be ahead of ours.
+    """
     rewrite, backup = rewrite_table.c, backup_table.c
-    newest = sa.select(sa.func.max(rewrite.applied_at)).where(
-        rewrite.batch == batch, rewrite.outcome == RewriteOutcome.APPLIED
+    declared = [source.name for source in config.sources]  # the others are copied no more
+    counts = (
+        sa.select(rewrite.source, sa.func.count())
+        .where(rewrite.batch == batch, rewrite.source.in_(declared))
+        .group_by(rewrite.source)
     )
-    # The catalog is written last.
-    copied = sa.select(sa.func.max(backup.made_at)).where(
-        backup.batch == batch, backup.table == photo_table.name, backup.verified_at.is_not(None)
+    copies = (
+        sa.select(backup.source, backup.table, backup.rows)
+        .where(backup.batch == batch, backup.verified_at.is_not(None))
+        .where(backup.table.in_([rewrite_table.name, photo_table.name]))
+        .order_by(backup.id)
     )
     with database.read() as connection:
-        applied, made = connection.execute(newest).scalar_one(), connection.execute(copied).scalar_one()
-    return applied is not None and (made is None or made < applied)
+        there = {source: count for source, count in connection.execute(counts)}
+        files = connection.execute(copies).all()
+    copied = {file.source: file.rows for file in files if file.table == rewrite_table.name}
+    # The catalog is written last: without it the copy was not finished.
+    is_whole = bool(files) and files[-1].table == photo_table.name
+    return bool(there) and not (is_whole and there.items() <= copied.items())
 
 
 def _back_up_source(writer: "_Writer", source: Source, contents: Mapping[str, set[str]]) -> set[str]:

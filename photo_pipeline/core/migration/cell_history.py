@@ -55,14 +55,25 @@ class CellHistory:
         events: list[Seen | Written] = [*self.seen, *self.written.values()]
         return sorted(events, key=lambda each: (each.at, getattr(each, "id", 0)), reverse=True)
 
-    def walk_back(self, value: RawValue) -> tuple[RawValue, bool]:
+    def walk_back(
+        self, value: RawValue, *, since: datetime | None = None, until: datetime | None = None
+    ) -> tuple[RawValue, bool]:
         """Undo what the pipeline wrote, as far as it follows from the cell's value.
+
+        Args:
+            value: What the cell holds, or held at `until`.
+            since: What is older than this is left out.
+            until: What is newer than this is left out.
 
         Returns:
             The value that stood there before, and whether anything was undone.
         """
         undone = False
         for event in self.newest_first():
+            if until is not None and event.at > until:
+                continue
+            if since is not None and event.at < since:
+                break
             if isinstance(event, Written):
                 if not is_equal(value, event.after):
                     break
@@ -73,12 +84,30 @@ class CellHistory:
                 value, undone = event.value, True
         return value, undone
 
+    def first_seen(self, value: RawValue) -> datetime | None:
+        """Return when a backup first saw exactly this value: what is older was written beside another."""
+        return min((seen.at for seen in self.seen if is_equal(seen.value, value)), default=None)
+
+    @property
+    def newest(self) -> Seen | None:
+        """The newest backup's observation."""
+        return max(self.seen, key=lambda each: each.at, default=None)
+
     def holds(self, value: RawValue) -> bool:
         """Return whether the newest backup saw exactly this value."""
-        return bool(self.seen) and is_equal(value, max(self.seen, key=lambda each: each.at).value)
+        return self.newest is not None and is_equal(value, self.newest.value)
 
-    def oldest_own(self) -> RawValue:
-        """Return the newest value seen that is not one of our URLs: what `--force` sets."""
+    def before_newest(self, newest: Seen, *, since: datetime | None = None) -> RawValue:
+        """Return what stood there before what the newest backup saw was written: what `--force` sets.
+
+        Args:
+            newest: What the newest backup saw.
+            since: As for `walk_back`.
+        """
+        value, _ = self.walk_back(newest.value, since=since, until=newest.at)
+        if not (isinstance(value, str) and names_ours(value, newest.contents)):
+            return value
+        # No copied ledger leads further: the newest value seen that is not one of our URLs.
         for seen in sorted(self.seen, key=lambda each: each.at, reverse=True):
             if not (isinstance(seen.value, str) and names_ours(seen.value, seen.contents)):
                 return seen.value

@@ -7,6 +7,7 @@ made up: rows that show our URLs without a copied ledger go back by `restore`. R
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -283,6 +284,8 @@ def _was_taken_back(connection: Connection, database: Database, config: Pipeline
     """Return whether the cell holds what it held before this rewrite, or one that this one followed."""
     columns = rewrite_table.c
     address = RowAddress.of(database, config.source(entry.source), entry.row_key)
+    if entry.column not in address.table.columns:
+        return False  # The column was dropped since: a rollback says so.
     current = address.read(connection, [entry.column], lock=False)
     if current is None:
         return False
@@ -338,9 +341,19 @@ def _advance_sequences(connection: Connection) -> None:
 
 
 def _batches_without_copy(files: Sequence[BackupFile]) -> list[str]:
-    """Return the batches that were about to be rewritten, and of whose rewrites there is no copy."""
-    copied = {file.batch for file in files if file.kind is BackupKind.LEDGER}
-    return sorted({file.batch for file in files} - copied)
+    """Return the batches that were about to be rewritten, and of whose last rewrites there is no copy."""
+    newest: dict[BackupKind, dict[tuple[str, str | None], datetime]] = {kind: {} for kind in BackupKind}
+    for file in sorted(files, key=lambda each: each.made_at):
+        for source in (file.source.name, None):
+            newest[file.kind][file.batch, source] = file.made_at
+    found = set()
+    for (batch, source), backed_up in newest[BackupKind.ROWS].items():
+        # The catalog is copied last and for every source; of a source nothing may have been rewritten.
+        kind = BackupKind.LEDGER if source is None else BackupKind.PHOTOS
+        copied = newest[kind].get((batch, source))
+        if copied is None or copied < backed_up:
+            found.add(batch)
+    return sorted(found)
 
 
 def all_files(*places: Sequence[BackupFile]) -> Iterator[BackupFile]:

@@ -8,6 +8,7 @@ URLs of a photo that the row had. Anything else was written by the application, 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -116,8 +117,6 @@ def restore(
     for same in by_source.values():
         worker = _SourceRestore(database, same, outcome, force=force, run=run, has_state=has_state)
         worker.run(apply=apply, chunk=config.rewrite.rows_per_transaction)
-    if has_state and apply:
-        settle_batches(database)
     return outcome
 
 
@@ -139,6 +138,7 @@ class _SourceRestore:
         self._force = force
         self._run = run
         self._has_state = has_state
+        self._ended: set[str] = set()  # batches with rewrites that the present chunk has ended
         self._source = Source.model_construct()
         self._rows: dict[str, dict[str, CellHistory]] = {}
         for file in sorted(files, key=lambda each: each.made_at):
@@ -178,6 +178,7 @@ class _SourceRestore:
 
     def _restore_chunk(self, keys: Sequence[str], *, apply: bool) -> None:
         def change(connection: Connection) -> list[tuple[str, list[CellChange] | None]]:
+            self._ended = set()
             done = [(key, self._restore_row(connection, key, apply=apply)) for key in keys]
             restored = [key for key, changes in done if _is_restored(changes)]
             if apply and self._has_state and restored:
@@ -185,6 +186,8 @@ class _SourceRestore:
                 audit.record(
                     connection, action="restore", subject=subject, details={"rows": restored}, run=self._run
                 )
+            if self._ended:
+                settle_batches(connection, self._ended)
             return done
 
         # A chunk counts only when it has committed.
@@ -228,47 +231,54 @@ class _SourceRestore:
 
     def _judged(self, key: str, current: Mapping[str, RawValue]) -> list[CellChange]:
         """Decide what becomes of each cell of a row; columns that no longer exist are left out."""
-        judged = {name: self._judge(name, self._rows[key][name], value) for name, value in current.items()}
-        rewrite = self._source.rewrite
+        cells, rewrite = self._rows[key], self._source.rewrite
         # In mode columns a photo's own column was never written: others tell where it is.
         shows = rewrite.markers or [each.column for each in self._source.fields]
-        photo_cells = [outcome for name, (outcome, _) in judged.items() if name in shows]
-        if CellOutcome.EDITED in photo_cells and CellOutcome.RESTORED not in photo_cells:
-            # As a rollback does: what describes another photo now is not ours to describe.
-            for name, (each, _) in judged.items():
-                if each is CellOutcome.RESTORED:
-                    judged[name] = (CellOutcome.EDITED, current[name])
-        changes = [
+        judged = {
+            name: self._judge(name, cells[name], value) for name, value in current.items() if name in shows
+        }
+        row = _reach(list(judged.values()))
+        primary = next((f.column for f in self._source.fields if f.label == self._source.primary_field), None)
+        facts = _reach([judged[primary]]) if primary in judged else row
+        # What describes a photo goes no further back than the photo itself: before that, it told of another.
+        for name, value in current.items():
+            if name not in judged:
+                since = facts if name in rewrite.write_back else row
+                judged[name] = self._judge(name, cells[name], value, since=since)
+        return [
             CellChange(
-                self._source.name, key, name, outcome, current[name], target, _REASONS.get(outcome, "")
+                self._source.name,
+                key,
+                name,
+                judged[name].outcome,
+                value,
+                judged[name].target,
+                judged[name].reason or _REASONS.get(judged[name].outcome, ""),
             )
-            for name, (outcome, target) in judged.items()
+            for name, value in current.items()
         ]
-        return [self._forced(key, change) for change in changes] if self._force else changes
 
-    def _judge(self, name: str, history: CellHistory, value: RawValue) -> tuple[CellOutcome, RawValue]:
-        target, undone = history.walk_back(value)
+    def _judge(
+        self, name: str, history: CellHistory, value: RawValue, *, since: datetime | None = None
+    ) -> "_Verdict":
+        target, undone = history.walk_back(value, since=since)
         if undone:
             contents = frozenset[str]().union(*(seen.contents for seen in history.seen))
             if isinstance(target, str) and names_ours(target, contents):
-                return CellOutcome.OLDER_BACKUP_MISSING, value
-            return CellOutcome.RESTORED, target
+                return _Verdict(CellOutcome.OLDER_BACKUP_MISSING, value)
+            return _Verdict(CellOutcome.RESTORED, target, history.first_seen(target))
+        newest = history.newest
         if history.holds(value):
-            return CellOutcome.UNCHANGED, value
+            return _Verdict(CellOutcome.UNCHANGED, value, history.first_seen(value))
+        if newest is not None and self._force:
+            # By force a cell goes no further back than its photo, either.
+            target = history.before_newest(newest, since=None if since == _NEVER else since)
+            reach = history.first_seen(target)
+            return _Verdict(CellOutcome.OVERWRITTEN, target, reach, f"forced; lost: {value!r}")
         rewrite = self._source.rewrite
         side = (*rewrite.set, *rewrite.write_back, *rewrite.touch)
         unknown = name in side and not history.written
-        return (CellOutcome.UNPROVEN if unknown else CellOutcome.EDITED), value
-
-    def _forced(self, key: str, change: CellChange) -> CellChange:
-        history = self._rows[key][change.column]
-        if change.outcome not in (CellOutcome.EDITED, CellOutcome.UNPROVEN) or not history.seen:
-            return change
-        reason = f"forced; lost: {change.before!r}"
-        target = history.oldest_own()
-        return CellChange(
-            change.source, key, change.column, CellOutcome.OVERWRITTEN, change.before, target, reason
-        )
+        return _Verdict(CellOutcome.UNPROVEN if unknown else CellOutcome.EDITED, value)
 
     def _swap(
         self,
@@ -284,7 +294,17 @@ class _SourceRestore:
         if changed:
             raise RowRefusedError(f"the database did not keep the old value of {changed[0]!r} (a trigger?)")
         if self._has_state:
-            settle_row(connection, row_id(address.source.name, address.row_key), list(targets))
+            self._ended |= settle_row(connection, row_id(address.source.name, address.row_key), list(targets))
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """What becomes of one cell; `reach` is when a backup first saw its target."""
+
+    outcome: CellOutcome
+    target: RawValue
+    reach: datetime | None = None
+    reason: str = ""
 
 
 class _Row:
@@ -303,6 +323,22 @@ _REASONS = {
     CellOutcome.UNPROVEN: "no copied ledger has what the rewrite wrote here; --force sets it back",
     CellOutcome.OLDER_BACKUP_MISSING: "the backup has a CDN address already; an older backup is missing",
 }
+
+
+# Later than whatever a backup knows.
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+def _reach(photo_cells: Sequence[_Verdict]) -> datetime | None:
+    """Return how far back a row goes whose photo cells do that: None is as far as its values lead.
+
+    A row of which no photo goes back stays as it is, as in a rollback: what describes another photo now is
+    not ours to describe.
+    """
+    undone = [each for each in photo_cells if each.outcome in _WRITTEN]
+    if not undone and any(each.outcome is CellOutcome.EDITED for each in photo_cells):
+        return _NEVER
+    return min((each.reach for each in undone or photo_cells if each.reach is not None), default=None)
 
 
 def _is_restored(changes: list[CellChange] | None) -> bool:

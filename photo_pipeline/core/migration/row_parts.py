@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from photo_pipeline.core.catalog.tables import PhotoState
+from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.photos import Photo
 from photo_pipeline.core.sources.mapping import Source
 
@@ -74,6 +75,31 @@ def without(photos: Collection[int], part: RowPart, links: Mapping[int, Sequence
     return RowPart(entries, left)
 
 
+def runs_of_another_primary(
+    source: Source,
+    cells: Mapping[str, Sequence[Any]],
+    current: Mapping[str, Any],
+    later: Collection[str],
+) -> set[str]:
+    """Return the runs whose primary photo the row does not go back to: what they wrote of it stays as well.
+
+    Args:
+        source: The row's source.
+        cells: The ledger entries that are to go back by column, the newest first.
+        current: What the columns hold.
+        later: The columns that another batch has rewritten since.
+    """
+    primary = next((each.column for each in source.fields if each.label == source.primary_field), None)
+    chain = cells.get(primary or "", [])
+    if not chain:
+        return set()
+    shown = current[chain[0].column]
+    target, walked = (shown, []) if primary in later else ledger.walk_back(shown, chain)
+    # The application may have set the same photo's local value itself, between two of these runs.
+    same = {entry.run for entry in chain if entry in walked or ledger.before_of(entry) == target}
+    return {entry.run for entry in chain} - same
+
+
 def _speaks_of_the_row(source: Source, entry: Any, links: Mapping[int, Sequence[int]]) -> bool:
     """Return whether a column that names no photo is all that tells where the entry's photos are."""
     return bool(links[entry.id]) and not source.fields_on(entry.column)
@@ -110,6 +136,10 @@ def _leader(
     leaders = (
         photo
         for photo in sorted(same)
-        if (photos[photo].field == wanted if wanted else not source.field(photos[photo].field).embedded)
+        if (
+            photos[photo].field == wanted
+            if wanted
+            else not source.is_embedded(photos[photo].field, photos[photo].column)
+        )
     )
     return next(leaders, None)

@@ -29,7 +29,7 @@ from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.ledger import RowRefusedError
 from photo_pipeline.core.migration.photos import Photo
-from photo_pipeline.core.migration.row_parts import RowPart
+from photo_pipeline.core.migration.row_parts import RowPart, runs_of_another_primary
 from photo_pipeline.core.migration.row_rewrite import RowChange
 from photo_pipeline.core.migration.shared_cells import SharedCells
 
@@ -134,6 +134,7 @@ class RowRollback:
         cells = _cells(row)
         verdicts: dict[int, str | None] = {}
         targets: dict[str, raw.RawValue] = {}
+        replaced = runs_of_another_primary(address.source, cells, current, later)
         for name, chain in cells.items():
             if any(each.embedded for each in address.source.fields_on(name)):
                 # The same text may show photos of other batches: theirs stay, ours go back.
@@ -145,10 +146,12 @@ class RowRollback:
             if name in later:
                 verdicts |= _left(chain, f"batch {later[name].batch} has rewritten it again since")
                 continue
-            target, walked = ledger.walk_back(current[name], chain)
+            left = replaced if name in address.source.rewrite.write_back else set[str]()
+            ours = [entry for entry in chain if entry.run not in left]
+            target, walked = ledger.walk_back(current[name], ours)
             verdicts |= _left(chain, _EDITED) | {entry.id: None for entry in walked}
             if walked:
-                targets[name], ended = ledger.walk_back(target, self._deferred(connection, chain))
+                targets[name], ended = ledger.walk_back(target, self._deferred(connection, ours))
                 self._end(connection, ended, RewriteOutcome.ROLLED_BACK)
         if not any(verdicts[e.id] is None and e.photo_id is not None for e in row):
             return _left(row, _EDITED) | {k: v for k, v in verdicts.items() if v}
@@ -268,7 +271,7 @@ class RowRollback:
     ) -> None:
         entry = entries[0]
         left = [reason for each in entries if (reason := verdicts[each.id])]
-        embedded = self._config.source(photo.source).field(photo.field).embedded
+        embedded = self._config.source(photo.source).is_embedded(photo.field, photo.column)
         # A whole value is back as soon as one step was undone; of a text, each step may have left a place.
         if len(left) == len(entries) or (embedded and left):
             cell = f"{entry.source} {entry.row_key} {entry.column}"

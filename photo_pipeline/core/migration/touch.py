@@ -1,17 +1,20 @@
 """The time that touched columns (`updated_at` and the like) receive, in the style the column has."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from photo_pipeline.core.catalog.column_types import declared_type
 from photo_pipeline.core.catalog.raw import RawValue
 
-# Seconds since 1970 stay below this until the year 5138; larger numbers are milliseconds.
-_MILLISECONDS_FROM = 100_000_000_000
+# Seconds since 1970 stay below this until the year 5138, and as milliseconds it is a day in 1973. So it is
+# with each smaller unit: milli-, micro-, nanoseconds.
+_NEXT_UNIT_FROM = 100_000_000_000
+_UNITS_PER_SECOND = (1, 1_000, 1_000_000, 1_000_000_000)
 _STYLE = re.compile(
     r"^\d{4}-\d\d-\d\d(?P<sep>[ T])\d\d:\d\d:\d\d(?P<fraction>\.\d+)?(?P<zone>Z|[+-]\d\d:?\d\d)?$"
 )
@@ -20,9 +23,16 @@ _STYLE = re.compile(
 def touched(connection: Connection, column: sa.Column[Any], before: RawValue, now: datetime) -> RawValue:
     """Return the raw value that says `now` in the way `before` said its time.
 
-    PostgreSQL writes the text of its own time types. Elsewhere (SQLite, text columns) the style of the value
-    that stands there is kept: ISO text with its separator, fraction and zone, or a number of (milli)seconds.
+    PostgreSQL writes the text of its own time types, and of its numbers. Elsewhere (SQLite, text columns)
+    the style of the value that stands there is kept: ISO text with its separator, fraction and zone, or a
+    number of seconds, milli-, micro- or nanoseconds. A NULL tells no unit: in a column of numbers it stays.
     """
+    if isinstance(declared_type(column), sa.Integer | sa.Numeric):
+        if before is None:
+            return None
+        if isinstance(before, str) and connection.dialect.name != "sqlite":
+            number = int(before) if before.lstrip("-").isdecimal() else float(before)
+            return str(_in_style_of(number, now))
     if connection.dialect.name == "sqlite" or isinstance(column.type, sa.String):
         return _in_style_of(before, now)
     if isinstance(column.type, sa.DateTime) and getattr(column.type, "precision", None) is None:
@@ -44,12 +54,20 @@ def _as_timestamp(now: datetime, *, with_zone: bool) -> str:
 
 def _in_style_of(before: RawValue, now: datetime) -> RawValue:
     if isinstance(before, int | float) and not isinstance(before, bool):
-        seconds = now.timestamp() * (1000 if abs(before) >= _MILLISECONDS_FROM else 1)
-        return int(seconds) if isinstance(before, int) else seconds
+        unit = next(
+            (n for n in _UNITS_PER_SECOND if abs(before) < _NEXT_UNIT_FROM * n), _UNITS_PER_SECOND[-1]
+        )
+        # A float has no room for the microseconds of a number of nanoseconds.
+        return _since_1970(now) * unit // 1_000_000 if isinstance(before, int) else now.timestamp() * unit
     style = _STYLE.match(before) if isinstance(before, str) else None
     if style is None:
         return _spelled(now, " ", 0, "")
     return _spelled(now, style["sep"], len(style["fraction"] or ".") - 1, style["zone"] or "")
+
+
+def _since_1970(now: datetime) -> int:
+    """Return the microseconds."""
+    return (now - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 @lru_cache(maxsize=64)

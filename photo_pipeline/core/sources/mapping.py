@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.sources.fields.computed import ComputedField
 from photo_pipeline.core.sources.fields.json import JsonField
 from photo_pipeline.core.sources.fields.path import PathField
@@ -239,11 +240,27 @@ class Source(_Model):
         return next((field.label for field in self.fields if field.role == "primary"), None)
 
     def field(self, label: str) -> AnyField:
-        """Return the field of that name, which is its column unless the mapping says (else KeyError)."""
+        """Return the field of that name, which is its column unless the mapping says.
+
+        Raises:
+            ConfigurationError: the file no longer has such a field, although the state tables do.
+        """
         for field in self.fields:
             if field.label == label:
                 return field
-        raise KeyError(label)
+        raise ConfigurationError(
+            f"source {self.name}: field {label!r}",
+            cause="the state tables hold photos of it but the configuration no longer names it",
+            fix="put the field back, or roll its photos back first",
+        )
+
+    def is_embedded(self, label: str, column: str | None) -> bool:
+        """Return whether photos of that field stand in a text, also if the field is declared no more.
+
+        What no field looks into is taken as one whole value.
+        """
+        named = [field for field in self.fields if field.label == label]
+        return any(field.embedded for field in named or self.fields_on(column or ""))
 
     def fields_on(self, column: str) -> list[AnyField]:
         """Return the fields that look into that column, in their order."""

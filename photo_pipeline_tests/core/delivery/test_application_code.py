@@ -400,7 +400,9 @@ def test_without_a_configuration_they_say_what_to_edit(
 
 def test_presets_that_mean_different_sizes_are_not_mixed(tmp_path: Path, config: Path) -> None:
     document = yaml.safe_load(config.read_text(encoding="utf-8"))
-    document["sources"].append(document["sources"][0] | {"name": "more", "preset": "original"})
+    document["sources"].append(
+        document["sources"][0] | {"name": "more", "table": "more", "preset": "original"}
+    )
     both = tmp_path / "photo_pipeline.yaml"
     both.write_text(yaml.safe_dump(document), encoding="utf-8")
     code, told = copy(both, "python", str(tmp_path))

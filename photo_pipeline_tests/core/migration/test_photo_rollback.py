@@ -1,5 +1,6 @@
 """One photo taken back out of a row whose other photos stay migrated, and then the rest: byte for byte."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -277,3 +278,21 @@ def test_a_copy_in_another_batch_is_found(make_site: MakeSite) -> None:
     with site.project() as project:
         located = locate_with_copies(project.database, project.config, [first])
     assert sorted(each for ids in located.values() for each in ids) == [first, second]
+
+
+def test_a_photo_goes_back_although_its_fields_are_called_otherwise_by_now(make_site: MakeSite) -> None:
+    source = copy.deepcopy(ITEM_PHOTOS)
+    for field in source["fields"]:
+        field |= {"role": "duplicate", "variant": "full"}
+    site = make_site(
+        photos=2, rows=[item_photo(0, "/uploads/items/0.jpg", "/uploads/items/1.jpg")], sources=[source]
+    )
+    migrated(site)
+    for field in source["fields"]:
+        field |= {"name": f"new_{field['column']}"}
+    site.configure(sources=[source])
+    ((photo_id,),) = site.execute("SELECT id FROM pp_photo WHERE field = 'thumbnail_url'")
+    assert rolled_back(site, only_photos=[photo_id]).rolled_back == 1
+    ((first, second),) = site.execute("SELECT original_url, thumbnail_url FROM item_photos")
+    assert first.startswith("http")
+    assert second == "/uploads/items/1.jpg"

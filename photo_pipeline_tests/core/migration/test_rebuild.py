@@ -1,10 +1,15 @@
 """State tables made anew from the bucket, as good as those that were lost."""
 
+import copy
 import shutil
+from collections.abc import Collection
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from photo_pipeline.core.catalog.tables import utc_now
 from photo_pipeline.core.errors import GuardRefusedError
 from photo_pipeline.core.migration.rebuild import Rebuilt, rebuild_state
 from photo_pipeline.core.migration.run import roll_back_batch
@@ -12,11 +17,11 @@ from photo_pipeline.core.migration.selection import batches_to_roll_back, batche
 from photo_pipeline.core.migration.stored_backups import read_bucket_backups
 from photo_pipeline.core.migration.validate import validate_batch
 from photo_pipeline_tests.conftest import MakeSite
-from photo_pipeline_tests.core.migration.quick import migrated, rolled_back
+from photo_pipeline_tests.core.migration.quick import migrated, rewritten, rolled_back, uploaded
 from photo_pipeline_tests.core.migration.test_repoint import repointed, to_another_domain
 from photo_pipeline_tests.core.migration.test_restore import applied, lose_the_state_tables
 from photo_pipeline_tests.databases import MOSTLY_SQLITE
-from photo_pipeline_tests.sites import Site, item_photo, photo
+from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo, photo
 
 OBJECT_FACTS = (
     "bucket, key, source_sha256, recipe, variant, format, mime, bytes, width, height, quality, checksum"
@@ -96,16 +101,88 @@ def test_what_was_rolled_back_after_the_copy_is_seen_in_the_rows(make_site: Make
     assert site.dump() == before
 
 
+def backups(site: Site) -> set[Path]:
+    return set((site.home / "backups").rglob("*.parquet"))
+
+
+def remove_copies(site: Site, *, made_after: Collection[Path] = ()) -> None:
+    """As if the run had died before it copied ledger and catalog."""
+    for path in backups(site).difference(made_after):
+        if "-rows-" not in path.name:
+            with site.project() as project:
+                project.store.delete(f"originals/{site.name}-backups/batch-000001/{path.name}")
+            path.unlink()
+
+
+def rewritten_one_by_one(site: Site, *, clock_ahead: timedelta = timedelta()) -> set[Path]:
+    """Rewrite the batch's last photo in a pass of its own; return the backup files of the first pass.
+
+    That one is done on a machine whose clock is ahead.
+    """
+    uploaded(site)
+    ((last,),) = site.execute("SELECT MAX(id) FROM pp_photo WHERE source IS NOT NULL")
+    site.execute("UPDATE pp_photo SET state = 'processed' WHERE id = :i", i=last)
+    assert rewritten(site).rewritten == 1
+    first = backups(site)
+    made_at = str((utc_now() + clock_ahead).replace(tzinfo=None))
+    site.execute("UPDATE pp_backup SET made_at = :at", at=made_at)
+    site.execute("UPDATE pp_photo SET state = 'uploaded' WHERE id = :i", i=last)
+    assert rewritten(site).rewritten == 1
+    return first
+
+
+def test_a_batch_whose_last_rewrites_no_copy_has_is_named(make_site: MakeSite) -> None:
+    site = make_site(photos=2)
+    before = site.dump()
+    first = rewritten_one_by_one(site)
+    lose_the_state_tables(site)
+    remove_copies(site, made_after=first)
+    done = rebuilt(site)
+    assert (done.without_copy, done.has_findings) == (["batch-000001"], True)
+    applied(site, force=True)  # what the rewrite wrote beside the photo, only a ledger could tell
+    assert site.dump() == before
+
+
+def test_a_batch_of_which_all_is_copied_is_not_named(make_site: MakeSite) -> None:
+    site = make_site(photos=2)
+    rewritten_one_by_one(site)
+    lose_the_state_tables(site)
+    assert not rebuilt(site).has_findings
+
+
+def test_new_rewrites_are_copied_whatever_the_clock_of_the_machine_before_said(make_site: MakeSite) -> None:
+    site = make_site(photos=2)
+    before = site.dump()
+    first = rewritten_one_by_one(site, clock_ahead=timedelta(minutes=5))
+    kinds = ("-rows-", "-ledger-", "-photos-")
+    assert [sum(kind in path.name for path in backups(site) - first) for kind in kinds] == [1, 1, 1]
+    # What is copied is not copied again.
+    there = backups(site)
+    assert rewritten(site).already_done == 2
+    assert backups(site) == there
+    lose_the_state_tables(site)
+    applied(site)
+    assert site.dump() == before
+
+
+def test_a_written_back_column_that_was_dropped_since_does_not_keep_the_rest(make_site: MakeSite) -> None:
+    site = make_site(photos=1)
+    migrated(site)
+    expected = state(site)["rewrites"]
+    lose_the_state_tables(site)
+    source = copy.deepcopy(ITEM_PHOTOS)
+    del source["rewrite"]["write_back"]["width"]
+    site.configure(sources=[source])
+    site.execute("ALTER TABLE item_photos DROP COLUMN width")
+    assert rebuilt(site).rolled_back_since == 0
+    assert state(site)["rewrites"] == expected
+    assert rolled_back(site).rolled_back == 1
+
+
 def test_a_batch_without_a_copied_ledger_is_named_and_goes_back_by_restore(make_site: MakeSite) -> None:
     site = make_site(photos=1)
     migrated(site)
-    with site.project() as project:
-        for key, _ in list(project.store.list(f"originals/{site.name}-backups/")):
-            if "-rows-" not in key:
-                project.store.delete(key)
-    for path in (site.home / "backups").rglob("*.parquet"):
-        if "-rows-" not in path.name:
-            path.unlink()
+    remove_copies(site)
     lose_the_state_tables(site)
     done = rebuilt(site)
     assert done.without_copy == ["batch-000001"]

@@ -1,5 +1,6 @@
 """Backup before the rewrite, and the way back from the backup files when all state tables are lost."""
 
+import copy
 import os
 import shutil
 import socket
@@ -29,7 +30,7 @@ from photo_pipeline.core.storage.store import PhotoStore
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import again, migrated, rewritten, rolled_back, uploaded
 from photo_pipeline_tests.databases import MOSTLY_SQLITE
-from photo_pipeline_tests.sites import Site, item_photo
+from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo, photo
 
 
 def lose_the_state_tables(site: Site) -> None:
@@ -187,6 +188,19 @@ def test_where_the_state_tables_stand_they_learn_of_the_restore(make_site: MakeS
     assert again_done == [(1,)]
 
 
+def test_a_batch_on_its_way_forward_again_is_not_closed_by_the_restore_of_others(make_site: MakeSite) -> None:
+    site = make_site(photos=2, batch_size=1)
+    for batch in uploaded(site):
+        rewritten(site, batch)
+    rolled_back(site, "batch-000002")
+    # As after a run of it by its name, which was paused.
+    site.execute("UPDATE pp_batch SET state = 'paused' WHERE key = 'batch-000002'")
+    site.execute("UPDATE pp_photo SET state = 'uploaded' WHERE batch = 'batch-000002'")
+    applied(site)
+    assert site.execute("SELECT state FROM pp_batch ORDER BY key") == [("rolled_back",), ("paused",)]
+    assert site.states() == {"rolled_back": 1, "uploaded": 1}
+
+
 @MOSTLY_SQLITE
 def test_a_row_migrated_twice_goes_back_to_what_the_application_wrote_in_between(
     make_site: MakeSite, database: str
@@ -202,6 +216,63 @@ def test_a_row_migrated_twice_goes_back_to_what_the_application_wrote_in_between
     lose_the_state_tables(site)
     applied(site)
     assert site.dump() == between
+
+
+@pytest.mark.parametrize("rolled", [False, True])
+def test_a_replaced_photo_does_not_get_the_facts_of_the_one_before(make_site: MakeSite, rolled: bool) -> None:
+    """The PNG's facts stood below the JPEG's, and of its type the second rewrite had nothing to change."""
+    rows = [item_photo(0, "/uploads/items/0.png") | {"mime_type": "image/png"}]
+    site = make_site(photos=2, rows=rows)
+    photo(site.uploads / "items/0.png", seed=5)
+    migrated(site)
+    if rolled:
+        rolled_back(site)
+    site.execute(
+        "UPDATE item_photos SET original_url = '/uploads/items/1.jpg', mime_type = 'image/jpeg', "
+        "file_size = 777, width = 1000, height = 800, updated_at = '2025-01-01 10:00:00'"
+    )
+    between = site.dump()
+    (batch,) = uploaded(site)
+    rewritten(site, batch)
+    lose_the_state_tables(site)
+    assert applied(site).left == []
+    assert site.dump() == between
+
+
+def test_facts_of_a_photo_that_the_application_took_back_itself_go_back_to_the_first(
+    make_site: MakeSite,
+) -> None:
+    site = make_site(photos=1)
+    migrated(site)
+    # The application's edit form saves its row again: the local value, and a fact of its own.
+    site.execute("UPDATE item_photos SET original_url = '/uploads/items/0.jpg', width = 77")
+    for batch in uploaded(site):
+        rewritten(site, batch)
+    assert site.execute("SELECT width FROM item_photos") != [(77,)]
+    lose_the_state_tables(site)
+    applied(site)
+    shown = "original_url, width, height, mime_type"
+    assert site.execute(f"SELECT {shown} FROM item_photos") == [("/uploads/items/0.jpg", 77, None, None)]
+
+
+def test_facts_go_no_further_back_than_the_primary_photo_that_they_speak_of(make_site: MakeSite) -> None:
+    source = copy.deepcopy(ITEM_PHOTOS)
+    source["fields"][1] |= {"role": "duplicate", "variant": "full"}
+    rows = [item_photo(0, "/uploads/items/0.png", "/uploads/items/1.jpg") | {"mime_type": "image/png"}]
+    site = make_site(photos=3, rows=rows, sources=[source])
+    photo(site.uploads / "items/0.png", seed=5)
+    migrated(site)
+    site.execute(
+        "UPDATE item_photos SET original_url = '/uploads/items/2.jpg', mime_type = 'image/jpeg', width = 10"
+    )
+    (batch,) = uploaded(site)
+    rewritten(site, batch)
+    lose_the_state_tables(site)
+    applied(site)
+    # The other photo, and the time that was touched for both, go back to before the first rewrite.
+    assert site.execute(
+        "SELECT original_url, thumbnail_url, mime_type, width, updated_at FROM item_photos"
+    ) == [("/uploads/items/2.jpg", "/uploads/items/1.jpg", "image/jpeg", 10, "2024-05-01 10:00:00")]
 
 
 def test_no_row_is_rewritten_when_its_backup_cannot_be_written(make_site: MakeSite) -> None:

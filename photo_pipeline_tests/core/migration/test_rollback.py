@@ -1,5 +1,6 @@
 """The way back: rows byte-identical, edits left alone, files restored; on both databases."""
 
+import copy
 import hashlib
 import os
 import shutil
@@ -261,6 +262,19 @@ def test_rows_from_before_a_change_of_the_cdn_address_can_still_go_back(
     site.uploads.mkdir()  # a root that is missing as a whole would look like an unmounted disk
     outcome = rolled_back(site)
     assert (outcome.rolled_back, outcome.files_restored) == (1, 1)
+    assert site.dump() == before
+
+
+def test_a_field_that_is_declared_no_more_goes_back_as_a_whole_value(make_site: MakeSite) -> None:
+    rows = [item_photo(n, f"/uploads/items/{n}.jpg", f"/uploads/items/{n}.jpg") for n in range(2)]
+    site = make_site(photos=2, rows=rows)
+    before = site.dump()
+    migrated(site)
+    source = copy.deepcopy(ITEM_PHOTOS)
+    source["fields"] = source["fields"][:1]
+    site.configure(sources=[source])
+    outcome = rolled_back(site)
+    assert (outcome.rolled_back, outcome.conflicts, outcome.failed) == (4, 0, 0)
     assert site.dump() == before
 
 

@@ -1,5 +1,6 @@
 """The way back after several rewrites of one cell, and through what others did to the table since."""
 
+import copy
 from contextlib import suppress
 from typing import Any
 
@@ -11,7 +12,7 @@ from photo_pipeline.core.migration.selection import batches_to_roll_back
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import again, migrated, rewritten, rolled_back, uploaded
 from photo_pipeline_tests.databases import DATABASES, MOSTLY_SQLITE
-from photo_pipeline_tests.sites import Site, item_photo, photo
+from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo, photo
 
 # With a fraction, each rewrite touches the column with a value of its own.
 TOUCHED = "2024-05-01 10:00:00.123456"
@@ -41,6 +42,29 @@ def add_thumbnail(site: Site, number: int = 0) -> None:
     photo(site.uploads / "t.jpg", seed=9, width=32, height=24)
     key = item_photo(number, None)["id"]
     site.execute("UPDATE item_photos SET thumbnail_url = '/uploads/t.jpg' WHERE id = :k", k=key)
+
+
+@pytest.mark.parametrize(
+    "newest_first",
+    [True, pytest.param(False, marks=pytest.mark.slow)],
+)
+def test_a_replaced_primary_photo_keeps_its_facts_when_the_row_s_other_photo_goes_back(
+    make_site: MakeSite, newest_first: bool
+) -> None:
+    source = copy.deepcopy(ITEM_PHOTOS)
+    source["fields"][1] |= {"role": "duplicate", "variant": "full"}
+    rows = [item_photo(0, "/uploads/items/0.png", "/uploads/items/1.jpg") | {"mime_type": "image/png"}]
+    site = make_site(photos=3, rows=rows, sources=[source])
+    photo(site.uploads / "items/0.png", seed=5)
+    forward(site)
+    site.execute(
+        "UPDATE item_photos SET original_url = '/uploads/items/2.jpg', mime_type = 'image/jpeg', width = 10"
+    )
+    forward(site)
+    for key in sorted(all_batches(site), reverse=newest_first):
+        rolled_back(site, key)
+    shown = row(site, "original_url, thumbnail_url, mime_type, width")
+    assert shown == ("/uploads/items/2.jpg", "/uploads/items/1.jpg", "image/jpeg", 10)
 
 
 # Several rewrites of one cell

@@ -1,6 +1,6 @@
 """A touched column keeps the style of time that it had."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 from hypothesis import given
@@ -8,13 +8,22 @@ from hypothesis import strategies as st
 
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.raw import RawValue
+from photo_pipeline.core.catalog.tables import utc_now
 from photo_pipeline.core.migration.touch import touched
+from photo_pipeline_tests.conftest import MakeSite
+from photo_pipeline_tests.core.migration.quick import migrated, rolled_back
+from photo_pipeline_tests.databases import MOSTLY_SQLITE
 from photo_pipeline_tests.postgres import PostgresServer
+from photo_pipeline_tests.sites import ITEM_PHOTOS
 
 COLUMN = sa.Column("updated_at", sa.types.NullType())
 NOW = datetime(2026, 11, 21, 7, 8, 9, 123456, tzinfo=UTC)
 MOMENTS = st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
 ENGINE = sa.create_engine("sqlite://")
+
+
+def microseconds(moment: datetime) -> int:
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def after(before: RawValue, now: datetime = NOW) -> RawValue:
@@ -43,11 +52,33 @@ def test_what_has_no_known_style_gets_plain_iso_text() -> None:
 
 @given(moment=MOMENTS, now=MOMENTS)
 def test_numbers_stay_numbers_of_the_same_unit(moment: datetime, now: datetime) -> None:
-    seconds, milliseconds = int(moment.timestamp()), int(moment.timestamp() * 1000)
-    assert after(seconds, now) == int(now.timestamp())
+    seconds = int(moment.timestamp())
     assert after(float(seconds), now) == now.timestamp()
-    if abs(milliseconds) >= 100_000_000_000:
-        assert after(milliseconds, now) == int(now.timestamp() * 1000)
+    for unit in (1, 1_000, 1_000_000, 1_000_000_000):
+        if abs(seconds * unit) >= 100_000_000 * unit:  # smaller ones are taken for a larger unit
+            assert after(seconds * unit, now) == microseconds(now) * unit // 1_000_000
+
+
+@MOSTLY_SQLITE
+def test_a_column_of_numbers_keeps_its_unit_and_its_null(make_site: MakeSite, database: str) -> None:
+    site = make_site(
+        photos=3,
+        database=database,
+        sources=[ITEM_PHOTOS | {"rewrite": {"mode": "url", "touch": ["changed"]}}],
+    )
+    site.execute("ALTER TABLE item_photos ADD changed BIGINT")
+    site.execute("UPDATE item_photos SET changed = 1700000000 WHERE alt = 'photo 1'")
+    site.execute("UPDATE item_photos SET changed = 1700000000000000 WHERE alt = 'photo 2'")
+    before = site.dump()
+    began = utc_now()
+    migrated(site)
+    assert site.states() == {"migrated": 3}
+    (null, seconds, micros) = (row[0] for row in site.execute("SELECT changed FROM item_photos ORDER BY alt"))
+    assert null is None
+    assert int(began.timestamp()) <= seconds <= utc_now().timestamp()
+    assert microseconds(began) <= micros <= microseconds(utc_now())
+    rolled_back(site)
+    assert site.dump() == before
 
 
 @given(
@@ -76,8 +107,10 @@ def test_postgres_writes_the_text_of_its_own_type(postgres: PostgresServer) -> N
     }
     with database.read() as connection:
         told = {kind: touched(connection, sa.Column("c", kind), None, NOW) for kind in types}
+        number = touched(connection, sa.Column("c", sa.BigInteger()), "1700000000000", NOW)
     database.close()
     assert told == types
+    assert number == "1795244889123"
 
 
 def test_a_text_column_of_postgres_keeps_its_style_too(postgres: PostgresServer) -> None:
