@@ -1,0 +1,110 @@
+"""Rows about which other columns say where their photos are: they speak of the row's photos, all of them, and
+of no others.
+"""
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from photo_pipeline_tests.conftest import MakeSite
+from photo_pipeline_tests.core.migration.quick import migrated, rewritten, uploaded
+from photo_pipeline_tests.databases import MOSTLY_SQLITE
+from photo_pipeline_tests.sites import Site
+
+PATH = {"kind": "path", "column": "name", "root": "uploads"}
+SECOND = {"kind": "path", "column": "second", "root": "uploads", "role": "duplicate"}
+COMPUTED = {"kind": "computed", "template": "items/{{ name }}", "root": "uploads", "name": "file"}
+MARKED = {"mode": "columns", "set": {"disk": "s3"}}
+
+
+def media(
+    make_site: MakeSite,
+    name: str,
+    second: str | None = None,
+    *,
+    fields: list[dict[str, Any]],
+    rewrite: dict[str, Any] = MARKED,
+    **settings: Any,
+) -> Site:
+    """One row in a table that says on which disk its photos are."""
+    source = {"name": "media", "table": "media", "key": ["id"], "fields": fields, "rewrite": rewrite}
+    site = make_site(photos=4, rows=[], sources=[source], **settings)
+    site.execute(
+        "CREATE TABLE media (id INTEGER PRIMARY KEY, name VARCHAR(90), second VARCHAR(90),"
+        " disk VARCHAR(20), url TEXT)"
+    )
+    site.execute("INSERT INTO media VALUES (1, :name, :second, 'local', NULL)", name=name, second=second)
+    return site
+
+
+def disk(site: Site) -> str:
+    ((found,),) = site.execute("SELECT disk FROM media")
+    return str(found)
+
+
+def digest(site: Site, number: int) -> str:
+    return hashlib.sha256((site.uploads / f"items/{number}.jpg").read_bytes()).hexdigest()
+
+
+def reasons(site: Site) -> list[tuple[str, str]]:
+    return [
+        (row[0], row[1])
+        for row in site.execute(
+            "SELECT state, error_detail FROM pp_photo WHERE error_type = 'row_not_ready' ORDER BY id"
+        )
+    ]
+
+
+@MOSTLY_SQLITE
+def test_a_row_with_a_photo_that_cannot_be_stored_does_not_say_that_its_photos_are(
+    make_site: MakeSite, database: str
+) -> None:
+    site = media(make_site, "items/0.jpg", "items/drawing.svg", fields=[PATH, SECOND], database=database)
+    (site.uploads / "items/drawing.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+
+    outcome = migrated(site)
+
+    assert (outcome.rewritten, outcome.failed, disk(site)) == (0, 1, "local")
+    ((state, reason),) = reasons(site)
+    assert state == "quarantined"
+    assert "its second names 'items/drawing.svg', which is not in the store" in reason
+    assert site.execute("SELECT count(*) FROM pp_rewrite") == [(0,)]
+    # Replaced by one that can be: what waited for it is proven already.
+    site.execute("UPDATE media SET second = 'items/1.jpg'")
+    (batch,) = uploaded(site)
+    assert (rewritten(site, batch).rewritten, disk(site)) == (1, "s3")
+
+
+def test_a_photo_that_was_added_meanwhile_is_waited_for(make_site: MakeSite) -> None:
+    site = media(make_site, "items/0.jpg", fields=[PATH, SECOND])
+    (batch,) = uploaded(site)
+    site.execute("UPDATE media SET second = 'items/1.jpg'")
+
+    outcome = rewritten(site, batch)
+
+    assert (outcome.rewritten, outcome.not_ready, outcome.conflicts, disk(site)) == (0, 1, 0, "local")
+    ((state, reason),) = reasons(site)
+    assert state == "uploaded"
+    assert "no inventory has seen it yet" in reason
+    assert uploaded(site) == [batch]
+    assert rewritten(site, batch).rewritten == 2
+    assert (disk(site), site.states(), reasons(site)) == ("s3", {"migrated": 2}, [])
+
+
+def test_what_counts_of_the_other_photo_is_that_its_objects_are_proven(make_site: MakeSite) -> None:
+    site = media(make_site, "items/0.jpg", "items/nothing.jpg", fields=[PATH, SECOND])
+    migrated(site)
+    site.execute("UPDATE media SET second = 'items/1.jpg'")
+    (batch,) = uploaded(site)
+    lost = f"%{digest(site, 0)}%"
+    site.execute('UPDATE pp_object SET verified_at = NULL WHERE "key" LIKE :k', k=lost)
+    assert (rewritten(site, batch).failed, disk(site)) == (1, "local")
+
+
+@pytest.mark.parametrize(
+    "second", ["https://elsewhere.example/a/b.jpg", "//elsewhere.example/b.jpg", "data:image/png;base64,AA=="]
+)
+def test_an_address_of_another_place_is_nothing_to_wait_for(make_site: MakeSite, second: str) -> None:
+    site = media(make_site, "items/0.jpg", second, fields=[PATH, SECOND])
+    assert (migrated(site).rewritten, disk(site)) == (1, "s3")
