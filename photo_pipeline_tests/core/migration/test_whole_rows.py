@@ -108,3 +108,23 @@ def test_what_counts_of_the_other_photo_is_that_its_objects_are_proven(make_site
 def test_an_address_of_another_place_is_nothing_to_wait_for(make_site: MakeSite, second: str) -> None:
     site = media(make_site, "items/0.jpg", second, fields=[PATH, SECOND])
     assert (migrated(site).rewritten, disk(site)) == (1, "s3")
+
+
+@MOSTLY_SQLITE
+@pytest.mark.parametrize(
+    "rewrite", [MARKED, {"mode": "url", "write_back": {"url": "url.full"}}], ids=["columns", "url"]
+)
+def test_a_row_that_computes_another_name_by_now_is_a_conflict(
+    make_site: MakeSite, database: str, rewrite: dict[str, Any]
+) -> None:
+    site = media(make_site, "0.jpg", fields=[COMPUTED], rewrite=rewrite, database=database)
+    (batch,) = uploaded(site)
+    site.execute("UPDATE media SET name = '1.jpg'")
+    before = site.dump()
+    outcome = rewritten(site, batch)
+    assert (outcome.rewritten, outcome.conflicts, site.dump()) == (0, 1, before)
+    assert site.states() == {"conflict": 1}
+    # The control: the name that it computes now is migrated.
+    (batch,) = uploaded(site)
+    assert rewritten(site, batch).rewritten == 1
+    assert site.dump() != before
