@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from photo_pipeline_tests.conftest import MakeSite
-from photo_pipeline_tests.core.migration.quick import migrated, rewritten, uploaded
+from photo_pipeline_tests.core.migration.quick import migrated, rewritten, rolled_back, uploaded
 from photo_pipeline_tests.databases import MOSTLY_SQLITE
 from photo_pipeline_tests.sites import Site
 
@@ -128,3 +128,52 @@ def test_a_row_that_computes_another_name_by_now_is_a_conflict(
     (batch,) = uploaded(site)
     assert rewritten(site, batch).rewritten == 1
     assert site.dump() != before
+
+
+def renamed(site: Site) -> None:
+    site.execute("UPDATE media SET name = 'items/only-in-the-store.jpg'")
+
+
+def renamed_by_parts(site: Site) -> None:
+    site.execute("UPDATE media SET name = 'only-in-the-store.jpg'")
+
+
+def replaced(site: Site) -> None:
+    """The row is deleted, and its id is given to another one."""
+    site.execute("DELETE FROM media")
+    site.execute("INSERT INTO media VALUES (1, 'items/new.jpg', NULL, 's3', NULL)")
+
+
+EDITS = pytest.mark.parametrize(
+    ("field", "name", "edit"),
+    [
+        (PATH, "items/0.jpg", renamed),
+        (PATH, "items/0.jpg", replaced),
+        (COMPUTED, "0.jpg", renamed_by_parts),
+    ],
+    ids=["renamed", "replaced", "computed"],
+)
+
+
+@MOSTLY_SQLITE
+@EDITS
+def test_what_is_said_of_another_photo_by_now_is_not_rolled_back(
+    make_site: MakeSite, database: str, field: dict[str, Any], name: str, edit: Any
+) -> None:
+    site = media(make_site, name, fields=[field], database=database)
+    migrated(site)
+    edit(site)
+    edited = site.dump()
+    outcome = rolled_back(site)
+    assert (outcome.rolled_back, outcome.conflicts, site.dump()) == (0, 1, edited)
+    ((reason,),) = site.execute("SELECT error_detail FROM pp_photo WHERE state = 'conflict'")
+    assert "does not name that photo any more" in reason
+
+
+def test_a_row_that_computes_its_name_of_the_marker_too_goes_back(make_site: MakeSite) -> None:
+    field = COMPUTED | {"template": "items/{{ name }}{{ disk | replace('local', '.jpg') }}"}
+    site = media(make_site, "0", fields=[field])
+    before = site.dump()
+    assert (migrated(site).rewritten, disk(site)) == (1, "s3")
+    assert rolled_back(site).rolled_back == 1
+    assert site.dump() == before
