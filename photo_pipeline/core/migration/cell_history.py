@@ -35,12 +35,13 @@ class Seen:
 
 @dataclass(frozen=True)
 class Written:
-    """A rewrite of a cell, as a copied ledger has it."""
+    """A rewrite of a cell, as a copied ledger has it; `photos` are those that it was made for."""
 
     at: datetime
     id: int
     before: RawValue
     after: RawValue
+    photos: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -72,6 +73,11 @@ class CellHistory:
                     break
                 value, undone = event.value, True
         return value, undone
+
+    @property
+    def last_photos(self) -> frozenset[int]:
+        """The photos of which the newest rewrite of the cell speaks."""
+        return self.written[max(self.written)].photos if self.written else frozenset()
 
     def holds(self, value: RawValue) -> bool:
         """Return whether the newest backup saw exactly this value."""

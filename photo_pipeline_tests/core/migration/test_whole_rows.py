@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from photo_pipeline.core.migration.restore import CellOutcome
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import migrated, rewritten, rolled_back, uploaded
+from photo_pipeline_tests.core.migration.test_restore import applied, lose_the_state_tables
 from photo_pipeline_tests.databases import MOSTLY_SQLITE
 from photo_pipeline_tests.sites import Site
 
@@ -177,3 +179,30 @@ def test_a_row_that_computes_its_name_of_the_marker_too_goes_back(make_site: Mak
     assert (migrated(site).rewritten, disk(site)) == (1, "s3")
     assert rolled_back(site).rolled_back == 1
     assert site.dump() == before
+
+
+@MOSTLY_SQLITE
+@EDITS
+def test_what_is_said_of_another_photo_by_now_is_not_restored(
+    make_site: MakeSite, database: str, field: dict[str, Any], name: str, edit: Any
+) -> None:
+    site = media(make_site, name, fields=[field], database=database)
+    migrated(site)
+    edit(site)
+    edited = site.dump()
+    lose_the_state_tables(site)
+    outcome = applied(site)
+    assert (outcome.rows_restored, site.dump()) == (0, edited)
+    assert [(change.column, change.outcome) for change in outcome.left] == [("disk", CellOutcome.EDITED)]
+
+
+def test_what_the_row_is_told_of_a_computed_photo_goes_back_only_with_its_name(make_site: MakeSite) -> None:
+    rewrite = {"mode": "url", "write_back": {"url": "url.full"}}
+    site = media(make_site, "0.jpg", fields=[COMPUTED], rewrite=rewrite)
+    before = site.dump()
+    migrated(site)
+    site.execute("UPDATE media SET name = 'only-in-the-store.jpg'")
+    edited = site.dump()
+    assert (applied(site).rows_restored, site.dump()) == (0, edited)
+    site.execute("UPDATE media SET name = '0.jpg'")
+    assert (applied(site).rows_restored, site.dump()) == (1, before)
