@@ -83,6 +83,7 @@ class RowRewriter:
     """Rewrites rows of one batch on the strength of the proven `objects` (`pp_object` rows by key).
 
     Only photos in `expected_state` are rewritten: uploaded ones for the first time, migrated ones once more.
+    `gone` are the ids of rows that were not there to be backed up: no such row is rewritten.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class RowRewriter:
         batch: str,
         run: str,
         expected_state: PhotoState = PhotoState.UPLOADED,
+        gone: frozenset[str] = frozenset(),
     ) -> None:
         self._database = database
         self._config = config
@@ -102,6 +104,7 @@ class RowRewriter:
         self._batch = batch
         self._run = run
         self._expected = expected_state
+        self._gone = gone
         self._files = LocalFiles(config)
         self._becomes = RowChanges(config, naming, objects)
         self._rest = RowRest(config, naming)
@@ -203,6 +206,8 @@ class RowRewriter:
         if before is None:
             self._refuse(connection, address, photos, RewriteOutcome.CONFLICT, _DELETED)
             return RowCounts(conflicts=len(photos))
+        if photos[0].row_id in self._gone:
+            return RowCounts(not_ready=len(photos))  # There again, and not backed up.
         good = self._unedited(connection, address, photos, primary, before)
         if not good:
             return RowCounts(conflicts=len(photos))
