@@ -204,3 +204,10 @@ class PhotoChangedError(PhotoError):
 
     error_type = "changed_on_disk"
     error_class = ErrorClass.CORRUPTION
+
+
+class RowNotReadyError(PhotoError):
+    """Another photo of the row is not in the store, and columns speak of the row as a whole."""
+
+    error_type = "row_not_ready"
+    error_class = ErrorClass.UNSUPPORTED

@@ -143,6 +143,20 @@ def our_url(spelled: str) -> str:
     return next(whole_url(view), view.span()).url
 
 
+def row_names(field: AnyField, values: Mapping[str, RawValue], value: str) -> bool:
+    """Return whether a row names a photo in that field as `value` spells it.
+
+    Args:
+        field: The field; also one that computes what it names.
+        values: The row's raw values, by column; it names nothing by columns that are not among them.
+        value: What `pp_photo` calls value.
+    """
+    if not all(name in values for name in field.reads):
+        return False
+    found = field.find(values, lambda span: span.spelled == value)
+    return any(span.spelled == value for span in found.spans)
+
+
 def _unclaimed(field: AnyField, found: Found, taken: dict[str | None, list[Span]]) -> list[Mention]:
     """Return what no earlier field of the same column has claimed, and claim it."""
     earlier = taken.setdefault(field.column, [])

@@ -6,6 +6,7 @@ No row is rewritten before a backup of it was written, read back and compared wi
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,20 @@ Cells = dict[str, RawValue]
 """The raw values of one row's columns."""
 
 
+@dataclass(frozen=True)
+class BackedUp:
+    """What became of the rows that were to be backed up.
+
+    Attributes:
+        photos: Those whose rows may be rewritten now, and those of rows that are gone.
+        gone: The ids of rows that were not there, and have no backup. That they are gone may be reported; one
+            that is there again by now must not be rewritten.
+    """
+
+    photos: list[Photo]
+    gone: frozenset[str] = frozenset()
+
+
 def back_up_rows(
     database: Database,
     config: PipelineConfig,
@@ -52,7 +67,7 @@ def back_up_rows(
     store: PhotoStore,
     photos: Sequence[Photo],
     leading: Mapping[str, Photo],
-) -> list[Photo]:
+) -> BackedUp:
     """Back up the rows of the photos; return the photos whose rows may be rewritten now.
 
     Left out are those of rows that the application kept changing meanwhile. A row that was deleted has
@@ -76,13 +91,18 @@ def back_up_rows(
         contents[photo.source, photo.row_key] |= {each.sha256 for each in shown}
     writer = _Writer(database, config, lease, store)
     covered: set[tuple[str, str]] = set()
+    gone: set[tuple[str, str]] = set()
     for name in dict.fromkeys(photo.source for photo in photos):
         source = config.source(name)
         wanted = {key: found for (each, key), found in contents.items() if each == name}
         # Of rows in which nothing will be written there is nothing to lose.
-        safe = _back_up_source(writer, source, wanted) if source.written_columns else wanted
+        safe, lost = (
+            _back_up_source(writer, source, wanted) if source.written_columns else (set(wanted), set())
+        )
         covered |= {(name, key) for key in safe}
-    return [photo for photo in photos if (photo.source, photo.row_key) in covered]
+        gone |= {(name, key) for key in lost}
+    known = [photo for photo in photos if (photo.source, photo.row_key) in covered | gone]
+    return BackedUp(known, frozenset(p.row_id for p in known if (p.source, p.row_key) in gone))
 
 
 def back_up_ledger(database: Database, config: PipelineConfig, lease: BatchLease, store: PhotoStore) -> None:
@@ -139,20 +159,23 @@ def _has_new_rewrites(database: Database, config: PipelineConfig, batch: str) ->
     return bool(there) and not (is_whole and there.items() <= copied.items())
 
 
-def _back_up_source(writer: "_Writer", source: Source, contents: Mapping[str, set[str]]) -> set[str]:
-    """Return the keys of the rows that are safe, or are gone."""
-    open_keys, covered = list(contents), set[str]()
+def _back_up_source(
+    writer: "_Writer", source: Source, contents: Mapping[str, set[str]]
+) -> tuple[set[str], set[str]]:
+    """Return the keys of the rows that are safe, and of those that are gone."""
+    open_keys, covered, gone = list(contents), set[str](), set[str]()
     for _ in range(_TRIES):
         changed: list[str] = []
         for start in range(0, len(open_keys), _ROWS_PER_FILE):
             chunk = open_keys[start : start + _ROWS_PER_FILE]
-            moved = writer.back_up(source, chunk, contents)
-            covered |= set(chunk) - moved
+            safe, moved = writer.back_up(source, chunk, contents)
+            covered |= safe
             changed += sorted(moved)
+            gone |= set(chunk) - safe - moved
         open_keys = changed
         if not open_keys:
             break
-    return covered
+    return covered, gone
 
 
 class _Writer:
@@ -166,11 +189,16 @@ class _Writer:
         self._lease = lease
         self._store = store
 
-    def back_up(self, source: Source, keys: Sequence[str], contents: Mapping[str, set[str]]) -> set[str]:
-        """Back up the rows with those keys; return the keys of rows that were changed meanwhile."""
+    def back_up(
+        self, source: Source, keys: Sequence[str], contents: Mapping[str, set[str]]
+    ) -> tuple[set[str], set[str]]:
+        """Back up the rows with those keys; return the keys of those that are safe, and of changed ones.
+
+        A row that was in the database at neither the beginning nor the end is in neither.
+        """
         found = read_cells(self._database, source, keys)
         if not found:
-            return set()
+            return set(), set()
         rows = [
             _cell(key, name, value, contents[key])
             for key, cells in found.items()
@@ -181,7 +209,8 @@ class _Writer:
         for row in written.rows:
             saved[row["row_key"]][row["column"]] = raw.decode(row["value"], row["type"])
         now = read_cells(self._database, source, keys)
-        return {key for key in now if not _same(now[key], saved.get(key))}
+        moved = {key for key in now if not _same(now[key], saved.get(key))}
+        return set(found) - moved, moved
 
     def write(
         self, kind: BackupKind, source: Source, table: str, rows: Sequence[Mapping[str, Any]], count: int

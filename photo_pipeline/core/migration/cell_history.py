@@ -35,12 +35,13 @@ class Seen:
 
 @dataclass(frozen=True)
 class Written:
-    """A rewrite of a cell, as a copied ledger has it."""
+    """A rewrite of a cell, as a copied ledger has it; `photos` are those that it was made for."""
 
     at: datetime
     id: int
     before: RawValue
     after: RawValue
+    photos: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -92,6 +93,11 @@ class CellHistory:
     def newest(self) -> Seen | None:
         """The newest backup's observation."""
         return max(self.seen, key=lambda each: each.at, default=None)
+
+    @property
+    def last_photos(self) -> frozenset[int]:
+        """The photos of which the newest rewrite of the cell speaks."""
+        return self.written[max(self.written)].photos if self.written else frozenset()
 
     def holds(self, value: RawValue) -> bool:
         """Return whether the newest backup saw exactly this value."""

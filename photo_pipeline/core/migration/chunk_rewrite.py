@@ -74,6 +74,7 @@ class ChunkRewriter:
         batch: str,
         run: str,
         expected_state: PhotoState = PhotoState.UPLOADED,
+        gone: frozenset[str] = frozenset(),
     ) -> None:
         self._database = database
         self._config = config
@@ -83,8 +84,9 @@ class ChunkRewriter:
         self._run = run
         self._expected = expected_state
         self._files = LocalFiles(config)
+        self._gone = gone
         self._single = RowRewriter(
-            database, config, naming, objects, batch=batch, run=run, expected_state=expected_state
+            database, config, naming, objects, batch=batch, run=run, expected_state=expected_state, gone=gone
         )
         self._sources: dict[str, _Source] = {}
         kind = SqliteChunks if database.is_sqlite else PostgresChunks
@@ -110,7 +112,7 @@ class ChunkRewriter:
         done: set[str] = set()
         if can_do_many(connection):
             by_source: dict[str, list[list[Photo]]] = {}
-            for photos in chunk:
+            for photos in (each for each in chunk if each[0].row_id not in self._gone):
                 by_source.setdefault(photos[0].source, []).append(photos)
             for rows in by_source.values():
                 done |= self._rewrite_together(connection, rows, leading, outcome)

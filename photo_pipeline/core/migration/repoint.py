@@ -17,7 +17,7 @@ from photo_pipeline.core.catalog.tables import PhotoState, photo_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.delivery.canary import run_canary
 from photo_pipeline.core.delivery.cdn import Cdn
-from photo_pipeline.core.migration.backup import back_up_ledger, back_up_rows
+from photo_pipeline.core.migration.backup import BackedUp, back_up_ledger, back_up_rows
 from photo_pipeline.core.migration.expected_delivery import canary_urls
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.naming import ObjectNaming
@@ -116,7 +116,7 @@ class _Repointer:
             ready = self._supplied(moving, leading, workers)
             self._run_canary(ready, leading)
             safe = back_up_rows(self._database, self._config, self._lease, self._store, ready, leading)
-            self._outcome.not_ready += len(moving) - len(safe)
+            self._outcome.not_ready += len(moving) - len(safe.photos)
             self._rewrite(safe, leading, progress)
         back_up_ledger(self._database, self._config, self._lease, self._store)
         return self._outcome
@@ -150,7 +150,7 @@ class _Repointer:
         run_canary(self._cdn, urls)
         self._outcome.canary_urls = len(urls)
 
-    def _rewrite(self, ready: list[Photo], leading: dict[str, Photo], progress: Progress) -> None:
+    def _rewrite(self, safe: BackedUp, leading: dict[str, Photo], progress: Progress) -> None:
         chunks = RowChunks(
             self._database,
             self._config,
@@ -159,10 +159,11 @@ class _Repointer:
             self._objects,
             watch=ControlWatch(self._database),
             expected_state=PhotoState.MIGRATED,
+            gone=safe.gone,
             settle=_stay_migrated,
         )
         outcome = self._outcome
-        for counts in chunks.rewrite(ready, leading, progress):
+        for counts in chunks.rewrite(safe.photos, leading, progress):
             outcome.repointed += counts.rewritten
             outcome.conflicts += counts.conflicts
             outcome.failed += counts.failed

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from photo_pipeline.core import audit
 from photo_pipeline.core.catalog import raw
+from photo_pipeline.core.catalog.cells import row_names
 from photo_pipeline.core.catalog.database import ROW_LOCK_TIMEOUT_S, Database
 from photo_pipeline.core.catalog.faults import refusal
 from photo_pipeline.core.catalog.raw import RawValue
@@ -141,12 +142,16 @@ class _SourceRestore:
         self._ended: set[str] = set()  # batches with rewrites that the present chunk has ended
         self._source = Source.model_construct()
         self._rows: dict[str, dict[str, CellHistory]] = {}
+        # By row, too: state tables that were lost and begun anew count from 1 again.
+        self._photos: dict[tuple[str, int], _Named] = {}
         for file in sorted(files, key=lambda each: each.made_at):
             self._source = file.source  # the newest one's
             self._learn(file)
 
     def _learn(self, file: BackupFile) -> None:
         if file.kind is BackupKind.PHOTOS:
+            for row in file.rows:
+                self._photos[row["row_key"], row["id"]] = _Named(row["field"], row["column"], row["value"])
             return
         for row in file.rows:
             history = self._rows.setdefault(row["row_key"], {}).setdefault(row["column"], CellHistory())
@@ -157,8 +162,9 @@ class _SourceRestore:
                 key = (row["applied_at"], row["id"])
                 # A later copy of the same entry knows whether it was rolled back.
                 if row["outcome"] in _STANDING:
-                    written = Written(*key, ledger.before_of(_Row(row)), ledger.after_of(_Row(row)))
-                    history.written[key] = written
+                    values = ledger.before_of(_Row(row)), ledger.after_of(_Row(row))
+                    photos = frozenset(row.get("photos") or ())
+                    history.written[key] = Written(*key, *values, photos)
                 else:
                     history.written.pop(key, None)
 
@@ -215,10 +221,12 @@ class _SourceRestore:
         """Return what became of the row's cells, or None if the row is gone."""
         address = RowAddress.of(self._database, self._source, key)
         names = [name for name in self._rows[key] if name in address.table.columns]
-        current = address.read(connection, names, lock=apply) if names else {}
-        if current is None:
+        looked_into = [name for name in self._source.read_columns if name in address.table.columns]
+        found = address.read(connection, list(dict.fromkeys([*names, *looked_into])), lock=apply)
+        if found is None:
             return None
-        changes = self._judged(key, current)
+        current = {name: found[name] for name in names}
+        changes = self._judged(key, current, found)
         targets = {c.column: c.after for c in changes if c.outcome in _WRITTEN}
         if apply and targets:
             try:
@@ -229,22 +237,44 @@ class _SourceRestore:
                 changes = [_refused(c, reason) if c.column in targets else c for c in changes]
         return changes
 
-    def _judged(self, key: str, current: Mapping[str, RawValue]) -> list[CellChange]:
-        """Decide what becomes of each cell of a row; columns that no longer exist are left out."""
+    def _judged(
+        self, key: str, current: Mapping[str, RawValue], row: Mapping[str, RawValue]
+    ) -> list[CellChange]:
+        """Decide what becomes of each cell of a row; columns that no longer exist are left out.
+
+        Args:
+            key: The row's key.
+            current: What the cells hold that a backup has.
+            row: That, and what the fields look into.
+        """
         cells, rewrite = self._rows[key], self._source.rewrite
         # In mode columns a photo's own column was never written: others tell where it is.
         shows = rewrite.markers or [each.column for each in self._source.fields]
         judged = {
             name: self._judge(name, cells[name], value) for name, value in current.items() if name in shows
         }
-        row = _reach(list(judged.values()))
+        reach = _reach(list(judged.values()))
         primary = next((f.column for f in self._source.fields if f.label == self._source.primary_field), None)
-        facts = _reach([judged[primary]]) if primary in judged else row
+        facts = _reach([judged[primary]]) if primary in judged else reach
         # What describes a photo goes no further back than the photo itself: before that, it told of another.
         for name, value in current.items():
             if name not in judged:
-                since = facts if name in rewrite.write_back else row
+                since = facts if name in rewrite.write_back else reach
                 judged[name] = self._judge(name, cells[name], value, since=since)
+        before = {**row, **{name: each.target for name, each in judged.items()}}
+        stale = {
+            name
+            for name, each in judged.items()
+            if each.outcome is CellOutcome.RESTORED and self._is_of_another_photo(key, name, before)
+        }
+        for name in stale:
+            judged[name] = self._left_to_another_photo(current[name], judged[name])
+        photo_cells = [each.outcome for name, each in judged.items() if name in shows or name in stale]
+        if CellOutcome.EDITED in photo_cells and CellOutcome.RESTORED not in photo_cells:
+            # As a rollback does: what describes another photo now is not ours to describe.
+            for name, each in judged.items():
+                if each.outcome is CellOutcome.RESTORED:
+                    judged[name] = _Verdict(CellOutcome.EDITED, current[name])
         return [
             CellChange(
                 self._source.name,
@@ -257,6 +287,27 @@ class _SourceRestore:
             )
             for name, value in current.items()
         ]
+
+    def _left_to_another_photo(self, value: RawValue, verdict: "_Verdict") -> "_Verdict":
+        if self._force:
+            reason = f"forced; lost: {value!r}"
+            return _Verdict(CellOutcome.OVERWRITTEN, verdict.target, verdict.reach, reason)
+        return _Verdict(CellOutcome.EDITED, value)
+
+    def _is_of_another_photo(self, key: str, name: str, row: Mapping[str, RawValue]) -> bool:
+        """Return whether the cell speaks of a photo without naming it, and the row names that one no more."""
+        if self._source.fields_on(name):
+            return False
+        fields = {field.label: field for field in self._source.fields}
+        photos = (self._photos.get((key, photo)) for photo in self._rows[key][name].last_photos)
+        return any(
+            photo is not None
+            and photo.value is not None
+            and photo.field in fields
+            and photo.column not in self._rows[key]
+            and not row_names(fields[photo.field], row, photo.value)
+            for photo in photos
+        )
 
     def _judge(
         self, name: str, history: CellHistory, value: RawValue, *, since: datetime | None = None
@@ -305,6 +356,15 @@ class _Verdict:
     target: RawValue
     reach: datetime | None = None
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What a copied catalog says of a photo: by which field, in which column, and how its row named it."""
+
+    field: str
+    column: str | None
+    value: str | None
 
 
 class _Row:

@@ -20,7 +20,7 @@ from photo_pipeline.core.catalog.tables import (
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.delivery.canary import run_canary
 from photo_pipeline.core.delivery.cdn import Cdn
-from photo_pipeline.core.migration.backup import back_up_ledger, back_up_rows
+from photo_pipeline.core.migration.backup import BackedUp, back_up_ledger, back_up_rows
 from photo_pipeline.core.migration.expected_delivery import canary_urls
 from photo_pipeline.core.migration.lease import BatchLease
 from photo_pipeline.core.migration.naming import ObjectNaming, staged_path
@@ -106,7 +106,7 @@ class _BatchRewriter:
             self._prove(ready, leading)
             self._run_canary(ready)
             safe = back_up_rows(self._database, self._config, self._lease, self._store, ready, leading)
-            self._outcome.not_ready += len(ready) - len(safe)
+            self._outcome.not_ready += len(ready) - len(safe.photos)
             self._rewrite(safe, leading, progress)
         back_up_ledger(self._database, self._config, self._lease, self._store)
         return self._outcome
@@ -151,12 +151,18 @@ class _BatchRewriter:
         run_canary(self._cdn, urls)
         self._outcome.canary_urls = len(urls)
 
-    def _rewrite(self, ready: list[Photo], leading: dict[str, Photo], progress: Progress) -> None:
+    def _rewrite(self, safe: BackedUp, leading: dict[str, Photo], progress: Progress) -> None:
         chunks = RowChunks(
-            self._database, self._config, self._lease, self._naming, self._objects, watch=self._watch
+            self._database,
+            self._config,
+            self._lease,
+            self._naming,
+            self._objects,
+            watch=self._watch,
+            gone=safe.gone,
         )
         outcome = self._outcome
-        for counts in chunks.rewrite(ready, leading, progress):
+        for counts in chunks.rewrite(safe.photos, leading, progress):
             outcome.rewritten += counts.rewritten
             outcome.stored += counts.stored
             outcome.conflicts += counts.conflicts
@@ -164,7 +170,7 @@ class _BatchRewriter:
             outcome.not_ready += counts.not_ready
             outcome.rows += counts.rows
             outcome.samples += counts.samples[: max(0, 10 - len(outcome.samples))]
-        self._clear_staging(ready)
+        self._clear_staging(safe.photos)
 
     def _clear_staging(self, photos: list[Photo]) -> None:
         """Remove what is proven in the store and shown by rows now, and no other batch is about to read."""

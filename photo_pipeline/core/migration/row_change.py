@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from photo_pipeline.core.catalog.cells import CellReader
+from photo_pipeline.core.catalog.cells import CellReader, row_names
 from photo_pipeline.core.catalog.raw import RawValue
 from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.tables import PhotoState, utc_now
@@ -23,6 +23,7 @@ from photo_pipeline.core.migration.photos import Photo
 from photo_pipeline.core.migration.proof import is_proven_row
 from photo_pipeline.core.migration.touch import touched
 from photo_pipeline.core.migration.values import RowValues
+from photo_pipeline.core.sources.mapping import Source
 
 
 @dataclass
@@ -54,13 +55,23 @@ class RowChanges:
     def shown(self, address: RowAddress, before: Mapping[str, RawValue], photos: list[Photo]) -> list[Photo]:
         """Return the photos that the row still says; each cell is looked through once for all of its."""
         source = address.source
-        # Nothing is written for the others, so that nothing can be overwritten.
-        written = [photo for photo in photos if source.field(photo.field).written]
+        # Elsewhere nothing is written for the others, so that nothing can be overwritten.
+        looked_for = [
+            photo for photo in photos if source.field(photo.field).written or source.rewrite.markers
+        ]
         there = set()
-        for column, named in by_column(written).items():
+        for column, named in by_column(looked_for).items():
             names = {(photo.field, photo.shown or "") for photo in named}
             there |= {each.name for each in self._cells.mentions(source, column, before[column], names)}
-        return [p for p in photos if p not in written or (p.field, p.shown or "") in there]
+        return [
+            p
+            for p in photos
+            if (
+                _is_computed_still(source, p, before)
+                if p.column is None
+                else p not in looked_for or (p.field, p.shown or "") in there
+            )
+        ]
 
     def primary_stands(
         self,
@@ -135,6 +146,14 @@ class RowChanges:
         if address.source.primary_field is None:
             return next((photo for photo in good if not address.source.field(photo.field).embedded), None)
         return next((photo for photo in good if primary is not None and photo.id == primary.id), None)
+
+
+def _is_computed_still(source: Source, photo: Photo, before: Mapping[str, RawValue]) -> bool:
+    """Return whether the row's columns still make up the name of the photo's file."""
+    field = source.field(photo.field)
+    if photo.state == PhotoState.MIGRATED and not set(source.written_columns).isdisjoint(field.reads):
+        return True  # Of what the first rewrite has written there, another name may come by now.
+    return row_names(field, before, photo.value)
 
 
 def by_column(photos: list[Photo]) -> dict[str, list[Photo]]:

@@ -40,6 +40,7 @@ class RowChunks:
         *,
         watch: ControlWatch,
         expected_state: PhotoState = PhotoState.UPLOADED,
+        gone: frozenset[str] = frozenset(),
         settle: Settle = lambda _connection, _photos: None,
     ) -> None:
         self._database = database
@@ -48,7 +49,14 @@ class RowChunks:
         self._watch = watch
         self._settle = settle
         self._rewriter = ChunkRewriter(
-            database, config, naming, objects, batch=lease.batch, run=lease.run, expected_state=expected_state
+            database,
+            config,
+            naming,
+            objects,
+            batch=lease.batch,
+            run=lease.run,
+            expected_state=expected_state,
+            gone=gone,
         )
 
     def rewrite(

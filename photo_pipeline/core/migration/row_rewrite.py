@@ -17,12 +17,13 @@ from photo_pipeline.core.catalog.raw import RawValue
 from photo_pipeline.core.catalog.rows import RowAddress
 from photo_pipeline.core.catalog.tables import PhotoState, RewriteOutcome, photo_table, utc_now
 from photo_pipeline.core.config import PipelineConfig
-from photo_pipeline.core.errors import DatabaseError, PhotoChangedError
+from photo_pipeline.core.errors import DatabaseError, PhotoChangedError, RowNotReadyError
 from photo_pipeline.core.migration import ledger
 from photo_pipeline.core.migration.ledger import RowRefusedError
 from photo_pipeline.core.migration.naming import ObjectNaming
 from photo_pipeline.core.migration.photos import LocalFiles, Photo, quarantine
 from photo_pipeline.core.migration.row_change import NewRow, RowChanges, by_column
+from photo_pipeline.core.migration.row_rest import Lacking, RowRest
 
 _EDITED = "the application changed the value after the inventory read it"
 _DELETED = "the row was deleted"
@@ -82,6 +83,7 @@ class RowRewriter:
     """Rewrites rows of one batch on the strength of the proven `objects` (`pp_object` rows by key).
 
     Only photos in `expected_state` are rewritten: uploaded ones for the first time, migrated ones once more.
+    `gone` are the ids of rows that were not there to be backed up: no such row is rewritten.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class RowRewriter:
         batch: str,
         run: str,
         expected_state: PhotoState = PhotoState.UPLOADED,
+        gone: frozenset[str] = frozenset(),
     ) -> None:
         self._database = database
         self._config = config
@@ -101,8 +104,10 @@ class RowRewriter:
         self._batch = batch
         self._run = run
         self._expected = expected_state
+        self._gone = gone
         self._files = LocalFiles(config)
         self._becomes = RowChanges(config, naming, objects)
+        self._rest = RowRest(config, naming)
 
     def rewrite(self, connection: Connection, photos: list[Photo], primary: Photo | None) -> RowCounts:
         """Rewrite the row of these photos, and return what became of it.
@@ -201,9 +206,18 @@ class RowRewriter:
         if before is None:
             self._refuse(connection, address, photos, RewriteOutcome.CONFLICT, _DELETED)
             return RowCounts(conflicts=len(photos))
+        if photos[0].row_id in self._gone:
+            return RowCounts(not_ready=len(photos))  # There again, and not backed up.
         good = self._unedited(connection, address, photos, primary, before)
         if not good:
             return RowCounts(conflicts=len(photos))
+        # A row that was rewritten once has been judged, and its columns say so already.
+        if address.source.rewrite.markers and self._expected is not PhotoState.MIGRATED:
+            lacking = self._rest.lacking(connection, address, before, good, primary)
+            if lacking is not None:
+                counts = self._not_ready(connection, good, lacking)
+                counts.conflicts = len(photos) - len(good)
+                return counts
         changing = [photo for photo in good if self._becomes.is_written(address, photo, primary)]
         idle = [photo for photo in good if photo not in changing]
         counts = self._leave(connection, idle, primary)
@@ -221,6 +235,22 @@ class RowRewriter:
         counts.rewritten, counts.rows = len(changing), 1
         counts.samples = [self._sample(changing[0], before, new)]
         return counts
+
+    def _not_ready(self, connection: Connection, photos: list[Photo], lacking: Lacking) -> RowCounts:
+        """Leave the row for later; quarantine its photos where somebody has to see to the other one first."""
+        error = RowNotReadyError(
+            f"{photos[0].source} {photos[0].row_key}",
+            cause=lacking.reason,
+            fix="the row is rewritten when all of its photos are in the store",
+        )
+        if not lacking.is_under_way:
+            quarantine(connection, photos, error)
+            return RowCounts(failed=len(photos))
+        for photo in photos:
+            self._mark(
+                connection, photo, self._expected, error_type=error.error_type, error_detail=str(error)
+            )
+        return RowCounts(not_ready=len(photos))
 
     def _sample(self, first: Photo, before: Mapping[str, RawValue], new: NewRow) -> RowChange:
         markers = self._config.source(first.source).rewrite.markers

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from photo_pipeline.core.catalog import raw
+from photo_pipeline.core.catalog.cells import row_names
 from photo_pipeline.core.catalog.database import Database
 from photo_pipeline.core.catalog.faults import refusal
 from photo_pipeline.core.catalog.rows import RowAddress
@@ -34,6 +35,7 @@ from photo_pipeline.core.migration.row_rewrite import RowChange
 from photo_pipeline.core.migration.shared_cells import SharedCells
 
 _EDITED = "the application changed the value since"
+_OTHER_PHOTO = "the row does not name that photo any more"
 _GONE = "the row was deleted"
 _NO_COLUMN = "the column no longer exists"
 
@@ -135,7 +137,11 @@ class RowRollback:
         verdicts: dict[int, str | None] = {}
         targets: dict[str, raw.RawValue] = {}
         replaced = runs_of_another_primary(address.source, cells, current, later)
+        stale = self._of_other_photos(connection, address, cells, current, going)
         for name, chain in cells.items():
+            if name in stale:
+                verdicts |= _left(chain, _OTHER_PHOTO)
+                continue
             if any(each.embedded for each in address.source.fields_on(name)):
                 # The same text may show photos of other batches: theirs stay, ours go back.
                 target, walked = self._shared.without(connection, address, name, current[name], chain, going)
@@ -160,6 +166,38 @@ class RowRollback:
             # Locked rows cannot change under us; a trigger may still refuse.
             raise RowRefusedError(f"{row[0].source} {row[0].row_key} changed during its rollback")
         return verdicts | self._set_again(connection, address, cells, targets)
+
+    def _of_other_photos(
+        self,
+        connection: Connection,
+        address: RowAddress,
+        cells: Mapping[str, list[Any]],
+        current: Mapping[str, raw.RawValue],
+        going: Collection[int],
+    ) -> set[str]:
+        """Return the columns that speak of photos which they do not name, and which the row names no more.
+
+        That is a marker of mode columns, say: going back, it would say of another photo where that one is.
+        """
+        source = address.source
+        speaking = {name: chain for name, chain in cells.items() if not source.fields_on(name)}
+        entries = [each for chain in speaking.values() for each in chain if each.photo_id is not None]
+        if not entries:
+            return set()
+        there = [name for name in source.read_columns if name in address.table.columns]
+        values = dict(address.read(connection, there) or {})
+        # A name may be computed of what the rewrite has written, too.
+        values |= {
+            name: ledger.walk_back(current[name], cells[name])[0] for name in there if name in speaking
+        }
+        links = ledger.photos_of(connection, entries)
+        known = self._photos.keys() & going
+        return {
+            entry.column
+            for entry in entries
+            for photo in (self._photos[each] for each in links[entry.id] if each in known)
+            if photo.column not in cells and not row_names(source.field(photo.field), values, photo.value)
+        }
 
     def _set_again(
         self,

@@ -82,6 +82,12 @@ _GUIDES: Mapping[str, _Guide] = {
         "Mend or replace the row's primary photo, run the inventory, then migrate again with failed photos "
         "retried",
     ),
+    "row_not_ready": _Guide(
+        "Rows of which not every photo is in the store",
+        "another photo of the row is not in the store, and a column speaks of all of them",
+        "Mend, replace or remove that other photo, run the inventory, then migrate again with failed photos "
+        "retried",
+    ),
     "corrupt": _Guide(
         "Damaged photos",
         "it cannot be decoded whole",

@@ -208,9 +208,8 @@ class Source(_Model):
 
     @property
     def cell_columns(self) -> tuple[str, ...]:
-        """Every column that a rewrite compares or changes, without repeats, in a fixed order."""
-        shown = (field.column for field in self.fields if field.column is not None)
-        return tuple(dict.fromkeys((*shown, *self.written_columns)))
+        """Every column that a rewrite looks into or changes, without repeats, in a fixed order."""
+        return tuple(dict.fromkeys((*self.read_columns, *self.written_columns)))
 
     @property
     def read_columns(self) -> tuple[str, ...]:

@@ -45,6 +45,11 @@ def without_query(value: str) -> str:
     return re.split(r"[?#]", value, maxsplit=1)[0]
 
 
+def is_whole_address(value: str) -> bool:
+    """Return whether the value says itself where it is: with a host, or as a `data:` URL and the like."""
+    return _ANY_SCHEME.match(value.strip().replace("\\", "/")) is not None
+
+
 @dataclass(frozen=True)
 class RootSpelling:
     """One root's prefixes, prepared for matching."""
