@@ -83,6 +83,7 @@ class RowRollback:
         self._batch = batch
         self._shared = SharedCells(config)
         self._put_off: set[int] = set()
+        self._stuck: set[int] = set()  # photos that stay in a text
 
     def roll_back(self, connection: Connection, part: RowPart) -> RowRollbackCounts:
         """Set the row (or the part of it) back to what the ledger has, and return what became of it.
@@ -92,6 +93,7 @@ class RowRollback:
             part: The applied `pp_rewrite` rows of one application row, and the photos that go back.
         """
         counts = RowRollbackCounts()
+        self._stuck.clear()
         try:
             with connection.begin_nested():
                 self._swap_row_back(connection, part, counts)
@@ -137,7 +139,10 @@ class RowRollback:
         for name, chain in cells.items():
             if any(each.embedded for each in address.source.fields_on(name)):
                 # The same text may show photos of other batches: theirs stay, ours go back.
-                target, walked = self._shared.without(connection, address, name, current[name], chain, going)
+                target, walked, stuck = self._shared.without(
+                    connection, address, name, current[name], chain, going
+                )
+                self._stuck |= stuck
                 verdicts |= _left(chain, _EDITED) | {entry.id: None for entry in walked}
                 if walked:
                     targets[name] = target
@@ -268,6 +273,8 @@ class RowRollback:
     ) -> None:
         entry = entries[0]
         left = [reason for each in entries if (reason := verdicts[each.id])]
+        if photo.id in self._stuck:
+            left = left or [_EDITED]
         embedded = self._config.source(photo.source).field(photo.field).embedded
         # A whole value is back as soon as one step was undone; of a text, each step may have left a place.
         if len(left) == len(entries) or (embedded and left):
