@@ -6,7 +6,6 @@ Which rows those are, in which chunks they go, and that their local files are th
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,6 +26,7 @@ from photo_pipeline.core.catalog.tables import (
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.migration import ledger
+from photo_pipeline.core.migration.cell_steps import CellSteps, steps_back
 from photo_pipeline.core.migration.ledger import RowRefusedError
 from photo_pipeline.core.migration.photos import Photo
 from photo_pipeline.core.migration.row_parts import RowPart
@@ -35,6 +35,7 @@ from photo_pipeline.core.migration.shared_cells import SharedCells
 
 _EDITED = "the application changed the value since"
 _GONE = "the row was deleted"
+_AGAIN = "batch {batch} has rewritten it again since"
 _NO_COLUMN = "the column no longer exists"
 
 
@@ -83,6 +84,7 @@ class RowRollback:
         self._batch = batch
         self._shared = SharedCells(config)
         self._put_off: set[int] = set()
+        self._held: set[int] = set()  # entries that tell where photos are, below another batch's
         self._stuck: set[int] = set()  # photos that stay in a text
 
     def roll_back(self, connection: Connection, part: RowPart) -> RowRollbackCounts:
@@ -93,7 +95,8 @@ class RowRollback:
             part: The applied `pp_rewrite` rows of one application row, and the photos that go back.
         """
         counts = RowRollbackCounts()
-        self._stuck.clear()
+        for noted in (self._put_off, self._held, self._stuck):
+            noted.clear()
         try:
             with connection.begin_nested():
                 self._swap_row_back(connection, part, counts)
@@ -132,8 +135,9 @@ class RowRollback:
         going: Collection[int],
     ) -> dict[int, str | None]:
         """Set back what still is as it was written; return, by entry, None or why it was left."""
-        later = self._later_entries(connection, row)
+        standing = self._standing(connection, row)
         cells = _cells(row)
+        steps: dict[str, CellSteps] = {}
         verdicts: dict[int, str | None] = {}
         targets: dict[str, raw.RawValue] = {}
         for name, chain in cells.items():
@@ -147,17 +151,28 @@ class RowRollback:
                 if walked:
                     targets[name] = target
                 continue
-            if name in later:
-                verdicts |= _left(chain, f"batch {later[name].batch} has rewritten it again since")
-                continue
-            target, walked = ledger.walk_back(current[name], chain)
-            verdicts |= _left(chain, _EDITED) | {entry.id: None for entry in walked}
-            if walked:
-                targets[name], ended = ledger.walk_back(target, self._deferred(connection, chain))
-                self._end(connection, ended, RewriteOutcome.ROLLED_BACK)
+            steps[name] = done = steps_back(current[name], chain, standing[name])
+            verdicts |= _left(chain, _EDITED) | {entry.id: None for entry in done.undone}
+            verdicts |= {each: _AGAIN.format(batch=newer.batch) for each, newer in done.below.items()}
+            if done.undone:
+                targets[name] = done.target
+        held = {
+            each.id
+            for each in row
+            if each.photo_id is not None and _is_reachable(steps.get(each.column), each)
+        }
         if not any(verdicts[e.id] is None and e.photo_id is not None for e in row):
+            if held:
+                raise RowRefusedError(f"{verdicts[min(held)]}: that is to be rolled back first")
             return _left(row, _EDITED) | {k: v for k, v in verdicts.items() if v}
-        self._defer(cells, later)
+        self._held |= held
+        # Of columns that name no photo, the other batch's rollback brings back what is below it.
+        self._put_off |= {each.id for each in row if _is_reachable(steps.get(each.column), each)} - held
+        self._end(
+            connection,
+            [each for done in steps.values() for each in done.deferred],
+            RewriteOutcome.ROLLED_BACK,
+        )
         if not ledger.swap(connection, address, before=current, after=targets):
             # Locked rows cannot change under us; a trigger may still refuse.
             raise RowRefusedError(f"{row[0].source} {row[0].row_key} changed during its rollback")
@@ -184,47 +199,28 @@ class RowRollback:
                 verdicts |= _left(cells[name], "the database set it again (a trigger?)")
         return verdicts
 
-    def _later_entries(self, connection: Connection, row: list[Any]) -> dict[str, Any]:
-        """Return, by column, the next entry of another batch that stands on top of this batch's."""
+    def _standing(self, connection: Connection, row: list[Any]) -> dict[str, list[Any]]:
+        """Return, by column, every entry of the row that is applied or whose rollback was put off.
+
+        But for those of this batch above its oldest here that are not in this row part: they stay.
+        """
         columns = rewrite_table.c
-        newest = {name: chain[0].id for name, chain in _cells(row).items()}
+        oldest = {name: chain[-1].id for name, chain in _cells(row).items()}
+        own = {entry.id for entry in row}
         query = (
             sa.select(rewrite_table)
             .where(
                 columns.row_id == row[0].row_id,
-                columns.outcome == RewriteOutcome.APPLIED,
-                columns.batch != self._batch,
-            )
-            .order_by(columns.id.desc())
-        )
-        return {e.column: e for e in connection.execute(query) if e.id > newest.get(e.column, e.id)}
-
-    def _defer(self, cells: dict[str, list[Any]], later: dict[str, Any]) -> None:
-        """Leave touched or written-back columns that a later batch has set again to that batch's rollback.
-
-        So that rolling back both batches, in either order, ends at the value before the first.
-        """
-        for name, newer in later.items():
-            chain = cells.get(name, [])
-            if not any(entry.photo_id is not None for entry in chain):
-                _, walked = ledger.walk_back(ledger.before_of(newer), chain)
-                self._put_off |= {entry.id for entry in walked}
-
-    def _deferred(self, connection: Connection, chain: list[Any]) -> list[Any]:
-        """Return the entries right below a column's own whose rollback was put off, the newest first."""
-        columns, oldest = rewrite_table.c, chain[-1]
-        query = (
-            sa.select(rewrite_table)
-            .where(
-                columns.row_id == oldest.row_id,
-                columns.column == oldest.column,
-                columns.id < oldest.id,
+                columns.column.in_(list(oldest)),
                 columns.outcome.in_([RewriteOutcome.APPLIED, RewriteOutcome.ROLLBACK_DEFERRED]),
             )
             .order_by(columns.id.desc())
         )
-        found = connection.execute(query).all()
-        return list(takewhile(lambda each: each.outcome == RewriteOutcome.ROLLBACK_DEFERRED, found))
+        found: dict[str, list[Any]] = defaultdict(list)
+        for entry in connection.execute(query):
+            if entry.id in own or entry.batch != self._batch or entry.id < oldest[entry.column]:
+                found[entry.column].append(entry)
+        return found
 
     def _end(
         self,
@@ -253,6 +249,8 @@ class RowRollback:
             reason = verdicts[entry.id]
             if reason and not part.photos.issuperset(links[entry.id]):
                 continue  # It stands, for the photos that stay.
+            if entry.id in self._held:
+                continue  # It goes back when the batch above it has.
             if entry.id in self._put_off:
                 self._end(connection, [entry], RewriteOutcome.ROLLBACK_DEFERRED, reason)
                 continue
@@ -273,6 +271,10 @@ class RowRollback:
     ) -> None:
         entry = entries[0]
         left = [reason for each in entries if (reason := verdicts[each.id])]
+        if held := [reason for each in entries if each.id in self._held and (reason := verdicts[each.id])]:
+            self._mark(connection, photo, None, error_type="rollback_failed", error_detail=held[0])
+            counts.failed += 1
+            return
         if photo.id in self._stuck:
             left = left or [_EDITED]
         embedded = self._config.source(photo.source).field(photo.field).embedded
@@ -308,3 +310,8 @@ def _cells(row: list[Any]) -> dict[str, list[Any]]:
 
 def _left(entries: list[Any], reason: str) -> dict[int, str | None]:
     return {entry.id: reason for entry in entries}
+
+
+def _is_reachable(steps: CellSteps | None, entry: Any) -> bool:
+    """Return whether the entry can be undone as soon as those of other batches above it are."""
+    return steps is not None and entry.id in steps.below and entry.id in steps.reachable
