@@ -59,6 +59,17 @@ def steps_back(value: RawValue, chain: Sequence[Any], standing: Sequence[Any]) -
     )
 
 
+def deferred_back(value: RawValue, standing: Sequence[Any]) -> CellSteps:
+    """Return how far the entries can be undone whose own batches were rolled back before.
+
+    Args:
+        value: What the cell holds.
+        standing: As above.
+    """
+    target, walked = _walked(value, standing, set())
+    return CellSteps(target=target, undone=[], deferred=walked, below={}, reachable=set())
+
+
 def _walked(value: RawValue, entries: Sequence[Any], own: set[int]) -> tuple[RawValue, list[Any]]:
     """Undo from the newest down, to the first entry that does not follow or is another batch's."""
     ended = next((n for n, entry in enumerate(entries) if _is_of_another(entry, own)), len(entries))

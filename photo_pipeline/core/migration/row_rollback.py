@@ -3,6 +3,7 @@
 Which rows those are, in which chunks they go, and that their local files are there, is decided in `rollback`.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from photo_pipeline.core.catalog.tables import (
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.migration import ledger
-from photo_pipeline.core.migration.cell_steps import CellSteps, steps_back
+from photo_pipeline.core.migration.cell_steps import CellSteps, deferred_back, steps_back
 from photo_pipeline.core.migration.ledger import RowRefusedError
 from photo_pipeline.core.migration.photos import Photo
 from photo_pipeline.core.migration.row_parts import RowPart
@@ -36,6 +37,7 @@ from photo_pipeline.core.migration.shared_cells import SharedCells
 _EDITED = "the application changed the value since"
 _GONE = "the row was deleted"
 _AGAIN = "batch {batch} has rewritten it again since"
+_STILL_SAID = "it goes back with the last photo of its row"
 _NO_COLUMN = "the column no longer exists"
 
 
@@ -119,8 +121,8 @@ class RowRollback:
         source = self._config.source(row[0].source)
         address = RowAddress.of(self._database, source, row[0].row_key)
         present = [entry for entry in row if entry.column in address.table.columns]
-        names = list(dict.fromkeys(entry.column for entry in present))
-        current = address.read(connection, names) if names else None
+        names = list(dict.fromkeys([*(entry.column for entry in present), *_said_of_the_row(address)]))
+        current = address.read(connection, names) if present else None
         verdicts: dict[int, str | None] = {e.id: _GONE if e in present else _NO_COLUMN for e in row}
         if current is not None:
             verdicts |= self._restore_cells(connection, address, present, current, part.photos)
@@ -135,8 +137,10 @@ class RowRollback:
         going: Collection[int],
     ) -> dict[int, str | None]:
         """Set back what still is as it was written; return, by entry, None or why it was left."""
-        standing = self._standing(connection, row)
+        standing = self._standing(connection, address, row)
         cells = _cells(row)
+        said = _said_of_the_row(address)
+        still_said = bool(said) and self._shows_others(connection, row[0].row_id, going)
         steps: dict[str, CellSteps] = {}
         verdicts: dict[int, str | None] = {}
         targets: dict[str, raw.RawValue] = {}
@@ -151,32 +155,44 @@ class RowRollback:
                 if walked:
                     targets[name] = target
                 continue
+            if still_said and name in said and not any(each.photo_id for each in chain):
+                verdicts |= _left(chain, _STILL_SAID)
+                continue
             steps[name] = done = steps_back(current[name], chain, standing[name])
             verdicts |= _left(chain, _EDITED) | {entry.id: None for entry in done.undone}
             verdicts |= {each: _AGAIN.format(batch=newer.batch) for each, newer in done.below.items()}
             if done.undone:
                 targets[name] = done.target
-        held = {
-            each.id
-            for each in row
-            if each.photo_id is not None and _is_reachable(steps.get(each.column), each)
-        }
+        if not still_said:
+            for name in set(said) - cells.keys():
+                steps[name] = done = deferred_back(current[name], standing[name])
+                targets |= {name: done.target} if done.deferred else {}
         if not any(verdicts[e.id] is None and e.photo_id is not None for e in row):
-            if held:
-                raise RowRefusedError(f"{verdicts[min(held)]}: that is to be rolled back first")
+            _require_nothing_waits(row, steps, verdicts)
             return _left(row, _EDITED) | {k: v for k, v in verdicts.items() if v}
-        self._held |= held
-        # Of columns that name no photo, the other batch's rollback brings back what is below it.
-        self._put_off |= {each.id for each in row if _is_reachable(steps.get(each.column), each)} - held
-        self._end(
-            connection,
-            [each for done in steps.values() for each in done.deferred],
-            RewriteOutcome.ROLLED_BACK,
-        )
+        self._note_what_waits(connection, row, steps, verdicts)
         if not ledger.swap(connection, address, before=current, after=targets):
             # Locked rows cannot change under us; a trigger may still refuse.
             raise RowRefusedError(f"{row[0].source} {row[0].row_key} changed during its rollback")
         return verdicts | self._set_again(connection, address, cells, targets)
+
+    def _note_what_waits(
+        self,
+        connection: Connection,
+        row: list[Any],
+        steps: dict[str, CellSteps],
+        verdicts: Mapping[int, str | None],
+    ) -> None:
+        """Leave what another batch's entries, or other photos, stand on; end what had waited for this batch.
+
+        Of columns that name no photo, the other batch's rollback brings back what is below it.
+        """
+        waiting = _waiting(row, steps)
+        self._held |= {each.id for each in waiting if each.photo_id is not None}
+        self._put_off |= {each.id for each in waiting} - self._held
+        self._put_off |= {each for each, reason in verdicts.items() if reason == _STILL_SAID}
+        deferred = [each for done in steps.values() for each in done.deferred]
+        self._end(connection, deferred, RewriteOutcome.ROLLED_BACK)
 
     def _set_again(
         self,
@@ -199,7 +215,15 @@ class RowRollback:
                 verdicts |= _left(cells[name], "the database set it again (a trigger?)")
         return verdicts
 
-    def _standing(self, connection: Connection, row: list[Any]) -> dict[str, list[Any]]:
+    def _shows_others(self, connection: Connection, row: str, going: Collection[int]) -> bool:
+        """Return whether other photos of the row stay migrated, of whatever batch."""
+        columns = photo_table.c
+        query = sa.select(columns.id).where(
+            columns.row_id == row, columns.state == PhotoState.MIGRATED, columns.id.not_in(list(going))
+        )
+        return connection.execute(query.limit(1)).first() is not None
+
+    def _standing(self, connection: Connection, address: RowAddress, row: list[Any]) -> dict[str, list[Any]]:
         """Return, by column, every entry of the row that is applied or whose rollback was put off.
 
         But for those of this batch above its oldest here that are not in this row part: they stay.
@@ -211,14 +235,14 @@ class RowRollback:
             sa.select(rewrite_table)
             .where(
                 columns.row_id == row[0].row_id,
-                columns.column.in_(list(oldest)),
+                columns.column.in_([*oldest, *_said_of_the_row(address)]),
                 columns.outcome.in_([RewriteOutcome.APPLIED, RewriteOutcome.ROLLBACK_DEFERRED]),
             )
             .order_by(columns.id.desc())
         )
         found: dict[str, list[Any]] = defaultdict(list)
         for entry in connection.execute(query):
-            if entry.id in own or entry.batch != self._batch or entry.id < oldest[entry.column]:
+            if entry.id in own or entry.batch != self._batch or entry.id < oldest.get(entry.column, math.inf):
                 found[entry.column].append(entry)
         return found
 
@@ -312,6 +336,26 @@ def _left(entries: list[Any], reason: str) -> dict[int, str | None]:
     return {entry.id: reason for entry in entries}
 
 
-def _is_reachable(steps: CellSteps | None, entry: Any) -> bool:
-    """Return whether the entry can be undone as soon as those of other batches above it are."""
-    return steps is not None and entry.id in steps.below and entry.id in steps.reachable
+def _said_of_the_row(address: RowAddress) -> list[str]:
+    """Return the columns under `set` that speak of the row, and do not tell where its photos are."""
+    rewrite = address.source.rewrite
+    return [] if rewrite.markers else [name for name in rewrite.set if name in address.table.columns]
+
+
+def _waiting(row: list[Any], steps: Mapping[str, CellSteps]) -> list[Any]:
+    """Return the entries that can be undone as soon as those of other batches above them are."""
+    reachable = {id_ for done in steps.values() for id_ in done.below.keys() & done.reachable}
+    return [entry for entry in row if entry.id in reachable]
+
+
+def _require_nothing_waits(
+    row: list[Any], steps: Mapping[str, CellSteps], verdicts: Mapping[int, str | None]
+) -> None:
+    """Check that no photo of the row waits for another batch's rollback.
+
+    Raises:
+        RowRefusedError: one does.
+    """
+    for entry in _waiting(row, steps):
+        if entry.photo_id is not None:
+            raise RowRefusedError(f"{verdicts[entry.id]}: that is to be rolled back first")

@@ -186,6 +186,28 @@ def test_a_time_touched_by_turns_of_two_batches_goes_back_to_the_first_one(
     assert site.dump() == before
 
 
+SAID: dict[str, Any] = TWO_URLS | {"rewrite": {"mode": "url", "set": {"mime_type": "cdn"}}}
+
+
+@pytest.mark.parametrize("order", [(1, 2), pytest.param((2, 1), marks=pytest.mark.slow)])
+def test_what_is_said_of_a_row_goes_back_with_the_last_of_its_photos_whatever_their_batches(
+    make_site: MakeSite, order: tuple[int, int]
+) -> None:
+    rows = [item_photo(0, "/uploads/items/0.jpg") | {"mime_type": "disk"}]
+    site = make_site(photos=1, rows=rows, sources=[SAID])
+    site.execute("UPDATE item_photos SET thumbnail_url = '/uploads/t.jpg'")
+    before = site.dump()
+    forward(site)
+    add_thumbnail(site)
+    forward(site)
+    for number, said in zip(order, ("cdn", "disk"), strict=True):
+        outcome = rolled_back(site, f"batch-{number:06}")
+        assert (outcome.rolled_back, outcome.conflicts, outcome.kept_columns) == (1, 0, 0)
+        assert row(site, "mime_type") == (said,)
+    assert site.dump() == before
+    assert all_batches(site) == []
+
+
 MARKED = {
     "name": "media",
     "table": "media",
