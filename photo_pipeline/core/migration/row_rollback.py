@@ -176,24 +176,6 @@ class RowRollback:
             raise RowRefusedError(f"{row[0].source} {row[0].row_key} changed during its rollback")
         return verdicts | self._set_again(connection, address, cells, targets)
 
-    def _note_what_waits(
-        self,
-        connection: Connection,
-        row: list[Any],
-        steps: dict[str, CellSteps],
-        verdicts: Mapping[int, str | None],
-    ) -> None:
-        """Leave what another batch's entries, or other photos, stand on; end what had waited for this batch.
-
-        Of columns that name no photo, the other batch's rollback brings back what is below it.
-        """
-        waiting = _waiting(row, steps)
-        self._held |= {each.id for each in waiting if each.photo_id is not None}
-        self._put_off |= {each.id for each in waiting} - self._held
-        self._put_off |= {each for each, reason in verdicts.items() if reason == _STILL_SAID}
-        deferred = [each for done in steps.values() for each in done.deferred]
-        self._end(connection, deferred, RewriteOutcome.ROLLED_BACK)
-
     def _set_again(
         self,
         connection: Connection,
@@ -245,6 +227,24 @@ class RowRollback:
             if entry.id in own or entry.batch != self._batch or entry.id < oldest.get(entry.column, math.inf):
                 found[entry.column].append(entry)
         return found
+
+    def _note_what_waits(
+        self,
+        connection: Connection,
+        row: list[Any],
+        steps: dict[str, CellSteps],
+        verdicts: Mapping[int, str | None],
+    ) -> None:
+        """Leave what another batch's entries, or other photos, stand on; end what had waited for this batch.
+
+        Of columns that name no photo, the other batch's rollback brings back what is below it.
+        """
+        waiting = _waiting(row, steps)
+        self._held |= {each.id for each in waiting if each.photo_id is not None}
+        self._put_off |= {each.id for each in waiting} - self._held
+        self._put_off |= {each for each, reason in verdicts.items() if reason == _STILL_SAID}
+        deferred = [each for done in steps.values() for each in done.deferred]
+        self._end(connection, deferred, RewriteOutcome.ROLLED_BACK)
 
     def _end(
         self,
