@@ -163,10 +163,10 @@ class RowRollback:
             verdicts |= {each: _AGAIN.format(batch=newer.batch) for each, newer in done.below.items()}
             if done.undone:
                 targets[name] = done.target
-        if not still_said:
-            for name in set(said) - cells.keys():
-                steps[name] = done = deferred_back(current[name], standing[name])
-                targets |= {name: done.target} if done.deferred else {}
+        elsewhere = [] if still_said else [name for name in said if name not in cells]
+        waited = {name: deferred_back(current[name], standing[name]) for name in elsewhere}
+        steps |= waited
+        targets |= {name: done.target for name, done in waited.items() if done.deferred}
         if not any(verdicts[e.id] is None and e.photo_id is not None for e in row):
             _require_nothing_waits(row, steps, verdicts)
             return _left(row, _EDITED) | {k: v for k, v in verdicts.items() if v}
