@@ -3,10 +3,10 @@
 Which rows those are, in which chunks they go, and that their local files are there, is decided in `rollback`.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import Any
 
 import sqlalchemy as sa
@@ -28,6 +28,7 @@ from photo_pipeline.core.catalog.tables import (
 from photo_pipeline.core.config import PipelineConfig
 from photo_pipeline.core.errors import ConfigurationError
 from photo_pipeline.core.migration import ledger
+from photo_pipeline.core.migration.cell_steps import CellSteps, deferred_back, steps_back
 from photo_pipeline.core.migration.ledger import RowRefusedError
 from photo_pipeline.core.migration.photos import Photo
 from photo_pipeline.core.migration.row_parts import RowPart, runs_of_another_primary
@@ -37,6 +38,8 @@ from photo_pipeline.core.migration.shared_cells import SharedCells
 _EDITED = "the application changed the value since"
 _OTHER_PHOTO = "the row does not name that photo any more"
 _GONE = "the row was deleted"
+_AGAIN = "batch {batch} has rewritten it again since"
+_STILL_SAID = "it goes back with the last photo of its row"
 _NO_COLUMN = "the column no longer exists"
 
 
@@ -85,6 +88,8 @@ class RowRollback:
         self._batch = batch
         self._shared = SharedCells(config)
         self._put_off: set[int] = set()
+        self._held: set[int] = set()  # entries that tell where photos are, below another batch's
+        self._stuck: set[int] = set()  # photos that stay in a text
 
     def roll_back(self, connection: Connection, part: RowPart) -> RowRollbackCounts:
         """Set the row (or the part of it) back to what the ledger has, and return what became of it.
@@ -94,6 +99,8 @@ class RowRollback:
             part: The applied `pp_rewrite` rows of one application row, and the photos that go back.
         """
         counts = RowRollbackCounts()
+        for noted in (self._put_off, self._held, self._stuck):
+            noted.clear()
         try:
             with connection.begin_nested():
                 self._swap_row_back(connection, part, counts)
@@ -116,8 +123,8 @@ class RowRollback:
         source = self._config.source(row[0].source)
         address = RowAddress.of(self._database, source, row[0].row_key)
         present = [entry for entry in row if entry.column in address.table.columns]
-        names = list(dict.fromkeys(entry.column for entry in present))
-        current = address.read(connection, names) if names else None
+        names = list(dict.fromkeys([*(entry.column for entry in present), *_said_of_the_row(address)]))
+        current = address.read(connection, names) if present else None
         verdicts: dict[int, str | None] = {e.id: _GONE if e in present else _NO_COLUMN for e in row}
         if current is not None:
             verdicts |= self._restore_cells(connection, address, present, current, part.photos)
@@ -132,10 +139,21 @@ class RowRollback:
         going: Collection[int],
     ) -> dict[int, str | None]:
         """Set back what still is as it was written; return, by entry, None or why it was left."""
-        later = self._later_entries(connection, row)
+        standing = self._standing(connection, address, row)
         cells = _cells(row)
+        said = _said_of_the_row(address)
+        still_said = bool(said) and self._shows_others(connection, row[0].row_id, going)
+        steps: dict[str, CellSteps] = {}
         verdicts: dict[int, str | None] = {}
         targets: dict[str, raw.RawValue] = {}
+        later = {
+            name
+            for name, chain in cells.items()
+            if any(
+                each.batch != self._batch and each.outcome == RewriteOutcome.APPLIED and each.id > chain[0].id
+                for each in standing[name]
+            )
+        }
         replaced = runs_of_another_primary(address.source, cells, current, later)
         stale = self._of_other_photos(connection, address, cells, current, going)
         for name, chain in cells.items():
@@ -144,24 +162,32 @@ class RowRollback:
                 continue
             if any(each.embedded for each in address.source.fields_on(name)):
                 # The same text may show photos of other batches: theirs stay, ours go back.
-                target, walked = self._shared.without(connection, address, name, current[name], chain, going)
+                target, walked, stuck = self._shared.without(
+                    connection, address, name, current[name], chain, going
+                )
+                self._stuck |= stuck
                 verdicts |= _left(chain, _EDITED) | {entry.id: None for entry in walked}
                 if walked:
                     targets[name] = target
                 continue
-            if name in later:
-                verdicts |= _left(chain, f"batch {later[name].batch} has rewritten it again since")
+            if still_said and name in said and not any(each.photo_id for each in chain):
+                verdicts |= _left(chain, _STILL_SAID)
                 continue
             left = replaced if name in address.source.rewrite.write_back else set[str]()
             ours = [entry for entry in chain if entry.run not in left]
-            target, walked = ledger.walk_back(current[name], ours)
-            verdicts |= _left(chain, _EDITED) | {entry.id: None for entry in walked}
-            if walked:
-                targets[name], ended = ledger.walk_back(target, self._deferred(connection, ours))
-                self._end(connection, ended, RewriteOutcome.ROLLED_BACK)
+            steps[name] = done = steps_back(current[name], ours, standing[name])
+            verdicts |= _left(chain, _EDITED) | {entry.id: None for entry in done.undone}
+            verdicts |= {each: _AGAIN.format(batch=newer.batch) for each, newer in done.below.items()}
+            if done.undone:
+                targets[name] = done.target
+        elsewhere = [] if still_said else [name for name in said if name not in cells]
+        waited = {name: deferred_back(current[name], standing[name]) for name in elsewhere}
+        steps |= waited
+        targets |= {name: done.target for name, done in waited.items() if done.deferred}
         if not any(verdicts[e.id] is None and e.photo_id is not None for e in row):
+            _require_nothing_waits(row, steps, verdicts)
             return _left(row, _EDITED) | {k: v for k, v in verdicts.items() if v}
-        self._defer(cells, later)
+        self._note_what_waits(connection, row, steps, verdicts)
         if not ledger.swap(connection, address, before=current, after=targets):
             # Locked rows cannot change under us; a trigger may still refuse.
             raise RowRefusedError(f"{row[0].source} {row[0].row_key} changed during its rollback")
@@ -220,47 +246,54 @@ class RowRollback:
                 verdicts |= _left(cells[name], "the database set it again (a trigger?)")
         return verdicts
 
-    def _later_entries(self, connection: Connection, row: list[Any]) -> dict[str, Any]:
-        """Return, by column, the next entry of another batch that stands on top of this batch's."""
+    def _shows_others(self, connection: Connection, row: str, going: Collection[int]) -> bool:
+        """Return whether other photos of the row stay migrated, of whatever batch."""
+        columns = photo_table.c
+        query = sa.select(columns.id).where(
+            columns.row_id == row, columns.state == PhotoState.MIGRATED, columns.id.not_in(list(going))
+        )
+        return connection.execute(query.limit(1)).first() is not None
+
+    def _standing(self, connection: Connection, address: RowAddress, row: list[Any]) -> dict[str, list[Any]]:
+        """Return, by column, every entry of the row that is applied or whose rollback was put off.
+
+        But for those of this batch above its oldest here that are not in this row part: they stay.
+        """
         columns = rewrite_table.c
-        newest = {name: chain[0].id for name, chain in _cells(row).items()}
+        oldest = {name: chain[-1].id for name, chain in _cells(row).items()}
+        own = {entry.id for entry in row}
         query = (
             sa.select(rewrite_table)
             .where(
                 columns.row_id == row[0].row_id,
-                columns.outcome == RewriteOutcome.APPLIED,
-                columns.batch != self._batch,
-            )
-            .order_by(columns.id.desc())
-        )
-        return {e.column: e for e in connection.execute(query) if e.id > newest.get(e.column, e.id)}
-
-    def _defer(self, cells: dict[str, list[Any]], later: dict[str, Any]) -> None:
-        """Leave touched or written-back columns that a later batch has set again to that batch's rollback.
-
-        So that rolling back both batches, in either order, ends at the value before the first.
-        """
-        for name, newer in later.items():
-            chain = cells.get(name, [])
-            if not any(entry.photo_id is not None for entry in chain):
-                _, walked = ledger.walk_back(ledger.before_of(newer), chain)
-                self._put_off |= {entry.id for entry in walked}
-
-    def _deferred(self, connection: Connection, chain: list[Any]) -> list[Any]:
-        """Return the entries right below a column's own whose rollback was put off, the newest first."""
-        columns, oldest = rewrite_table.c, chain[-1]
-        query = (
-            sa.select(rewrite_table)
-            .where(
-                columns.row_id == oldest.row_id,
-                columns.column == oldest.column,
-                columns.id < oldest.id,
+                columns.column.in_([*oldest, *_said_of_the_row(address)]),
                 columns.outcome.in_([RewriteOutcome.APPLIED, RewriteOutcome.ROLLBACK_DEFERRED]),
             )
             .order_by(columns.id.desc())
         )
-        found = connection.execute(query).all()
-        return list(takewhile(lambda each: each.outcome == RewriteOutcome.ROLLBACK_DEFERRED, found))
+        found: dict[str, list[Any]] = defaultdict(list)
+        for entry in connection.execute(query):
+            if entry.id in own or entry.batch != self._batch or entry.id < oldest.get(entry.column, math.inf):
+                found[entry.column].append(entry)
+        return found
+
+    def _note_what_waits(
+        self,
+        connection: Connection,
+        row: list[Any],
+        steps: dict[str, CellSteps],
+        verdicts: Mapping[int, str | None],
+    ) -> None:
+        """Leave what another batch's entries, or other photos, stand on; end what had waited for this batch.
+
+        Of columns that name no photo, the other batch's rollback brings back what is below it.
+        """
+        waiting = _waiting(row, steps)
+        self._held |= {each.id for each in waiting if each.photo_id is not None}
+        self._put_off |= {each.id for each in waiting} - self._held
+        self._put_off |= {each for each, reason in verdicts.items() if reason == _STILL_SAID}
+        deferred = [each for done in steps.values() for each in done.deferred]
+        self._end(connection, deferred, RewriteOutcome.ROLLED_BACK)
 
     def _end(
         self,
@@ -289,6 +322,8 @@ class RowRollback:
             reason = verdicts[entry.id]
             if reason and not part.photos.issuperset(links[entry.id]):
                 continue  # It stands, for the photos that stay.
+            if entry.id in self._held:
+                continue  # It goes back when the batch above it has.
             if entry.id in self._put_off:
                 self._end(connection, [entry], RewriteOutcome.ROLLBACK_DEFERRED, reason)
                 continue
@@ -309,6 +344,12 @@ class RowRollback:
     ) -> None:
         entry = entries[0]
         left = [reason for each in entries if (reason := verdicts[each.id])]
+        if held := [reason for each in entries if each.id in self._held and (reason := verdicts[each.id])]:
+            self._mark(connection, photo, None, error_type="rollback_failed", error_detail=held[0])
+            counts.failed += 1
+            return
+        if photo.id in self._stuck:
+            left = left or [_EDITED]
         embedded = self._config.source(photo.source).is_embedded(photo.field, photo.column)
         # A whole value is back as soon as one step was undone; of a text, each step may have left a place.
         if len(left) == len(entries) or (embedded and left):
@@ -342,3 +383,28 @@ def _cells(row: list[Any]) -> dict[str, list[Any]]:
 
 def _left(entries: list[Any], reason: str) -> dict[int, str | None]:
     return {entry.id: reason for entry in entries}
+
+
+def _said_of_the_row(address: RowAddress) -> list[str]:
+    """Return the columns under `set` that speak of the row, and do not tell where its photos are."""
+    rewrite = address.source.rewrite
+    return [] if rewrite.markers else [name for name in rewrite.set if name in address.table.columns]
+
+
+def _waiting(row: list[Any], steps: Mapping[str, CellSteps]) -> list[Any]:
+    """Return the entries that can be undone as soon as those of other batches above them are."""
+    reachable = {id_ for done in steps.values() for id_ in done.below.keys() & done.reachable}
+    return [entry for entry in row if entry.id in reachable]
+
+
+def _require_nothing_waits(
+    row: list[Any], steps: Mapping[str, CellSteps], verdicts: Mapping[int, str | None]
+) -> None:
+    """Check that no photo of the row waits for another batch's rollback.
+
+    Raises:
+        RowRefusedError: one does.
+    """
+    for entry in _waiting(row, steps):
+        if entry.photo_id is not None:
+            raise RowRefusedError(f"{verdicts[entry.id]}: that is to be rolled back first")

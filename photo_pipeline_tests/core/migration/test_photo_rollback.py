@@ -14,11 +14,11 @@ from photo_pipeline.core.migration.row_rollback import RowRollback
 from photo_pipeline.core.migration.run import new_run_id, roll_back_batch
 from photo_pipeline.core.migration.selection import batches_to_migrate, locate_with_copies
 from photo_pipeline_tests.conftest import MakeSite
-from photo_pipeline_tests.core.migration.quick import migrated, rolled_back, uploaded
+from photo_pipeline_tests.core.migration.quick import migrated, rewritten, rolled_back, uploaded
 from photo_pipeline_tests.core.migration.test_documents import bodies, json_source, posts, text_source
 from photo_pipeline_tests.core.migration.test_repoint import repointed, to_another_domain
 from photo_pipeline_tests.databases import MOSTLY_SQLITE
-from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo
+from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo, photo
 
 BATCH = "batch-000001"
 # The second photo of a row is one of its own here, no copy of the first.
@@ -194,6 +194,77 @@ def test_it_leaves_a_text_with_photos_of_several_batches(make_site: MakeSite, da
     for each in (ids[1], ids[3], ids[0], ids[2]):
         assert taken_back(site, each).rolled_back == 1
     assert site.dump() == before
+    assert_ledger_is_vouched_for(site)
+
+
+IMAGES = "".join(f'<img src="/uploads/items/{number}.jpg">' for number in range(3))
+
+
+def next_photo_migrated(site: Site, number: int) -> None:
+    """A file turns up of a photo that the text has shown all along."""
+    photo(site.uploads / f"items/{number}.jpg", seed=number)
+    for batch in uploaded(site):
+        assert rewritten(site, batch).rewritten == 1
+
+
+@pytest.mark.parametrize("order", [(2, 1), pytest.param((1, 2), marks=pytest.mark.slow)])
+def test_a_text_of_several_batches_goes_back_after_two_repoints(
+    make_site: MakeSite, order: tuple[int, ...]
+) -> None:
+    site = posts(make_site, text_source(), IMAGES, photos=0)
+    before = site.dump()
+    for number in range(2):
+        next_photo_migrated(site, number)
+    for prefix in ("moved", "moved-again"):
+        site.configure(store=site.settings["store"] | {"prefix": f"{site.name}/{prefix}"})
+        for batch in ("batch-000001", "batch-000002"):
+            assert repointed(site, batch).repointed == 1
+    (moved,) = bodies(site)
+    for place, number in enumerate(order):
+        outcome = rolled_back(site, f"batch-{number:06}")
+        assert (outcome.rolled_back, outcome.conflicts) == (1, 0)
+        assert bodies(site)[0].count("moved-again") == 1 - place
+        assert bodies(site)[0].count("/photos/") == moved.count("/photos/") == 0
+    assert site.dump() == before
+    assert_ledger_is_vouched_for(site)
+
+
+@pytest.mark.slow
+def test_of_a_repointed_text_a_photo_goes_that_came_later_than_the_others(make_site: MakeSite) -> None:
+    site = posts(make_site, text_source(), IMAGES, photos=2)
+    before = site.dump()
+    migrated(site)
+    # Its place in the batch is free for the one that comes later.
+    assert taken_back(site, photo_id(site, "/uploads/items/0.jpg")).rolled_back == 1
+    next_photo_migrated(site, 2)
+    address = to_another_domain(site)
+    assert repointed(site).repointed == 2
+    assert taken_back(site, photo_id(site, "/uploads/items/2.jpg")).rolled_back == 1
+    (text,) = bodies(site)
+    assert [text.count(each) for each in ("/0.jpg", "/2.jpg", address)] == [1, 1, 1]
+    assert rolled_back(site).rolled_back == 1
+    assert site.dump() == before
+    assert_ledger_is_vouched_for(site)
+
+
+def test_no_photo_counts_as_rolled_back_that_would_only_return_to_an_earlier_address(
+    make_site: MakeSite,
+) -> None:
+    """What the application wrote between its rewrite and the repoint ends the way back of the first photo."""
+    site = posts(make_site, text_source(), IMAGES[: len(IMAGES) // 3], photos=2)
+    migrated(site)
+    site.execute("UPDATE posts SET body = body || :more", more='<img src="/uploads/items/1.jpg">')
+    next_photo_migrated(site, 1)
+    address = to_another_domain(site)
+    for (batch,) in site.execute("SELECT key FROM pp_batch ORDER BY key"):
+        assert repointed(site, batch).repointed == 1
+    outcomes = site.roll_back()
+    assert sum(each.rolled_back for each in outcomes) == 1
+    assert sum(each.conflicts for each in outcomes) == 1
+    (text,) = bodies(site)
+    assert (text.count(address), text.count('"/uploads/items/1.jpg"')) == (1, 1)
+    assert site.execute("SELECT value FROM pp_photo WHERE state = 'conflict'") == [("/uploads/items/0.jpg",)]
+    assert site.execute("SELECT COUNT(*) FROM pp_rewrite WHERE outcome = 'applied'") == [(0,)]
     assert_ledger_is_vouched_for(site)
 
 

@@ -25,8 +25,8 @@ from photo_pipeline_tests.sockets import free_port
 BATCH = "batch-000001"
 
 
-def repointed(site: Site, **options: Any) -> Repointed:
-    with site.project() as project, BatchLease(project.database, BATCH, run=new_run_id()) as lease:
+def repointed(site: Site, batch: str = BATCH, **options: Any) -> Repointed:
+    with site.project() as project, BatchLease(project.database, batch, run=new_run_id()) as lease:
         outcome = repoint_batch(
             project.database, project.config, lease, project.store, project.cdn, quick_workers, **options
         )

@@ -11,6 +11,7 @@ from photo_pipeline.core.migration import run
 from photo_pipeline.core.migration.selection import batches_to_roll_back
 from photo_pipeline_tests.conftest import MakeSite
 from photo_pipeline_tests.core.migration.quick import again, migrated, rewritten, rolled_back, uploaded
+from photo_pipeline_tests.core.migration.test_repoint import repointed, to_another_domain
 from photo_pipeline_tests.databases import DATABASES, MOSTLY_SQLITE
 from photo_pipeline_tests.sites import ITEM_PHOTOS, Site, item_photo, photo
 
@@ -177,6 +178,97 @@ def test_two_batches_over_one_row_are_taken_back_newest_first_by_themselves(make
     site.roll_back()
     assert row(site, "original_url") == (ELSEWHERE,)
     assert all_batches(site) == []
+
+
+TWO_URLS: dict[str, Any] = ITEM_PHOTOS | {
+    "fields": [
+        {"kind": "url", "column": "original_url", "root": "uploads"},
+        {"kind": "url", "column": "thumbnail_url", "root": "uploads", "role": "duplicate"},
+    ],
+    "rewrite": {"mode": "url", "touch": ["updated_at"]},
+}
+
+
+@pytest.mark.parametrize("order", [(2, 1), pytest.param((1, 2), marks=pytest.mark.slow)])
+def test_a_time_touched_by_turns_of_two_batches_goes_back_to_the_first_one(
+    make_site: MakeSite, order: tuple[int, int]
+) -> None:
+    """A repoint touches it again for each batch: their entries lie between each other."""
+    rows = [item_photo(0, "/uploads/items/0.jpg") | {"updated_at": TOUCHED}]
+    site = make_site(photos=1, rows=rows, sources=[TWO_URLS])
+    site.execute("UPDATE item_photos SET thumbnail_url = '/uploads/t.jpg'")
+    before = site.dump()
+    forward(site)
+    add_thumbnail(site)
+    forward(site)
+    to_another_domain(site)
+    for number in (1, 2):
+        assert repointed(site, f"batch-{number:06}").repointed == 1
+    for number in order:
+        outcome = rolled_back(site, f"batch-{number:06}")
+        assert (outcome.rolled_back, outcome.conflicts, outcome.kept_columns) == (1, 0, 0)
+    assert site.dump() == before
+
+
+SAID: dict[str, Any] = TWO_URLS | {"rewrite": {"mode": "url", "set": {"mime_type": "cdn"}}}
+
+
+@pytest.mark.parametrize("order", [(1, 2), pytest.param((2, 1), marks=pytest.mark.slow)])
+def test_what_is_said_of_a_row_goes_back_with_the_last_of_its_photos_whatever_their_batches(
+    make_site: MakeSite, order: tuple[int, int]
+) -> None:
+    rows = [item_photo(0, "/uploads/items/0.jpg") | {"mime_type": "disk"}]
+    site = make_site(photos=1, rows=rows, sources=[SAID])
+    site.execute("UPDATE item_photos SET thumbnail_url = '/uploads/t.jpg'")
+    before = site.dump()
+    forward(site)
+    add_thumbnail(site)
+    forward(site)
+    for number, said in zip(order, ("cdn", "disk"), strict=True):
+        outcome = rolled_back(site, f"batch-{number:06}")
+        assert (outcome.rolled_back, outcome.conflicts, outcome.kept_columns) == (1, 0, 0)
+        assert row(site, "mime_type") == (said,)
+    assert site.dump() == before
+    assert all_batches(site) == []
+
+
+MARKED = {
+    "name": "media",
+    "table": "media",
+    "key": ["id"],
+    "fields": [
+        {"kind": "path", "column": "name", "root": "uploads"},
+        {"kind": "path", "column": "second", "root": "uploads"},
+    ],
+    "rewrite": {"mode": "columns", "set": {"disk": "s3"}, "key_template": "{path}"},
+}
+
+
+@pytest.mark.parametrize("order", [(1, 2), pytest.param((2, 1), marks=pytest.mark.slow)])
+def test_a_marker_of_two_batches_says_that_the_row_is_local_when_both_are_back(
+    make_site: MakeSite, order: tuple[int, int]
+) -> None:
+    site = make_site(photos=2, rows=[], sources=[MARKED])
+    site.execute(
+        "CREATE TABLE media (id INTEGER PRIMARY KEY, name VARCHAR(60), second VARCHAR(60), disk VARCHAR(9))"
+    )
+    site.execute("INSERT INTO media VALUES (1, 'items/0.jpg', NULL, 'local')")
+    forward(site)
+    site.execute("UPDATE media SET second = 'items/1.jpg'")
+    forward(site)
+    assert site.states() == {"migrated": 2}
+    outcomes = [rolled_back(site, f"batch-{number:06}") for number in order]
+    if order == (1, 2):
+        # The first one says why it cannot go yet, and is as migrated as it was.
+        assert [(each.rolled_back, each.conflicts, each.failed) for each in outcomes] == [
+            (0, 0, 1),
+            (1, 0, 0),
+        ]
+        ((detail,),) = site.execute("SELECT error_detail FROM pp_photo WHERE state = 'migrated'")
+        assert "batch-000002 has rewritten it again since" in detail
+        site.roll_back()
+    assert site.execute("SELECT disk FROM media") == [("local",)]
+    assert site.states() == {"rolled_back": 2}
 
 
 # Rollbacks that stay rollbacks
