@@ -73,11 +73,14 @@ def test_the_repoint_job_moves_the_rows_and_names_what_could_not_move(make_site:
         assert job.execute_in_process(instance=instance).success
         shown = site.execute("SELECT original_url FROM item_photos")
         assert all(url.startswith(f"{address}/") for (url,) in shown)
-        site.configure(
-            store=site.settings["store"] | {"originals": "discard"},
-            variants={"default": NARROW},
-        )
+        site.configure(variants={"default": NARROW})
         (site.uploads / "items/1.jpg").unlink()
+        ((original,),) = site.execute(
+            "SELECT o.key FROM pp_object o JOIN pp_photo p ON p.sha256 = o.source_sha256"
+            " WHERE o.variant = 'original' AND p.path = 'items/1.jpg'"
+        )
+        with site.project() as project:
+            project.store.delete(original)
         config = dg.RunConfig(ops={"repoint_batches": {"config": {"recipe": True}}})
         result = job.execute_in_process(instance=instance, run_config=config, raise_on_error=False)
         assert not result.success

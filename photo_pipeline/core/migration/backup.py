@@ -46,6 +46,10 @@ Cells = dict[str, RawValue]
 """The raw values of one row's columns."""
 
 
+RowContents = dict[str | None, set[str]]
+"""The contents (SHA-256) that a column of a row may show, by column; under None what any of them may."""
+
+
 @dataclass(frozen=True)
 class BackedUp:
     """What became of the rows that were to be backed up.
@@ -85,10 +89,12 @@ def back_up_rows(
         InfrastructureError: the backup cannot be written, or is not what was written when it is read back.
         LeaseLostError: another run has taken the batch over.
     """
-    contents: dict[tuple[str, str], set[str]] = defaultdict(set)
+    contents: dict[tuple[str, str], RowContents] = defaultdict(lambda: defaultdict(set))
     for photo in photos:
-        shown = [photo, leading[photo.row_id]] if photo.row_id in leading else [photo]
-        contents[photo.source, photo.row_key] |= {each.sha256 for each in shown}
+        primary = leading.get(photo.row_id) if photo.is_copy else None
+        shown = [photo, primary] if primary else [photo]
+        for column in (photo.column, None):
+            contents[photo.source, photo.row_key][column] |= {each.sha256 for each in shown}
     writer = _Writer(database, config, lease, store)
     covered: set[tuple[str, str]] = set()
     gone: set[tuple[str, str]] = set()
@@ -160,7 +166,7 @@ def _has_new_rewrites(database: Database, config: PipelineConfig, batch: str) ->
 
 
 def _back_up_source(
-    writer: "_Writer", source: Source, contents: Mapping[str, set[str]]
+    writer: "_Writer", source: Source, contents: Mapping[str, RowContents]
 ) -> tuple[set[str], set[str]]:
     """Return the keys of the rows that are safe, and of those that are gone."""
     open_keys, covered, gone = list(contents), set[str](), set[str]()
@@ -190,7 +196,7 @@ class _Writer:
         self._store = store
 
     def back_up(
-        self, source: Source, keys: Sequence[str], contents: Mapping[str, set[str]]
+        self, source: Source, keys: Sequence[str], contents: Mapping[str, RowContents]
     ) -> tuple[set[str], set[str]]:
         """Back up the rows with those keys; return the keys of those that are safe, and of changed ones.
 
@@ -200,7 +206,7 @@ class _Writer:
         if not found:
             return set(), set()
         rows = [
-            _cell(key, name, value, contents[key])
+            _cell(key, name, value, contents[key].get(name, contents[key][None]))
             for key, cells in found.items()
             for name, value in cells.items()
         ]

@@ -308,6 +308,26 @@ def test_no_row_is_rewritten_when_the_bucket_does_not_take_the_backup(
     assert site.dump() == before
 
 
+def test_photos_that_the_user_has_swapped_are_left_also_without_a_copy_of_the_ledger(
+    make_site: MakeSite,
+) -> None:
+    fields = [
+        {"kind": "url", "column": "original_url", "root": "uploads"},
+        {"kind": "url", "column": "thumbnail_url", "root": "uploads", "role": "duplicate"},
+    ]
+    source = {"name": "item_photos", "table": "item_photos", "key": ["id"], "fields": fields}
+    rows = [item_photo(0, "/uploads/items/0.jpg", "/uploads/items/1.jpg")]
+    site = make_site(photos=2, rows=rows, sources=[source | {"rewrite": {"mode": "url"}}])
+    migrated(site)
+    without_ledger_copies(site)
+    lose_the_state_tables(site)
+    site.execute("UPDATE item_photos SET original_url = thumbnail_url, thumbnail_url = original_url")
+    swapped = site.dump()
+    outcome = applied(site)
+    assert (outcome.rows_restored, outcome.cells[CellOutcome.EDITED]) == (0, 2)
+    assert site.dump() == swapped
+
+
 @MOSTLY_SQLITE
 def test_a_row_that_changes_while_it_is_backed_up_is_backed_up_again(
     make_site: MakeSite, monkeypatch: pytest.MonkeyPatch, database: str
