@@ -254,7 +254,7 @@ class _SourceRestore:
             name: self._judge(name, cells[name], value) for name, value in current.items() if name in shows
         }
         reach = _reach(list(judged.values()))
-        primary = next((f.column for f in self._source.fields if f.label == self._source.primary_field), None)
+        primary = self._source.primary_column
         facts = _reach([judged[primary]]) if primary in judged else reach
         # What describes a photo goes no further back than the photo itself: before that, it told of another.
         for name, value in current.items():
@@ -290,8 +290,7 @@ class _SourceRestore:
 
     def _left_to_another_photo(self, value: RawValue, verdict: "_Verdict") -> "_Verdict":
         if self._force:
-            reason = f"forced; lost: {value!r}"
-            return _Verdict(CellOutcome.OVERWRITTEN, verdict.target, verdict.reach, reason)
+            return _forced(value, verdict.target, verdict.reach)
         return _Verdict(CellOutcome.EDITED, value)
 
     def _is_of_another_photo(self, key: str, name: str, row: Mapping[str, RawValue]) -> bool:
@@ -324,8 +323,7 @@ class _SourceRestore:
         if newest is not None and self._force:
             # By force a cell goes no further back than its photo, either.
             target = history.before_newest(newest, since=None if since == _NEVER else since)
-            reach = history.first_seen(target)
-            return _Verdict(CellOutcome.OVERWRITTEN, target, reach, f"forced; lost: {value!r}")
+            return _forced(value, target, history.first_seen(target))
         rewrite = self._source.rewrite
         side = (*rewrite.set, *rewrite.write_back, *rewrite.touch)
         unknown = name in side and not history.written
@@ -387,6 +385,10 @@ _REASONS = {
 
 # Later than whatever a backup knows.
 _NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+def _forced(value: RawValue, target: RawValue, reach: datetime | None) -> _Verdict:
+    return _Verdict(CellOutcome.OVERWRITTEN, target, reach, f"forced; lost: {value!r}")
 
 
 def _reach(photo_cells: Sequence[_Verdict]) -> datetime | None:

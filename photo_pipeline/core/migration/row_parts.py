@@ -89,7 +89,7 @@ def runs_of_another_primary(
         current: What the columns hold.
         later: The columns that another batch has rewritten since.
     """
-    primary = next((each.column for each in source.fields if each.label == source.primary_field), None)
+    primary = source.primary_column
     chain = cells.get(primary or "", [])
     if not chain:
         return set()

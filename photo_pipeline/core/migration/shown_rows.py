@@ -95,6 +95,8 @@ class ShownRows:
 
     def _written_problems(self, photo: Photo, current: dict[str, RawValue]) -> list[str]:
         """Return which written-back URLs and keys are not those that were written last."""
+        if not current:
+            return []
         columns = rewrite_table.c
         query = sa.select(columns.column, columns.after, columns.after_type).where(
             columns.source == photo.source,
@@ -102,8 +104,6 @@ class ShownRows:
             columns.column.in_(list(current)),
             columns.outcome == RewriteOutcome.APPLIED,
         )
-        if not current:
-            return []
         with self._database.read() as connection:
             written = {each.column: each for each in connection.execute(query.order_by(columns.id))}
         return [

@@ -277,12 +277,14 @@ class _BatchUploader:
 
     def _quarantine(self, content: str, error: PhotoError) -> None:
         """Take out everyone who needs the object: they share its fate."""
-        sharing = self._by_content.pop(content, [])
+        self._take_out(self._by_content.pop(content, []), error)
+
+    def _take_out(self, photos: list[Photo], error: PhotoError) -> None:
         with self._database.write() as connection:
             self._lease.hold(connection)
-            quarantine(connection, sharing, error)
-        self._outcome.quarantined += len(sharing)
-        self._outcome.failures[error.error_class] += len(sharing)
+            quarantine(connection, photos, error)
+        self._outcome.quarantined += len(photos)
+        self._outcome.failures[error.error_class] += len(photos)
 
     def _quarantine_clashing(self, needs: Needs) -> None:
         for photo, key in needs.clashing:
@@ -292,11 +294,7 @@ class _BatchUploader:
                 cause=f"another file, {first.path}, needs the same key {key}",
                 fix="let `key_template` name the `{path}` or `{sha256}`, then migrate with --retry-failed",
             )
-            with self._database.write() as connection:
-                self._lease.hold(connection)
-                quarantine(connection, [photo], error)
-            self._outcome.quarantined += 1
-            self._outcome.failures[error.error_class] += 1
+            self._take_out([photo], error)
 
     def _record(self, proven: list[Brought]) -> None:
         """Write down what is proven, and forget it from the list."""

@@ -238,6 +238,11 @@ class Source(_Model):
         """The first field with role primary: the photo that resized copies and write-back speak of."""
         return next((field.label for field in self.fields if field.role == "primary"), None)
 
+    @property
+    def primary_column(self) -> str | None:
+        """The column of the primary field; None without one, or if it has none of its own."""
+        return next((field.column for field in self.fields if field.label == self.primary_field), None)
+
     def field(self, label: str) -> AnyField:
         """Return the field of that name, which is its column unless the mapping says.
 
